@@ -42,7 +42,7 @@ class Settings:
     judge_batch: int = 64
     judge_lr: float = 2e-3
     held_out: int = 1000
-    steps: int = 7000
+    steps: int = 5000
     batch: int = 32
     lr: float = 1e-3
     warm_up: int = 100
