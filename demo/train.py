@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -106,7 +107,7 @@ def half_cosine(step: int, steps: int, warm_up: int = 50) -> float:
     """Learning rate factor: linear warm-up, then a half cosine to zero."""
     if step < warm_up:
         return (step + 1) / warm_up
-    return 0.5 * (1 + np.cos(np.pi * (step - warm_up) / max(1, steps - warm_up)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
 class Run:
