@@ -5,6 +5,7 @@
 Work in progress lies in demo/work/ and every stage goes on where it was stopped. The result is
 demo/weights/: demo.safetensors, judge.safetensors (both float16) and training.json (settings, log).
 Tickets and attention maps play no part here: the losses are the ordinary ones.
+On Linux CPUs, LD_PRELOAD=libtcmalloc_minimal.so.4 nearly halves the time (fewer page faults).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Settings:
     judge_batch: int = 64
     judge_lr: float = 2e-3
     held_out: int = 1000
-    steps: int = 5000
+    steps: int = 4500
     batch: int = 32
     lr: float = 1e-3
     warm_up: int = 100
@@ -253,10 +254,10 @@ def tokens_of(captions: list[str]) -> torch.Tensor:
 def encode(net: Autoencoder, batch: list[scenes_module.Scene], device: torch.device) -> dict:
     """float16 latents at model scale, uint8 labels and token ids of some scenes."""
     latents = []
-    for part in images(batch).split(25):
+    for part in images(batch).split(4):
         x = (part.float() / 255).to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
-            latents.append(net.encoder(x).half().cpu().contiguous())
+            latents.append(net.encoder(x).cpu().half().contiguous())
     labels = torch.from_numpy(np.stack([s.labels for s in batch]))
     return {
         "latents": torch.cat(latents),
