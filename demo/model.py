@@ -109,9 +109,7 @@ def load(path: Path = WEIGHTS) -> Parts:
         raise ValueError(f"{path} does not fit the demo UNet: {missing[:3]} {unexpected[:3]}")
     model = comfy.model_patcher.CoreModelPatcher(base.to(offload), device, offload)
     text = expand_vocabulary(_section(state, "text"))
-    target = comfy.supported_models_base.ClipTarget(
-        comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel
-    )
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
     clip = comfy.sd.CLIP(
         target,
         parameters=sum(v.numel() for v in text.values()),

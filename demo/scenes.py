@@ -264,9 +264,7 @@ def _background(rng: random.Random, kind: str) -> Image.Image:
         horizon = rng.uniform(0.3, 0.6)
         ramp = np.clip((ramp - horizon) * 12 + 0.5, 0, 1)
     rows = ends[0] + (ends[1] - ends[0]) * ramp
-    return Image.fromarray(
-        np.broadcast_to(rows.clip(0, 255), (SIZE, SIZE, 3)).astype(np.uint8), "RGB"
-    )
+    return Image.fromarray(np.broadcast_to(rows.clip(0, 255), (SIZE, SIZE, 3)).astype(np.uint8), "RGB")
 
 
 def _places(rng: random.Random, count: int) -> list[tuple[int, int, int, int]]:
@@ -277,8 +275,7 @@ def _places(rng: random.Random, count: int) -> list[tuple[int, int, int, int]]:
             size = rng.randint(smallest, largest)
             x, y = rng.randint(0, SIZE - size), rng.randint(0, SIZE - size)
             if all(
-                x + size - 6 <= a or c - 6 <= x or y + size - 6 <= b or d - 6 <= y
-                for a, b, c, d in boxes
+                x + size - 6 <= a or c - 6 <= x or y + size - 6 <= b or d - 6 <= y for a, b, c, d in boxes
             ):
                 boxes.append((x, y, x + size, y + size))
                 if len(boxes) == count:

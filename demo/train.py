@@ -211,7 +211,7 @@ def images(batch: list[scenes_module.Scene]) -> torch.Tensor:
 
 
 def stage_vae(s: Settings, device: torch.device) -> Autoencoder:
-    net = Autoencoder().to(device, memory_format=torch.channels_last)
+    net = Autoencoder().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run("vae", nn.ModuleDict({"net": net}), s.vae_lr, s.vae_steps, s.seed)
     if run.step >= s.vae_steps:
         return net
@@ -291,7 +291,7 @@ def stage_latents(s: Settings, net: Autoencoder, device: torch.device) -> tuple[
 
 def stage_judge(s: Settings, data: dict, device: torch.device) -> judge_module.Judge:
     net = judge_module.Judge(len(scenes_module.CONCEPTS) + 1)
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run("judge", nn.ModuleDict({"net": net}), s.judge_lr, s.judge_steps, s.seed)
 
     def loss_of() -> torch.Tensor:
@@ -373,9 +373,7 @@ def stage_unet(s: Settings, data: dict, device: torch.device) -> tuple[Run, torc
         weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, 10).float().to(device)
         with torch.autocast(device.type, torch.bfloat16):
             context = training.encode_text(text, embedding, ids_of(pick).to(device))
-            out = unet(
-                noisy, t.float().to(device), context=context, transformer_options=dict(options)
-            )
+            out = unet(noisy, t.float().to(device), context=context, transformer_options=dict(options))
         return (weight * (out.float() - eps.to(device)).square().mean((1, 2, 3))).mean()
 
     run.loop(loss_of)
@@ -409,7 +407,12 @@ def write(state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def export(
-    s: Settings, net: Autoencoder, judge: judge_module.Judge, run: Run, known: torch.Tensor, log: dict
+    s: Settings,
+    net: Autoencoder,
+    judge: judge_module.Judge,
+    run: Run,
+    known: torch.Tensor,
+    log: dict,
 ) -> None:
     assert run.average is not None
     run.average.swap()
@@ -442,7 +445,7 @@ def main() -> None:
     if ARGS.stage in ("latents", "judge"):
         return
     run, known = stage_unet(s, data, device)
-    log = {
+    log: dict[str, Any] = {
         **started,
         "settings": dataclasses.asdict(s),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device.type}",

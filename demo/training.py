@@ -57,7 +57,13 @@ def encode_text(text: Any, embedding: nn.Embedding, ids: torch.Tensor) -> torch.
 
 
 def bmm_attention(
-    func: Callable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, *_: Any, **__: Any
+    func: Callable,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    heads: int,
+    *_: Any,
+    **__: Any,
 ) -> torch.Tensor:
     """Plain attention for `optimized_attention_override`: the fastest backward at these sizes."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))

@@ -1,0 +1,269 @@
+"""Measures the demo model, and the pack on it.
+
+    python demo/measure.py presence --comfyui DIR     objects present and duplicated, stock KSampler
+    python demo/measure.py regions --comfyui DIR      objects in their regions: tickets, plain noise
+
+Run with the Python of that ComfyUI. `python scripts/demo.py --measure` runs both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = os.environ.get("COMFYUI_DIR") or HERE.parent / ".comfyui" / "ComfyUI"
+    parser.add_argument("what", choices=("presence", "regions"))
+    parser.add_argument("--comfyui", type=Path, default=Path(default))
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg", type=float, default=5.0)
+    parser.add_argument("--sampler", default="euler")
+    parser.add_argument("--guided", type=float, default=0.5)
+    parser.add_argument("--layer", default="input 3")
+    parser.add_argument("--cells", type=int, default=1)
+    parser.add_argument("--noises", type=int, default=128)
+    parser.add_argument("--t_pos", type=float, default=0.3)
+    parser.add_argument("--t_neg", type=float, default=0.3)
+    parser.add_argument("--t_bg", type=float, default=0.1)
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images here")
+    parser.add_argument("--cases", type=int, default=0, help="only so many cases (0: all)")
+    return parser.parse_args()
+
+
+ARGS = parse()
+if not (ARGS.comfyui / "main.py").exists():
+    sys.exit(f"No ComfyUI in {ARGS.comfyui}: run scripts/comfyui.py, or give --comfyui DIR.")
+sys.path.insert(0, str(ARGS.comfyui))
+sys.argv = [sys.argv[0], "--cpu"]
+
+import comfy.options
+
+comfy.options.enable_args_parsing()
+import comfy.sample
+import model as model_module
+import torch
+from judge import load_judge
+from PIL import Image
+from scenes import NAMES, SHARED_COLOUR, listing
+from tqdm import tqdm
+from verdict import classes_of, find, share
+
+
+def load_pack() -> None:
+    """Winning Tickets under a name of its own, as ComfyUI's loader would."""
+    root = HERE.parent
+    spec = importlib.util.spec_from_file_location(
+        "winning_tickets", root / "__init__.py", submodule_search_locations=[str(root)]
+    )
+    assert spec and spec.loader
+    sys.modules["winning_tickets"] = importlib.util.module_from_spec(spec)
+
+
+load_pack()
+from winning_tickets.probe import cutoff
+from winning_tickets.probe.collect import collect
+from winning_tickets.tickets.build import Layout
+from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.tickets.regions import Region
+from winning_tickets.tickets.select import Thresholds
+
+SHAPE = (4, 32, 32)
+BATCH = 16
+LAYOUTS = {
+    "left, right": ((0.0625, 0.3125, 0.4375, 0.6875), (0.5625, 0.3125, 0.9375, 0.6875)),
+    "diagonal": ((0.0625, 0.0625, 0.4375, 0.4375), (0.5625, 0.5625, 0.9375, 0.9375)),
+}
+
+
+class Fixed:
+    """NOISE that was made before."""
+
+    def __init__(self, noise: torch.Tensor) -> None:
+        self.noise, self.seed = noise, 0
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return self.noise
+
+
+def conditioning(clip: Any, prompts: Sequence[str]) -> Any:
+    """One conditioning in which each image of the batch has its own prompt."""
+    rows = [clip.encode_from_tokens(clip.tokenize(p)) for p in prompts]
+    return [[torch.cat(rows), {}]]
+
+
+def batches(prompts: Sequence[str], work: Callable[[slice], torch.Tensor], name: str) -> torch.Tensor:
+    starts = range(0, len(prompts), BATCH)
+    return torch.cat([work(slice(i, i + BATCH)) for i in tqdm(starts, desc=name, leave=False)])
+
+
+def stock(parts: Any, prompts: Sequence[str], noise: torch.Tensor, name: str) -> torch.Tensor:
+    """Latents at model scale, by the stock KSampler's path."""
+
+    def work(part: slice) -> torch.Tensor:
+        chosen = prompts[part]
+        conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
+        empty = torch.zeros(len(chosen), *SHAPE)
+        a = ARGS
+        result = comfy.sample.sample(
+            parts.model,
+            noise[part],
+            a.steps,
+            a.cfg,
+            a.sampler,
+            "normal",
+            *conds,
+            empty,
+            disable_pbar=True,
+            seed=0,
+        )
+        return result * model_module.LATENT_SCALE
+
+    return batches(prompts, work, name)
+
+
+def cut(parts: Any, prompts: Sequence[str], noise: torch.Tensor, name: str) -> torch.Tensor:
+    """Latents at model scale, by Guidance Cutoff KSampler's path."""
+
+    def work(part: slice) -> torch.Tensor:
+        chosen = prompts[part]
+        conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
+        latent = {"samples": torch.zeros(len(chosen), *SHAPE)}
+        a = ARGS
+        settings = (0, a.steps, a.cfg, a.sampler, "normal", *conds, latent, 1.0, a.guided)
+        result, _ = cutoff.sample(parts.model, *settings, cutoff.CONDITIONAL, Fixed(noise[part]))
+        return result["samples"] * model_module.LATENT_SCALE
+
+    return batches(prompts, work, name)
+
+
+def contact_sheet(parts: Any, latents: torch.Tensor, path: Path, columns: int = 12) -> None:
+    images = parts.vae.decode(latents / model_module.LATENT_SCALE)
+    rows = [torch.cat(list(images[i : i + columns]), 1) for i in range(0, len(images), columns)]
+    sheet = torch.cat([r for r in rows if r.shape == rows[0].shape])
+    Image.fromarray((sheet.clamp(0, 1) * 255).byte().numpy()).reduce(2).save(path, optimize=True)
+
+
+def presence(parts: Any) -> None:
+    """One- and two-object prompts with the stock KSampler and plain noise."""
+    judge = load_judge()
+    single = [(n,) for n in NAMES for _ in range(20)]
+    double = [pair for pair in combinations(NAMES, 2) for _ in range(4)]
+    print(f"Stock KSampler, {ARGS.sampler}, {ARGS.steps} steps, cfg {ARGS.cfg}:")
+    for title, cases in (("one object", single), ("two objects", double)):
+        noise = torch.cat([plain_noise(10_000 + i, SHAPE) for i in range(len(cases))])
+        start = time.monotonic()
+        latents = stock(parts, [listing(c) for c in cases], noise, title)
+        seconds = (time.monotonic() - start) / len(cases)
+        maps = classes_of(judge, latents)
+        found = [
+            [find(m, NAMES.index(name) + 1) for name in case] for m, case in zip(maps, cases, strict=True)
+        ]
+        each = [f.present for image in found for f in image]
+        whole = [all(f.present for f in image) for image in found]
+        twice = [any(f.pieces > 1 for f in image) for image in found]
+        print(f"  {title}: all present {share(whole)}; per object {share(each)};")
+        print(f"    with a duplicate {share(twice)}; {seconds:.2f} s an image in batches of {BATCH}")
+        missed: dict[str, int] = {}
+        for case, image in zip(cases, found, strict=True):
+            for name, f in zip(case, image, strict=True):
+                missed[name] = missed.get(name, 0) + (not f.present)
+        print("    missing:", ", ".join(f"{k} {v}" for k, v in missed.items() if v) or "none")
+        if ARGS.sheet:
+            pick = latents[:: max(1, len(latents) // 48)][:48]
+            contact_sheet(parts, pick, ARGS.sheet.with_stem(f"{ARGS.sheet.stem}-{len(cases[0])}"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two categories and their boxes."""
+
+    names: tuple[str, str]
+    boxes: tuple[tuple[float, ...], tuple[float, ...]]
+
+    @property
+    def shared_colour(self) -> bool:
+        return tuple(sorted(self.names)) in {tuple(sorted(p)) for p in SHARED_COLOUR}
+
+
+def regions(parts: Any) -> None:
+    """Both objects' centroids in their own boxes: tickets, plain noise, and the boxes swapped."""
+    judge = load_judge()
+    cases = [
+        Case(names, boxes)
+        for pair in combinations(NAMES, 2)
+        for boxes in LAYOUTS.values()
+        for names in (pair, pair[::-1])
+    ][: ARGS.cases or None]
+    start = time.monotonic()
+    bank = collect(parts.model, parts.clip, NAMES, ARGS.noises, 0, 256, 256, ARGS.layer, ARGS.cells)
+    print(f"Collected {bank.describe()} in {time.monotonic() - start:.0f} s.")
+    thresholds = Thresholds(ARGS.t_pos, ARGS.t_neg, ARGS.t_bg)
+    built = []
+    for i, case in enumerate(cases):
+        places = tuple(Region(n, *b) for n, b in zip(case.names, case.boxes, strict=True))
+        built.append(Layout(bank, places, 32, 32, thresholds).build(20_000 + i))
+    noises = {
+        "plain noise": torch.cat([plain_noise(20_000 + i, SHAPE) for i in range(len(cases))]),
+        "tickets": torch.cat(built),
+    }
+    prompts = [listing(c.names) for c in cases]
+    print(
+        f"Both centroids in their own boxes (96x96 of 256x256 pixels), {ARGS.sampler}, {ARGS.steps}"
+        f" steps, cfg {ARGS.cfg}, guided {ARGS.guided}:"
+    )
+    for title, noise in noises.items():
+        latents = cut(parts, prompts, noise, title)
+        maps = classes_of(judge, latents)
+        found = [[find(m, NAMES.index(n) + 1) for n in c.names] for m, c in zip(maps, cases, strict=True)]
+
+        def hits(swapped: bool, found: Any = found) -> list[bool]:
+            return [
+                all(f.inside(b) for f, b in zip(fs, c.boxes[:: -1 if swapped else 1], strict=True))
+                for fs, c in zip(found, cases, strict=True)
+            ]
+
+        own = hits(False)
+        overlap = [
+            f.iou(b) for fs, c in zip(found, cases, strict=True) for f, b in zip(fs, c.boxes, strict=True)
+        ]
+        print(f"  {title}: {share(own)}")
+        print(f"    boxes swapped: {share(hits(True))}")
+        for label, wanted in (("shared-colour pairs", True), ("other pairs", False)):
+            part = [h for h, c in zip(own, cases, strict=True) if c.shared_colour == wanted]
+            if part:
+                print(f"    {label}: {share(part)}")
+        print(f"    mean IoU with the box: {sum(overlap) / len(overlap):.3f}")
+        print(f"    both present: {share([all(f.present for f in fs) for fs in found])}")
+        each = {
+            n: [
+                f.inside(b)
+                for fs, c in zip(found, cases, strict=True)
+                for f, m, b in zip(fs, c.names, c.boxes, strict=True)
+                if m == n
+            ]
+            for n in NAMES
+        }
+        print(
+            "    by object:",
+            ", ".join(f"{n} {sum(v) / max(1, len(v)):.2f}" for n, v in each.items()),
+        )
+        if ARGS.sheet:
+            pick = latents[:: max(1, len(latents) // 48)][:48]
+            contact_sheet(parts, pick, ARGS.sheet.with_stem(f"{ARGS.sheet.stem}-{title.split()[0]}"))
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        {"presence": presence, "regions": regions}[ARGS.what](model_module.load())

@@ -1,0 +1,78 @@
+"""What the judge says of an image: which objects are there, where, and whether they stand where asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+SMALLEST = 12
+"""Latent cells (8x8 pixels each) an object must cover in one piece to count as there."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One category's mask [32, 32] in an image; pieces: how many separate objects it makes."""
+
+    mask: np.ndarray
+    pieces: int
+
+    @property
+    def present(self) -> bool:
+        return self.pieces > 0
+
+    def centre(self) -> tuple[float, float]:
+        """Centroid of the mask as fractions of width and height."""
+        rows, columns = np.nonzero(self.mask)
+        h, w = self.mask.shape
+        return (columns.mean() + 0.5) / w, (rows.mean() + 0.5) / h
+
+    def inside(self, box: Sequence[float]) -> bool:
+        """The object is there and its centroid lies in the box (x0, y0, x1, y1 as fractions)."""
+        if not self.present:
+            return False
+        x, y = self.centre()
+        return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+    def iou(self, box: Sequence[float]) -> float:
+        """Overlap of mask and box over their union, in cells."""
+        h, w = self.mask.shape
+        y, x = np.mgrid[:h, :w]
+        x, y = (x + 0.5) / w, (y + 0.5) / h
+        area = (box[0] <= x) & (x < box[2]) & (box[1] <= y) & (y < box[3])
+        return float((area & self.mask).sum() / (area | self.mask).sum())
+
+
+def find(classes: np.ndarray, index: int) -> Found:
+    """The object of class `index` in a class map [32, 32]; specks under SMALLEST cells are dropped."""
+    pieces, count = ndimage.label(classes == index)
+    sizes = ndimage.sum_labels(np.ones_like(pieces), pieces, range(1, count + 1))
+    kept = [i + 1 for i, size in enumerate(np.atleast_1d(sizes)) if size >= SMALLEST]
+    return Found(np.isin(pieces, kept) & (pieces > 0), len(kept))
+
+
+@torch.inference_mode()
+def classes_of(judge: torch.nn.Module, latents: torch.Tensor) -> np.ndarray:
+    """Class maps uint8 [B, 32, 32] of latents at model scale [B, 4, 32, 32]."""
+    maps = [judge(part.float()).argmax(1) for part in latents.split(64)]
+    return torch.cat(maps).to(torch.uint8).numpy()
+
+
+def interval(hits: int, n: int) -> tuple[float, float]:
+    """95 % Wilson interval of a share."""
+    z = 1.96
+    p = hits / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def share(hits: Sequence[bool]) -> str:
+    """`0.93 [0.89, 0.96]`, with n."""
+    n, k = len(hits), sum(hits)
+    low, high = interval(k, n)
+    return f"{k / n:.3f} [{low:.3f}, {high:.3f}] (n = {n})"

@@ -1,0 +1,27 @@
+"""The pack's nodes. Each declares its schema and calls one function."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..probe import files
+from .banks import LoadTicketBank, SaveTicketBank
+from .collect import CollectTickets
+from .cutoff import GuidanceCutoffKSampler
+from .layout import TicketLatentFromRegions
+
+NODES: list[type[io.ComfyNode]] = [
+    CollectTickets,
+    TicketLatentFromRegions,
+    GuidanceCutoffKSampler,
+    LoadTicketBank,
+    SaveTicketBank,
+]
+
+
+class WinningTickets(ComfyExtension):
+    async def on_load(self) -> None:
+        files.register()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

@@ -1,0 +1,1 @@
+"""Where the method meets ComfyUI: the only package that touches ModelPatcher, samplers and CLIP."""

@@ -1,0 +1,163 @@
+"""Reads cross-attention inside a UNet, through model patches that chain with those already there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import comfy.patcher_extension
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from einops import rearrange
+
+ROWS_AT_ONCE = 2**24
+
+
+class ProbeError(ValueError):
+    """A model, layer or prompt that cannot be read; the message says what to change."""
+
+
+class Layer(NamedTuple):
+    """A cross-attention layer by ComfyUI's block names; written "input 8", or "input 7.3" deeper in."""
+
+    block: str
+    number: int
+    depth: int
+
+    def __str__(self) -> str:
+        return f"{self.block} {self.number}" + (f".{self.depth}" if self.depth else "")
+
+
+def cross_attention_layers(model: Any) -> list[Layer]:
+    """Every cross-attention layer of a MODEL's UNet, in forward order; ProbeError for other models."""
+    unet = model.get_model_object("diffusion_model")
+    if not isinstance(unet, UNetModel):
+        raise ProbeError(
+            f"This model is a {type(unet).__name__} without UNet cross-attention;"
+            " tickets can be collected on SD1.x, SD2.x and SDXL models."
+        )
+    sections: list[tuple[str, Iterable[Any]]] = [
+        ("input", unet.input_blocks),
+        ("middle", [unet.middle_block]),
+        ("output", unet.output_blocks),
+    ]
+    return [
+        Layer(name, number, depth)
+        for name, blocks in sections
+        for number, block in enumerate(blocks)
+        for part in (block if block is not None else ())
+        if isinstance(part, SpatialTransformer)
+        for depth in range(len(part.transformer_blocks))
+    ]
+
+
+def find_layer(model: Any, name: str) -> Layer:
+    """The layer called `name`; ProbeError lists the model's own."""
+    layers = cross_attention_layers(model)
+    wanted = " ".join(name.lower().split())
+    for layer in layers:
+        if str(layer) == wanted:
+            return layer
+    known = ", ".join(map(str, layers))
+    raise ProbeError(f'layer is "{name}", but this model has cross-attention in: {known}.')
+
+
+class _ReadEnough(Exception):
+    """Raised inside the UNet once the last wanted attention is read; never leaves `Reader`."""
+
+
+@dataclass
+class Reader:
+    """Reads one layer's attention to some tokens in one model evaluation, then stops the forward.
+
+    tokens: for each conditioning's uuid, groups of token positions and the length of its own text.
+    maps: what was read, per uuid: [images, groups, h, w] float32 on the CPU, mean over heads and tokens.
+    """
+
+    layer: Layer
+    tokens: Mapping[uuid.UUID, tuple[Sequence[Sequence[int]], int]]
+    maps: dict[uuid.UUID, torch.Tensor] = field(default_factory=dict)
+
+    def attach(self, model: Any) -> Any:
+        """A clone of MODEL that is read whenever it is evaluated."""
+        clone = model.clone()
+        clone.add_wrapper_with_key(
+            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "winning_tickets", self._evaluate
+        )
+        return clone
+
+    def _evaluate(
+        self,
+        executor: Callable[..., torch.Tensor],
+        x: torch.Tensor,
+        timesteps: Any,
+        context: Any,
+        y: Any,
+        control: Any,
+        transformer_options: dict[str, Any],
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        options = dict(transformer_options)
+        replacements = dict(options.get("patches_replace", {}))
+        attn2 = dict(replacements.get("attn2", {}))
+        attn2[self.layer] = self._replacement(attn2.get(self.layer) or attn2.get(self.layer[:2]))
+        replacements["attn2"] = attn2
+        options["patches_replace"] = replacements
+        try:
+            return executor(x, timesteps, context, y, control, options, **kwargs)
+        except _ReadEnough:
+            return torch.zeros_like(x)
+
+    def _replacement(self, previous: Callable[..., torch.Tensor] | None) -> Callable[..., torch.Tensor]:
+        """An attn2 replacement that reads, then hands on to the one it stands in front of."""
+
+        def attention(
+            q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra_options: dict[str, Any]
+        ) -> torch.Tensor:
+            self._read(q, k, extra_options)
+            if len(self.maps) == len(self.tokens):
+                raise _ReadEnough
+            if previous is not None:
+                return previous(q, k, v, extra_options)
+            return optimized_attention(
+                q,
+                k,
+                v,
+                extra_options["n_heads"],
+                attn_precision=extra_options["attn_precision"],
+                transformer_options=extra_options,
+            )
+
+        return attention
+
+    def _read(self, q: torch.Tensor, k: torch.Tensor, extra_options: dict[str, Any]) -> None:
+        # ComfyUI batches, reorders and splits prompts: only the uuid says whose chunk this is.
+        uuids = extra_options["uuids"]
+        heads = extra_options["n_heads"]
+        height, width = extra_options["activations_shape"][-2:]
+        for key, q_part, k_part in zip(uuids, q.chunk(len(uuids)), k.chunk(len(uuids)), strict=True):
+            if key in self.tokens:
+                groups, length = self.tokens[key]
+                maps = token_attention(q_part, k_part, heads, groups, length)
+                self.maps[key] = maps.unflatten(-1, (height, width)).cpu()
+
+
+def token_attention(
+    q: torch.Tensor, k: torch.Tensor, heads: int, groups: Sequence[Sequence[int]], length: int
+) -> torch.Tensor:
+    """Softmax attention of each pixel to groups of tokens, float32 [images, groups, pixels].
+
+    q [images, pixels, heads * dim], k [images, tokens, heads * dim]. Mean over heads and over the
+    tokens of a group. ComfyUI tiles texts of different `length` to a common one: copies are summed.
+    """
+    q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
+    at_once = max(1, ROWS_AT_ONCE // (heads * q.shape[2] * k.shape[2]))
+    result = []
+    for q_part, k_part in zip(q.split(at_once), k.split(at_once), strict=True):
+        logits = q_part.float() @ k_part.float().transpose(-1, -2) * q.shape[-1] ** -0.5
+        weights = logits.softmax(-1).mean(1).unflatten(-1, (-1, length)).sum(-2)
+        result.append(torch.stack([weights[..., list(g)].mean(-1) for g in groups], 1))
+    return torch.cat(result)

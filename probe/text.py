@@ -1,0 +1,62 @@
+"""Prompts to conditioning, and the token positions of the phrases in them."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from ..tickets.prompts import Prompt
+from .attention import ProbeError
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt ready for the model: conditioning, its text length in tokens, positions per phrase."""
+
+    prompt: Prompt
+    conditioning: list[Any]
+    length: int
+    positions: tuple[tuple[int, ...], ...]
+
+
+def _chunks(clip: Any, text: str) -> list[list[Any]]:
+    """Token chunks of a CLIP text encoder; SDXL's two share their positions."""
+    tokens = clip.tokenize(text)
+    for name in ("l", "g", "h"):
+        if name in tokens:
+            return [[token[0] for token in chunk] for chunk in tokens[name]]
+    raise ProbeError(
+        f"This text encoder ({', '.join(tokens)}) is no CLIP; tickets need SD1.x, SD2.x or SDXL."
+    )
+
+
+def _words(clip: Any, text: str) -> list[Any]:
+    """Token ids of a short text, without start, end and padding."""
+    end = _chunks(clip, "")[0][1]
+    chunks = _chunks(clip, text)
+    if len(chunks) > 1:
+        raise ProbeError(f'"{text}" is longer than the 75 tokens of a prompt: shorten the categories.')
+    return chunks[0][1 : chunks[0].index(end)]
+
+
+def encode_prompt(clip: Any, prompt: Prompt) -> EncodedPrompt:
+    """Conditioning of a prompt and the tokens of its phrases; ProbeError names a phrase that is lost."""
+    words = _words(clip, prompt.text)
+    positions = []
+    for _, start, end in prompt.phrases:
+        before, phrase = _words(clip, prompt.text[:start]), _words(clip, prompt.text[start:end])
+        first = len(before)
+        if not phrase or words[first : first + len(phrase)] != phrase:
+            raise ProbeError(
+                f'"{prompt.text[start:end]}" cannot be found among the tokens of "{prompt.text}":'
+                " use plain words for a category."
+            )
+        positions.append(tuple(range(first + 1, first + 1 + len(phrase))))
+    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(prompt.text))
+    return EncodedPrompt(prompt, conditioning, conditioning[0][0].shape[1], tuple(positions))
+
+
+def uuid_of(guider: Any, name: str) -> uuid.UUID:
+    """The identity ComfyUI gave a guider's conditioning; found again in transformer_options."""
+    return guider.original_conds[name][0]["uuid"]

@@ -1,0 +1,141 @@
+"""Runs every check (ruff, mypy, pytest) in the Python that runs ComfyUI.
+
+    python scripts/test.py                  all of them
+    python scripts/test.py --only tests     one of lint, types, tests
+    python scripts/test.py -- -k name       what follows -- goes to pytest
+
+Standard library only; without --comfyui DIR it first installs ComfyUI into .comfyui/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import comfyui
+from comfyui import HOME, ROOT, Install, SetupError
+
+REQUIREMENTS = ROOT / "requirements-dev.txt"
+TYPED = ("scripts", "tickets", "probe", "nodes", "demo")
+# As "python -m pytest", but without this folder on sys.path: ComfyUI has a module "nodes" too.
+PYTEST = "import sys; sys.path = [p for p in sys.path if p]; import pytest; sys.exit(pytest.main())"
+
+
+def provide_tools(install: Install) -> None:
+    """Install the pinned tools into our own environment, or check that the user's has them."""
+    pins = REQUIREMENTS.read_text(encoding="utf-8")
+    if install.python == comfyui.venv_python(HOME):
+        if not comfyui.has_stamp(HOME / "venv", "tools", pins):
+            print("Installing the tools of requirements-dev.txt")
+            pip = [str(install.python), "-m", "pip", "install", "-r", str(REQUIREMENTS)]
+            with comfyui.locked(HOME):
+                comfyui.run_pip(HOME, pip, print)
+            comfyui.stamp(HOME / "venv", "tools", pins)
+        return
+    missing = [pin for pin in pins.split() if not _has(pin)]
+    if missing:
+        raise SetupError(
+            f"This Python lacks {', '.join(missing)}: run "
+            f'"{install.python}" -m pip install -r "{REQUIREMENTS}" and start again.'
+        )
+
+
+def _has(pin: str) -> bool:
+    name, version = pin.split("==")
+    try:
+        return metadata.version(name) == version
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def lint(python: str) -> bool:
+    check = run("ruff check", [python, "-m", "ruff", "check"])
+    layout = run("ruff format --check", [python, "-m", "ruff", "format", "--check"])
+    return check and layout
+
+
+def types(python: str) -> bool:
+    """mypy needs an importable name for the pack's folder, so it gets a copy with one."""
+    copy = ROOT / ".mypy_cache" / "copy" / "winning_tickets"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    for name in ("pyproject.toml", "__init__.py"):
+        if (ROOT / name).is_file():
+            shutil.copy2(ROOT / name, copy)
+    folders = [name for name in TYPED if any((ROOT / name).rglob("*.py"))]
+    for name in folders:
+        for file in (ROOT / name).rglob("*.py"):
+            (copy / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy / file.relative_to(ROOT))
+    command = [python, "-m", "mypy", "--config-file", str(copy / "pyproject.toml")]
+    command += ["--cache-dir", str(ROOT / ".mypy_cache")]
+    command += [str(Path(copy.name) / name) for name in folders]
+    return run("mypy", command, copy.parent, prefix=copy.name + os.sep)
+
+
+def tests(install: Install, arguments: Sequence[str]) -> bool:
+    command = [str(install.python), "-c", PYTEST, *arguments]
+    return run("pytest", command, COMFYUI_DIR=str(install.root))
+
+
+def run(title: str, command: Sequence[str], cwd: Path = ROOT, prefix: str = "", **variables: str) -> bool:
+    """Run one check under a headline, with `prefix` taken off the lines it prints."""
+    print(f"\n== {title}", flush=True)
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE if prefix else None,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        output, _ = process.communicate()
+    except KeyboardInterrupt:
+        # The terminal has told the check as well; let it put its servers away.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+        raise
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if prefix:
+        print(re.sub("^" + re.escape(prefix), "", output, flags=re.MULTILINE), end="")
+    status = process.returncode
+    verdict = "passed" if status == 0 else f"FAILED (exit status {status})"
+    print(f"== {title}: {verdict}, {time.monotonic() - started:.1f} s", flush=True)
+    return status == 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run ruff, mypy and pytest.")
+    comfyui.add_option(parser)
+    parser.add_argument("--only", choices=("lint", "types", "tests"), help="run one kind of check")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    options = parser.parse_args()
+    install = comfyui.ensure(options.comfyui)
+    provide_tools(install)
+    python = str(install.python)
+    checks = {
+        "lint": lambda: lint(python),
+        "types": lambda: types(python),
+        "tests": lambda: tests(install, options.pytest),
+    }
+    chosen = [options.only] if options.only else list(checks)
+    failed = [name for name in chosen if not checks[name]()]
+    print(f"\nFailed: {', '.join(failed)}" if failed else "\nAll checks passed.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    comfyui.run_script(main)

@@ -1,0 +1,123 @@
+"""ComfyUI imported on the CPU, with tiny random models of its own classes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent.parent
+COMFYUI = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui" / "ComfyUI")
+
+if str(COMFYUI) not in sys.path:
+    arguments, sys.argv = sys.argv, ["comfyui", "--cpu"]
+    sys.path.insert(0, str(COMFYUI))
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.model_management
+
+    sys.argv = arguments
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models_base
+
+WIDTH = 32
+
+
+def randomise(module: torch.nn.Module, seed: int) -> None:
+    """ComfyUI's modules start uninitialised; every weight here is random, so nothing is a no-op."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        fan = parameter[0].numel() if parameter.dim() > 1 else 1
+        value = torch.randn(parameter.shape, generator=generator) * (1.5 / fan**0.5 if fan > 1 else 0.1)
+        if parameter.dim() == 1 and "norm" in name or name.endswith(".0.weight"):
+            value = value + 1 if parameter.dim() == 1 else value
+        parameter.data = value
+
+
+def tiny_unet(**changes: Any) -> dict[str, Any]:
+    """Three levels with cross-attention at every one: maps of the latent's size, half and a quarter."""
+    return {
+        "image_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": WIDTH,
+        "channel_mult": [1, 2, 2],
+        "num_res_blocks": [1, 1, 1],
+        "transformer_depth": [1, 1, 2],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1],
+        "transformer_depth_middle": 1,
+        "use_spatial_transformer": True,
+        "use_linear_in_transformer": False,
+        "use_temporal_attention": False,
+        "use_checkpoint": False,
+        "legacy": False,
+        "num_heads": 2,
+        "num_head_channels": -1,
+        "context_dim": WIDTH,
+        "adm_in_channels": None,
+        **changes,
+    }
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Any]:
+    def make(
+        seed: int = 0,
+        model_type: Any = comfy.model_base.ModelType.EPS,
+        latent_format: Any = comfy.latent_formats.SD15,
+    ) -> Any:
+        class Tiny(comfy.supported_models_base.BASE):
+            unet_config: dict[str, Any] = {}
+            unet_extra_config: dict[str, Any] = {}
+            memory_usage_factor = 1.0
+
+        Tiny.latent_format = latent_format
+        config = Tiny(tiny_unet())
+        config.model_type = lambda state_dict, prefix="": model_type
+        config.set_inference_dtype(torch.float32, None)
+        model = config.get_model({}, "", device=torch.device("cpu"))
+        randomise(model.diffusion_model, seed)
+        cpu = torch.device("cpu")
+        return comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+    return make
+
+
+@pytest.fixture
+def model(make_model: Callable[..., Any]) -> Any:
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def clip() -> Any:
+    config = {
+        "num_hidden_layers": 1,
+        "hidden_size": WIDTH,
+        "num_attention_heads": 2,
+        "intermediate_size": WIDTH,
+        "hidden_act": "quick_gelu",
+        "max_position_embeddings": 77,
+        "eos_token_id": 49407,
+    }
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    options = {"dtype": torch.float32, "clip_l_model_config": config}
+    clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
+    randomise(clip.cond_stage_model, 1)
+    return clip
+
+
+@pytest.fixture(scope="session")
+def encode(clip: Any) -> Callable[[str], Any]:
+    return lambda text: clip.encode_from_tokens_scheduled(clip.tokenize(text))

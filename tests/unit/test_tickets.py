@@ -1,0 +1,334 @@
+"""The method, checked against small cases worked out by hand. No ComfyUI."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from winning_tickets.tickets import noise
+from winning_tickets.tickets.bank import BankError, Recipe, TicketBank, load_bank, save_bank
+from winning_tickets.tickets.build import Layout, image_generator
+from winning_tickets.tickets.prompts import CategoryError, pair_prompts, parse_categories
+from winning_tickets.tickets.regions import Region, RegionError, assign_cells, parse_regions
+from winning_tickets.tickets.score import paper_score, pool_cells
+from winning_tickets.tickets.select import Thresholds, draw, threshold_pools
+
+RECIPE = Recipe("input 8", 4, 4, 16, 16, 14.6, 0.18215, "BaseModel")
+
+
+def make_bank(categories: tuple[str, ...] = ("cat", "tree", "car"), noises: int = 3) -> TicketBank:
+    generator = torch.Generator().manual_seed(0)
+    prompts = pair_prompts(categories)
+    measured = tuple((c, i) for i, p in enumerate(prompts) for c, _, _ in p.phrases)
+    drawn = torch.cat([noise.plain_noise(s, (4, 16, 16)) for s in range(noises)])
+    return TicketBank(
+        categories=categories,
+        prompts=tuple(p.text for p in prompts),
+        measured=measured,
+        seeds=tuple(range(noises)),
+        attention=torch.rand(len(measured), noises, 4, 4, generator=generator),
+        blocks=noise.to_blocks(drawn, 4).flatten(0, 2),
+        recipe=RECIPE,
+    )
+
+
+def paper_scores(attention: torch.Tensor) -> torch.Tensor:
+    """The released code, word for word: z-score, then min-max, of one map."""
+    z = (attention - attention.mean()) / attention.std()
+    return (z - z.min()) / (z.max() - z.min())
+
+
+class TestNoise:
+    def test_blocks_are_patches_in_raster_order(self) -> None:
+        x = torch.arange(2 * 4 * 6).view(1, 2, 4, 6).float()
+        blocks = noise.to_blocks(x, 2)
+        assert blocks.shape == (1, 2, 3, 2, 2, 2)
+        assert torch.equal(blocks[0, 1, 2], x[0, :, 2:4, 4:6])
+
+    def test_placing_all_blocks_gives_the_noise_back(self) -> None:
+        x = torch.randn(3, 9, 13)
+        blank = torch.zeros_like(x)
+        placed = noise.place_blocks(blank, noise.to_blocks(x[None], 4)[0])
+        assert torch.equal(placed[:, :8, :12], x[:, :8, :12])
+        assert not placed[:, 8:].any() and not placed[:, :, 12:].any()
+
+    def test_noise_leaves_the_global_generator_alone(self) -> None:
+        torch.manual_seed(1)
+        expected = torch.rand(1)
+        torch.manual_seed(1)
+        noise.plain_noise(5, (4, 8, 8), (0, 3))
+        assert torch.equal(torch.rand(1), expected)
+
+
+class TestScore:
+    def test_equals_the_released_formula(self) -> None:
+        attention = torch.rand(2, 5, 16, 16)
+        scores = paper_score(attention)
+        for row in range(2):
+            for image in range(5):
+                torch.testing.assert_close(scores[row, image], paper_scores(attention[row, image]))
+        assert (scores.amin((-2, -1)) == 0).all() and (scores.amax((-2, -1)) == 1).all()
+
+    def test_flat_map_scores_nothing(self) -> None:
+        assert not paper_score(torch.full((1, 4, 4), 0.3)).any()
+
+    def test_pooling_leaves_out_partial_squares(self) -> None:
+        attention = torch.arange(15).view(1, 1, 3, 5).float()
+        expected = torch.tensor([[[[3.0, 5.0]]]])
+        assert torch.equal(pool_cells(attention, 2), expected)
+
+
+class TestBank:
+    def test_score_is_of_the_prompt_with_the_companion(self) -> None:
+        bank = make_bank()
+        # prompts: cat-tree, cat-car, tree-car; rows: cat, tree, cat, car, tree, car.
+        assert torch.equal(bank.score("tree", "cat"), paper_score(bank.attention[1]).flatten())
+        assert torch.equal(bank.score("cat", "car"), paper_score(bank.attention[2]).flatten())
+        both = (bank.score("car", "cat") + bank.score("car", "tree")) / 2
+        torch.testing.assert_close(bank.average("car"), both)
+
+    def test_lone_category_averages_over_itself(self) -> None:
+        bank = make_bank(("cat",))
+        assert torch.equal(bank.average("cat"), paper_score(bank.attention[0]).flatten())
+
+    def test_unknown_category_lists_what_there_is(self) -> None:
+        with pytest.raises(BankError, match='"dog".*cat, tree, car'):
+            make_bank().average("dog")
+
+    def test_file_holds_the_bank_exactly(self, tmp_path: Path) -> None:
+        bank = make_bank()
+        path = tmp_path / "folder" / "bank.safetensors"
+        save_bank(bank, path)
+        again = load_bank(path)
+        assert torch.equal(again.attention, bank.attention) and torch.equal(again.blocks, bank.blocks)
+        for name in ("categories", "prompts", "measured", "seeds", "recipe"):
+            assert getattr(again, name) == getattr(bank, name)
+        assert [p.name for p in path.parent.iterdir()] == ["bank.safetensors"]
+
+    def test_large_seeds_survive(self, tmp_path: Path) -> None:
+        bank = make_bank(noises=2)
+        bank = TicketBank(**{**vars(bank), "seeds": (2**64 - 1, 2**63)})
+        save_bank(bank, tmp_path / "b.safetensors")
+        assert load_bank(tmp_path / "b.safetensors").seeds == (2**64 - 1, 2**63)
+
+    def test_failed_write_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "b.safetensors"
+        save_bank(make_bank(), path)
+        before = path.read_bytes()
+
+        def full(*args: object, **kwargs: object) -> None:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr("winning_tickets.tickets.bank.save_file", full)
+        with pytest.raises(OSError, match="No space"):
+            save_bank(make_bank(noises=2), path)
+        assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize("cut", [0, 7, 200, -64])
+    def test_truncated_file_is_one_sentence(self, tmp_path: Path, cut: int) -> None:
+        path = tmp_path / "b.safetensors"
+        save_bank(make_bank(), path)
+        path.write_bytes(path.read_bytes()[:cut])
+        with pytest.raises(BankError, match="b.safetensors is damaged"):
+            load_bank(path)
+
+    def test_foreign_missing_and_future_files_are_named(self, tmp_path: Path) -> None:
+        other = tmp_path / "lora.safetensors"
+        save_file({"x": torch.zeros(1)}, str(other))
+        with pytest.raises(BankError, match="is no ticket bank"):
+            load_bank(other)
+        with pytest.raises(BankError, match="No ticket bank at"):
+            load_bank(tmp_path / "none.safetensors")
+        header = {"ticket_bank": json.dumps({"format": "99"})}
+        save_file({"x": torch.zeros(1)}, str(other), metadata=header)
+        with pytest.raises(BankError, match="newer than this pack"):
+            load_bank(other)
+
+    @pytest.mark.parametrize(
+        "change, complaint",
+        [
+            ({"attention": torch.full((6, 3, 4, 4), float("nan"))}, "not finite"),
+            ({"attention": torch.rand(6, 2, 4, 4)}, "differ in number"),
+            ({"attention": torch.rand(6, 3, 4, 5)}, "no block per score"),
+            ({"blocks": torch.zeros(48, 4, 2, 2)}, "blocks are not"),
+            ({"measured": ((0, 0),) * 5}, "what was measured"),
+            ({"measured": ((0, 9),) * 6}, "does not name"),
+            ({"categories": ("cat", "cat", "car")}, "twice"),
+        ],
+    )
+    def test_damaged_contents_are_refused(self, change: dict, complaint: str) -> None:
+        with pytest.raises(BankError, match=complaint):
+            TicketBank(**{**vars(make_bank()), **change})
+
+
+class TestPrompts:
+    def test_categories_are_cleaned_as_in_the_paper(self) -> None:
+        assert parse_categories(" Castle.\n\n fire   Hydrant \n") == ("castle", "fire hydrant")
+
+    @pytest.mark.parametrize(
+        "text, complaint",
+        [
+            ("", "No categories"),
+            ("cat\nCat.", '"cat" is listed twice'),
+            ("\n".join(map(str, range(51))), "51 categories"),
+        ],
+    )
+    def test_bad_lists_are_refused(self, text: str, complaint: str) -> None:
+        with pytest.raises(CategoryError, match=complaint):
+            parse_categories(text)
+
+    def test_every_pair_once_with_its_article(self) -> None:
+        prompts = pair_prompts(("apple", "cat", "owl"))
+        assert [p.text for p in prompts] == [
+            "an apple and a cat",
+            "an apple and an owl",
+            "a cat and an owl",
+        ]
+        for prompt in prompts:
+            for index, start, end in prompt.phrases:
+                assert prompt.text[start:end] == ("apple", "cat", "owl")[index]
+
+
+class TestRegions:
+    def test_text_form(self) -> None:
+        found = parse_regions("# layout\n castle: 0.62 0.18 1.0 0.69 \n\nfire  hydrant: 0, 0.5, .25, 1")
+        assert found == [
+            Region("castle", 0.62, 0.18, 1.0, 0.69),
+            Region("fire hydrant", 0.0, 0.5, 0.25, 1.0),
+        ]
+
+    @pytest.mark.parametrize(
+        "text, complaint",
+        [
+            ("", "No regions"),
+            ("cat: 0 0 1", "Region 1 .* four numbers"),
+            ("cat: 0 0 1 nan", "four numbers"),
+            ("cat: 0 0 1 x", "four numbers"),
+            ("cat: 0 0 1 1\n: 0 0 1 1", "Region 2 .* names no category"),
+            ("cat 0 0 1 1", "names no category"),
+            ("cat: -0.1 0 1 1", "leaves the image"),
+            ("cat: 0 0 128 128", "leaves the image"),
+            ("cat: 0.5 0 0.5 1", "is empty"),
+            ("cat: 0.9 0 0.5 1", "left must be below right"),
+        ],
+    )
+    def test_bad_text_names_the_region_and_the_fix(self, text: str, complaint: str) -> None:
+        with pytest.raises(RegionError, match=complaint):
+            parse_regions(text)
+
+    def test_cell_belongs_to_a_region_that_covers_half_of_it(self) -> None:
+        owner = assign_cells([Region("a", 0.0, 0.0, 0.4, 0.5), Region("b", 0.65, 0.5, 1.0, 1.0)], 4, 4)
+        assert owner.tolist() == [[0, 0, -1, -1], [0, 0, -1, -1], [-1, -1, -1, 1], [-1, -1, -1, 1]]
+
+    def test_smaller_region_wins(self) -> None:
+        owner = assign_cells([Region("small", 0.5, 0.5, 1, 1), Region("large", 0, 0, 1, 1)], 2, 2)
+        assert owner.tolist() == [[1, 1], [1, 0]]
+
+    def test_thin_region_keeps_its_best_cell(self) -> None:
+        owner = assign_cells([Region("mast", 0.3, 0.0, 0.32, 0.26)], 4, 4)
+        assert (owner == 0).nonzero().tolist() == [[0, 1]]
+
+    def test_region_hidden_by_smaller_ones_is_named(self) -> None:
+        layout = [Region("back", 0, 0, 1, 1), Region("l", 0, 0, 0.5, 1), Region("r", 0.5, 0, 1, 1)]
+        with pytest.raises(RegionError, match='"back" is covered'):
+            assign_cells(layout, 4, 4)
+
+    def test_partial_edge_cells_are_no_part_of_the_grid(self) -> None:
+        owner = assign_cells([Region("all", 0, 0, 1, 1)], 4.75, 4.25)
+        assert owner.shape == (4, 4) and not owner.any()
+
+
+class TestSelect:
+    def pools_by_hand(self, bank: TicketBank, rule: object) -> list[int]:
+        return [i for i in range(len(bank.blocks)) if rule(i)]  # type: ignore[operator]
+
+    def test_two_categories(self) -> None:
+        bank, t = make_bank(), Thresholds()
+        pools = threshold_pools(bank, ["cat", "tree", "cat"])
+        u, v = bank.score("cat", "tree"), bank.score("tree", "cat")
+        assert pools.winners["cat"].tolist() == self.pools_by_hand(
+            bank, lambda i: u[i] > t.t_pos and v[i] < t.t_neg
+        )
+        assert pools.winners["tree"].tolist() == self.pools_by_hand(
+            bank, lambda i: v[i] > t.t_pos and u[i] < t.t_neg
+        )
+        assert pools.losers.tolist() == self.pools_by_hand(bank, lambda i: u[i] < t.t_bg and v[i] < t.t_bg)
+
+    def test_one_category_uses_the_average(self) -> None:
+        bank, t = make_bank(), Thresholds()
+        pools = threshold_pools(bank, ["car"])
+        a = bank.average("car")
+        assert pools.winners["car"].tolist() == self.pools_by_hand(bank, lambda i: a[i] > t.t_pos_single)
+        assert pools.losers.tolist() == self.pools_by_hand(bank, lambda i: a[i] < t.t_bg_single)
+
+    def test_three_categories_have_no_negative_condition(self) -> None:
+        bank, t = make_bank(), Thresholds()
+        pools = threshold_pools(bank, bank.categories)
+        s = bank.score
+        assert pools.winners["tree"].tolist() == self.pools_by_hand(
+            bank, lambda i: s("tree", "cat")[i] > t.t_pos and s("tree", "car")[i] > t.t_pos
+        )
+        assert pools.losers.tolist() == self.pools_by_hand(
+            bank, lambda i: all(bank.average(c)[i] < t.t_bg for c in bank.categories)
+        )
+
+    def test_thresholds_outside_0_to_1_are_named(self) -> None:
+        with pytest.raises(ValueError, match=r"t_neg is 1\.5"):
+            Thresholds(t_neg=1.5)
+
+    def test_drawing_uses_the_whole_pool_before_it_repeats(self) -> None:
+        pool = torch.tensor([3, 5, 8])
+        drawn = draw(pool, 8, torch.Generator().manual_seed(0)).tolist()
+        assert sorted(drawn[:3]) == [3, 5, 8] and sorted(drawn[3:6]) == [3, 5, 8]
+        assert len(drawn) == 8
+
+
+class TestBuild:
+    layout = Layout(
+        make_bank(noises=40),
+        (Region("cat", 0, 0, 0.5, 1), Region("tree", 0.5, 0, 1, 0.5)),
+        width=22,
+        height=16,
+    )
+
+    def test_every_cell_holds_a_ticket_of_its_pool(self) -> None:
+        layout, bank = self.layout, self.layout.bank
+        pools = threshold_pools(bank, ["cat", "tree"])
+        owner = layout.cells()
+        built = noise.to_blocks(layout.build(1), 4)[0]
+        for row in range(owner.shape[0]):
+            for column in range(owner.shape[1]):
+                who = int(owner[row, column])
+                pool = [pools.winners["cat"], pools.winners["tree"], pools.losers][who]
+                same = (bank.blocks[pool] == built[row, column]).all(-1).all(-1).all(-1)
+                assert int(same.sum()) >= 1
+
+    def test_edge_beyond_the_last_block_is_the_seeds_plain_noise(self) -> None:
+        built = self.layout.build(7, (0, 2))
+        plain = noise.plain_noise(7, (4, 16, 22), (0, 2))
+        assert torch.equal(built[..., 20:], plain[..., 20:])
+        assert not torch.equal(built[..., :20], plain[..., :20])
+
+    def test_same_seed_same_noise_for_any_batch_and_order(self) -> None:
+        together = self.layout.build(3, (0, 1, 2))
+        assert torch.equal(self.layout.build(3, (2, 0)), together[[2, 0]])
+        assert not torch.equal(self.layout.build(4), together[:1])
+
+    def test_empty_pool_is_an_error_that_says_what_to_change(self) -> None:
+        strict = Layout(**{**vars(self.layout), "thresholds": Thresholds(t_pos=1.0)})
+        with pytest.raises(BankError, match='No ticket of "cat".*lower t_pos'):
+            strict.build(0)
+        strict = Layout(**{**vars(self.layout), "thresholds": Thresholds(t_bg=0.0)})
+        with pytest.raises(BankError, match="raise t_bg"):
+            strict.build(0)
+
+    def test_no_background_needs_no_losers(self) -> None:
+        full = Layout(self.layout.bank, (Region("cat", 0, 0, 1, 1),), 16, 16, Thresholds(t_bg_single=0.0))
+        assert full.build(0).shape == (1, 4, 16, 16)
+
+    def test_draws_are_the_same_on_every_machine(self) -> None:
+        drawn = torch.rand(2, generator=image_generator(2**64 - 1, 3))
+        assert drawn.tolist() == pytest.approx([0.067708, 0.981780], abs=1e-6)

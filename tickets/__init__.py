@@ -1,0 +1,1 @@
+"""The method in plain torch: noise, scores, banks, regions, selection. Never imports ComfyUI."""

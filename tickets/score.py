@@ -1,0 +1,26 @@
+"""Scores of blocks, derived from first-step cross-attention (Mao et al. 2024, section 4; papers' code).
+
+The attention of a category's words at a cell says how much that cell leans towards the category. The
+paper's score of a block is the attention of its cell, stretched to 0..1 over one noise's map.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def paper_score(attention: torch.Tensor) -> torch.Tensor:
+    """Min-max per map: [..., rows, columns] -> the same shape in 0..1; a flat map gives 0.
+
+    The released code z-scores each map first, which min-max undoes.
+    """
+    low = attention.amin((-2, -1), keepdim=True)
+    span = attention.amax((-2, -1), keepdim=True) - low
+    return torch.where(span > 0, (attention - low) / span.clamp_min(1e-38), torch.zeros_like(attention))
+
+
+def pool_cells(attention: torch.Tensor, cells: int) -> torch.Tensor:
+    """Mean over squares of `cells` x `cells`; rows and columns beyond the last whole square are left out."""
+    if cells == 1:
+        return attention
+    return torch.nn.functional.avg_pool2d(attention.flatten(0, -3), cells).unflatten(0, attention.shape[:-2])
