@@ -346,7 +346,7 @@ def test_taken_port_is_one_sentence(tmp_path: Path) -> None:
 def test_refusal_names_node_and_input() -> None:
     error = {"message": "Value -64 smaller than min of 1", "details": "width"}
     answer = {"node_errors": {"1": {"class_type": "EmptyImage", "errors": [error]}}}
-    text = client._refusal(server.json.dumps(answer).encode())
+    text = client._refusal(client.json.dumps(answer).encode())
     assert "EmptyImage (node 1): Value -64 smaller than min of 1: width" in text
 
 
