@@ -9,9 +9,6 @@ Run with the Python of that ComfyUI. `python scripts/demo.py --measure` runs bot
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,14 +16,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+import start
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = os.environ.get("COMFYUI_DIR") or HERE.parent / ".comfyui" / "ComfyUI"
     parser.add_argument("what", choices=("presence", "regions"))
-    parser.add_argument("--comfyui", type=Path, default=Path(default))
+    start.add_option(parser)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
     parser.add_argument("--sampler", default="euler")
@@ -43,15 +39,11 @@ def parse() -> argparse.Namespace:
 
 
 ARGS = parse()
-if not (ARGS.comfyui / "main.py").exists():
-    sys.exit(f"No ComfyUI in {ARGS.comfyui}: run scripts/comfyui.py, or give --comfyui DIR.")
-sys.path.insert(0, str(ARGS.comfyui))
-sys.argv = [sys.argv[0], "--cpu"]
+start.comfyui(ARGS.comfyui)
+start.pack()
 
-import comfy.options
-
-comfy.options.enable_args_parsing()
 import comfy.sample
+import comfy.utils
 import model as model_module
 import torch
 from judge import load_judge
@@ -59,19 +51,6 @@ from PIL import Image
 from scenes import NAMES, SHARED_COLOUR, listing
 from tqdm import tqdm
 from verdict import classes_of, find, share
-
-
-def load_pack() -> None:
-    """Winning Tickets under a name of its own, as ComfyUI's loader would."""
-    root = HERE.parent
-    spec = importlib.util.spec_from_file_location(
-        "winning_tickets", root / "__init__.py", submodule_search_locations=[str(root)]
-    )
-    assert spec and spec.loader
-    sys.modules["winning_tickets"] = importlib.util.module_from_spec(spec)
-
-
-load_pack()
 from winning_tickets.probe import cutoff
 from winning_tickets.probe.collect import collect
 from winning_tickets.tickets.build import Layout
@@ -163,9 +142,9 @@ def presence(parts: Any) -> None:
     print(f"Stock KSampler, {ARGS.sampler}, {ARGS.steps} steps, cfg {ARGS.cfg}:")
     for title, cases in (("one object", single), ("two objects", double)):
         noise = torch.cat([plain_noise(10_000 + i, SHAPE) for i in range(len(cases))])
-        start = time.monotonic()
+        began = time.monotonic()
         latents = stock(parts, [listing(c) for c in cases], noise, title)
-        seconds = (time.monotonic() - start) / len(cases)
+        seconds = (time.monotonic() - began) / len(cases)
         maps = classes_of(judge, latents)
         found = [
             [find(m, NAMES.index(name) + 1) for name in case] for m, case in zip(maps, cases, strict=True)
@@ -206,9 +185,9 @@ def regions(parts: Any) -> None:
         for boxes in LAYOUTS.values()
         for names in (pair, pair[::-1])
     ][: ARGS.cases or None]
-    start = time.monotonic()
+    began = time.monotonic()
     bank = collect(parts.model, parts.clip, NAMES, ARGS.noises, 0, 256, 256, ARGS.layer, ARGS.cells)
-    print(f"Collected {bank.describe()} in {time.monotonic() - start:.0f} s.")
+    print(f"Collected {bank.describe()} in {time.monotonic() - began:.0f} s.")
     thresholds = Thresholds(ARGS.t_pos, ARGS.t_neg, ARGS.t_bg)
     built = []
     for i, case in enumerate(cases):
@@ -265,5 +244,6 @@ def regions(parts: Any) -> None:
 
 
 if __name__ == "__main__":
+    comfy.utils.set_progress_bar_enabled(False)
     with torch.inference_mode():
         {"presence": presence, "regions": regions}[ARGS.what](model_module.load())

@@ -18,12 +18,13 @@ import math
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import start
 
 HERE = Path(__file__).parent
 WORK = HERE / "work"
@@ -55,8 +56,7 @@ class Settings:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = os.environ.get("COMFYUI_DIR") or HERE.parent / ".comfyui" / "ComfyUI"
-    parser.add_argument("--comfyui", type=Path, default=Path(default))
+    start.add_option(parser)
     parser.add_argument("--device", default=None, help="cpu or cuda; default: what there is")
     parser.add_argument("--stage", choices=("vae", "latents", "judge", "unet", "export"))
     for field in dataclasses.fields(Settings):
@@ -64,16 +64,9 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-ARGS = parse() if __name__ == "__main__" else argparse.Namespace(comfyui=None)
-if ARGS.comfyui is not None:
-    if not (ARGS.comfyui / "main.py").exists():
-        sys.exit(f"No ComfyUI in {ARGS.comfyui}: run scripts/comfyui.py, or give --comfyui DIR.")
-    sys.path.insert(0, str(ARGS.comfyui))
-    sys.argv = [sys.argv[0], "--cpu"] if ARGS.device == "cpu" else sys.argv[:1]
+ARGS = parse()
+start.comfyui(ARGS.comfyui, cpu=ARGS.device == "cpu")
 
-import comfy.options
-
-comfy.options.enable_args_parsing()
 import comfy.sd1_clip
 import comfy.taesd.taesd
 import judge as judge_module
@@ -267,9 +260,9 @@ def encode(net: Autoencoder, batch: list[scenes_module.Scene], device: torch.dev
 
 
 def shards(s: Settings, seed: int, count: int) -> Iterator[tuple[Path, int, range]]:
-    for start in range(0, count, 1000):
-        indices = range(start, min(start + 1000, count))
-        yield WORK / "latents" / f"{seed}-{start}.pt", seed, indices
+    for first in range(0, count, 1000):
+        indices = range(first, min(first + 1000, count))
+        yield WORK / "latents" / f"{seed}-{first}.pt", seed, indices
 
 
 def stage_latents(s: Settings, net: Autoencoder, device: torch.device) -> tuple[dict, dict]:
@@ -385,7 +378,7 @@ def stage_unet(s: Settings, data: dict, device: torch.device) -> tuple[Run, torc
 
 def sources() -> dict[str, str]:
     """Hashes of the files the weights come from."""
-    names = ("scenes.py", "model.py", "training.py", "judge.py", "train.py")
+    names = ("start.py", "scenes.py", "model.py", "training.py", "judge.py", "train.py")
     return {n: hashlib.sha256((HERE / n).read_bytes()).hexdigest()[:16] for n in names}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import comfy.patcher_extension
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
+from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from einops import rearrange
 
@@ -66,13 +66,14 @@ def find_layer(model: Any, name: str) -> Layer:
 
 
 class _ReadEnough(Exception):
-    """Raised inside the UNet once the last wanted attention is read; never leaves `Reader`."""
+    """Raised inside the UNet once the layer's attention is read; never leaves `Reader`."""
 
 
 @dataclass
 class Reader:
-    """Reads one layer's attention to some tokens in one model evaluation, then stops the forward.
+    """Reads one layer's attention to some tokens whenever a MODEL is evaluated, and ends the forward.
 
+    What lies before the layer runs as it is, patches included; nothing after it is needed.
     tokens: for each conditioning's uuid, groups of token positions and the length of its own text.
     maps: what was read, per uuid: [images, groups, h, w] float32 on the CPU, mean over heads and tokens.
     """
@@ -91,7 +92,7 @@ class Reader:
 
     def _evaluate(
         self,
-        executor: Callable[..., torch.Tensor],
+        executor: Any,
         x: torch.Tensor,
         timesteps: Any,
         context: Any,
@@ -102,36 +103,19 @@ class Reader:
     ) -> torch.Tensor:
         options = dict(transformer_options)
         replacements = dict(options.get("patches_replace", {}))
-        attn2 = dict(replacements.get("attn2", {}))
-        attn2[self.layer] = self._replacement(attn2.get(self.layer) or attn2.get(self.layer[:2]))
-        replacements["attn2"] = attn2
+        replacements["attn2"] = {**replacements.get("attn2", {}), self.layer: self._attention}
         options["patches_replace"] = replacements
         try:
             return executor(x, timesteps, context, y, control, options, **kwargs)
         except _ReadEnough:
-            return torch.zeros_like(x)
+            return x.new_zeros(x.shape[0], executor.class_obj.out_channels, *x.shape[2:])
 
-    def _replacement(self, previous: Callable[..., torch.Tensor] | None) -> Callable[..., torch.Tensor]:
-        """An attn2 replacement that reads, then hands on to the one it stands in front of."""
-
-        def attention(
-            q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra_options: dict[str, Any]
-        ) -> torch.Tensor:
-            self._read(q, k, extra_options)
-            if len(self.maps) == len(self.tokens):
-                raise _ReadEnough
-            if previous is not None:
-                return previous(q, k, v, extra_options)
-            return optimized_attention(
-                q,
-                k,
-                v,
-                extra_options["n_heads"],
-                attn_precision=extra_options["attn_precision"],
-                transformer_options=extra_options,
-            )
-
-        return attention
+    def _attention(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra_options: dict[str, Any]
+    ) -> torch.Tensor:
+        """Stands in for the layer's attention (attn2_replace)."""
+        self._read(q, k, extra_options)
+        raise _ReadEnough
 
     def _read(self, q: torch.Tensor, k: torch.Tensor, extra_options: dict[str, Any]) -> None:
         # ComfyUI batches, reorders and splits prompts: only the uuid says whose chunk this is.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from .bank import TicketBank
+from .bank import BankError, TicketBank
 from .noise import place_blocks, plain_noise
 from .regions import Region, assign_cells
 from .select import Pools, Thresholds, draw, require, threshold_pools
@@ -33,10 +34,23 @@ class Layout:
     height: int
     thresholds: Thresholds = Thresholds()
 
-    def cells(self) -> torch.Tensor:
-        """Owner of each whole block, -1 for background [rows, columns]."""
+    @cached_property
+    def owner(self) -> torch.Tensor:
+        """Index of the region each whole block belongs to, -1 for background [rows, columns]."""
         block = self.bank.recipe.block
+        if min(self.height, self.width) < block:
+            raise BankError(
+                f"The bank's blocks of {block * 8} pixels do not fit an image of"
+                f" {self.width * 8}x{self.height * 8}: raise width and height."
+            )
         return assign_cells(list(self.regions), self.height / block, self.width / block)
+
+    @cached_property
+    def pools(self) -> Pools:
+        """The tickets that fit; BankError when there are none to draw from."""
+        pools = threshold_pools(self.bank, [r.category for r in self.regions], self.thresholds)
+        require(pools, self.thresholds, background=bool((self.owner < 0).any()))
+        return pools
 
     def build(self, seed: int, indices: Iterable[int] = (0,)) -> torch.Tensor:
         """Noise [len(indices), C, height, width] float32 for images `indices` of a batch of `seed`.
@@ -44,19 +58,17 @@ class Layout:
         Each image has its own draw. Latents beyond the last whole block keep the seed's plain noise.
         """
         wanted = list(indices)
-        owner = self.cells()
-        pools = threshold_pools(self.bank, [r.category for r in self.regions], self.thresholds)
-        require(pools, self.thresholds, background=bool((owner < 0).any()))
         plain = plain_noise(seed, (self.bank.recipe.channels, self.height, self.width), wanted)
         return torch.stack(
             [
-                place_blocks(noise, self.bank.blocks[self._arrange(owner, pools, seed, index)])
+                place_blocks(noise, self.bank.blocks[self._arrange(seed, index)])
                 for noise, index in zip(plain, wanted, strict=True)
             ]
         )
 
-    def _arrange(self, owner: torch.Tensor, pools: Pools, seed: int, index: int) -> torch.Tensor:
+    def _arrange(self, seed: int, index: int) -> torch.Tensor:
         """Block index for every cell [rows, columns]."""
+        owner, pools = self.owner, self.pools
         generator = image_generator(seed, index)
         chosen = torch.empty_like(owner)
         for category in dict.fromkeys(r.category for r in self.regions):
@@ -70,11 +82,9 @@ class Layout:
 
     def describe(self) -> str:
         """One line for people: tickets to draw from, per category and for the background."""
-        pools = threshold_pools(self.bank, [r.category for r in self.regions], self.thresholds)
-        owner = self.cells()
-        parts = [f"{c}: {len(pool):,} tickets" for c, pool in pools.winners.items()]
+        parts = [f"{c}: {len(pool):,} tickets" for c, pool in self.pools.winners.items()]
         return (
-            f"{int((owner >= 0).sum())} of {owner.numel()} blocks in regions; "
+            f"{int((self.owner >= 0).sum())} of {self.owner.numel()} blocks in regions; "
             + ", ".join(parts)
-            + f", background: {len(pools.losers):,}"
+            + f", background: {len(self.pools.losers):,}"
         )

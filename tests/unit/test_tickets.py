@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ class TestBank:
 
     def test_large_seeds_survive(self, tmp_path: Path) -> None:
         bank = make_bank(noises=2)
-        bank = TicketBank(**{**vars(bank), "seeds": (2**64 - 1, 2**63)})
+        bank = replace(bank, seeds=(2**64 - 1, 2**63))
         save_bank(bank, tmp_path / "b.safetensors")
         assert load_bank(tmp_path / "b.safetensors").seeds == (2**64 - 1, 2**63)
 
@@ -161,7 +162,7 @@ class TestBank:
     )
     def test_damaged_contents_are_refused(self, change: dict, complaint: str) -> None:
         with pytest.raises(BankError, match=complaint):
-            TicketBank(**{**vars(make_bank()), **change})
+            replace(make_bank(), **change)
 
 
 class TestPrompts:
@@ -297,7 +298,7 @@ class TestBuild:
     def test_every_cell_holds_a_ticket_of_its_pool(self) -> None:
         layout, bank = self.layout, self.layout.bank
         pools = threshold_pools(bank, ["cat", "tree"])
-        owner = layout.cells()
+        owner = layout.owner
         built = noise.to_blocks(layout.build(1), 4)[0]
         for row in range(owner.shape[0]):
             for column in range(owner.shape[1]):
@@ -318,10 +319,10 @@ class TestBuild:
         assert not torch.equal(self.layout.build(4), together[:1])
 
     def test_empty_pool_is_an_error_that_says_what_to_change(self) -> None:
-        strict = Layout(**{**vars(self.layout), "thresholds": Thresholds(t_pos=1.0)})
+        strict = replace(self.layout, thresholds=Thresholds(t_pos=1.0))
         with pytest.raises(BankError, match='No ticket of "cat".*lower t_pos'):
             strict.build(0)
-        strict = Layout(**{**vars(self.layout), "thresholds": Thresholds(t_bg=0.0)})
+        strict = replace(self.layout, thresholds=Thresholds(t_bg=0.0))
         with pytest.raises(BankError, match="raise t_bg"):
             strict.build(0)
 

@@ -1,0 +1,207 @@
+"""One real ComfyUI with the pack and the demo model, for all tests of this folder."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import io
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from comfyui import HOME, ROOT, Install
+from comfyui_client import Client
+from comfyui_server import Server
+from PIL import Image
+
+API_PROMPT = ROOT / "example_workflows" / "tickets_on_the_demo_model.api.json"
+WEIGHTS = ROOT / "demo" / "weights" / "demo.safetensors"
+PATIENCE = 120.0
+
+Prompt = dict[str, Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.server)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished prompt: its history entry, its pictures by node, what the log says of it."""
+
+    entry: dict[str, Any]
+    pictures: dict[str, Image.Image]
+    log: str
+
+    def message(self, event: str) -> dict[str, Any]:
+        return next(dict(data) for name, data in self.entry["status"]["messages"] if name == event)
+
+    def cached(self) -> list[str]:
+        return list(self.message("execution_cached")["nodes"])
+
+    def text(self, node: str) -> str:
+        return "\n".join(self.entry["outputs"][node]["text"])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A node that refused its inputs: its class and the message that the user gets."""
+
+    node: str
+    message: str
+
+
+class Listener:
+    """What ComfyUI tells one client over its websocket, from connecting to `close`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client_id = uuid.uuid4().hex
+        self.seen: list[dict[str, Any]] = []
+        self._client = client
+        self._news: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(self._listen())
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+        self.until(lambda event: event["type"] == "status")
+
+    def queue(self, prompt: Prompt) -> str:
+        """Queue a prompt whose events come here."""
+        body = {"prompt": prompt, "client_id": self.client_id}
+        return str(json.loads(self._client.get("/prompt", body))["prompt_id"])
+
+    def until(self, fits: Callable[[dict[str, Any]], bool], timeout: float = PATIENCE) -> dict[str, Any]:
+        """The next event that fits; all events so far are in `seen`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                event = self._news.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                last = [event["type"] for event in self.seen[-10:]]
+                pytest.fail(f"Nothing that fits came over the websocket in {timeout:.0f} s; last: {last}")
+            self.seen.append(event)
+            if fits(event):
+                return event
+
+    def until_end(self, timeout: float = PATIENCE) -> str:
+        """How the prompt ended: execution_success, execution_error or execution_interrupted."""
+        ends = ("execution_success", "execution_error", "execution_interrupted")
+        return str(self.until(lambda event: event["type"] in ends, timeout)["type"])
+
+    def progress(self, node: str) -> list[tuple[int, int]]:
+        """(value, max) of every progress message of a node so far."""
+        told = [event["data"] for event in self.seen if event["type"] == "progress"]
+        return [(data["value"], data["max"]) for data in told if data["node"] == node]
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        try:
+            self._loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._loop.close()
+
+    async def _listen(self) -> None:
+        address = f"{self._client.url}/ws?clientId={self.client_id}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    self._news.put(json.loads(message.data))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    root = Path(os.environ.get("COMFYUI_DIR") or HOME / "ComfyUI")
+    packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
+    if not WEIGHTS.is_file():
+        pytest.fail(f"The demo model is missing: there is no {WEIGHTS}.")
+    with Server(Install(root, Path(sys.executable)), packs) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return server.client
+
+
+@pytest.fixture
+def listener(client: Client) -> Iterator[Listener]:
+    listener = Listener(client)
+    yield listener
+    listener.close()
+
+
+@pytest.fixture(scope="session")
+def original() -> Prompt:
+    return dict(json.loads(API_PROMPT.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def prompt(original: Prompt) -> Prompt:
+    """The example workflow, to be changed at will."""
+    return copy.deepcopy(original)
+
+
+@pytest.fixture
+def short(prompt: Prompt) -> Prompt:
+    """The example without its comparison branch: one picture, from node 8."""
+    return {node: what for node, what in prompt.items() if int(node) <= 8}
+
+
+@pytest.fixture(scope="session")
+def run(server: Server) -> Callable[[Prompt], Run]:
+    """Runs a prompt to its end; PromptError if it fails."""
+
+    def run_prompt(prompt: Prompt) -> Run:
+        client, begin = server.client, len(server.log())
+        entry = client.run(prompt, PATIENCE)
+        saved = {node: output["images"] for node, output in entry["outputs"].items() if "images" in output}
+        pictures = {
+            node: Image.open(io.BytesIO(client.image(**images[0]))).convert("RGB")
+            for node, images in saved.items()
+        }
+        return Run(entry, pictures, server.log()[begin:])
+
+    return run_prompt
+
+
+@pytest.fixture(scope="session")
+def example(run: Callable[[Prompt], Run], original: Prompt) -> Run:
+    """The example workflow as it is, run once."""
+    return run(original)
+
+
+@pytest.fixture
+def failure(client: Client) -> Callable[[Prompt], Failure]:
+    """Runs a prompt that is accepted and then fails in a node."""
+
+    def fail(prompt: Prompt) -> Failure:
+        prompt_id = client.queue(prompt)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            entry = json.loads(client.get(f"/history/{prompt_id}")).get(prompt_id)
+            if entry:
+                errors = [data for name, data in entry["status"]["messages"] if name == "execution_error"]
+                assert errors, f"The prompt did not fail: {entry['status']}"
+                return Failure(errors[0]["node_type"], errors[0]["exception_message"].rstrip("\n"))
+            time.sleep(0.05)
+        pytest.fail("The prompt did not end.")
+
+    return fail

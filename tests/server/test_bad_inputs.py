@@ -1,0 +1,75 @@
+"""Every wrong input is answered with one sentence that tells what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from comfyui_client import Client, PromptError
+
+Prompt = dict[str, Any]
+
+CASTLE = "castle: 0.5625 0.3125 0.9375 0.6875"
+CASES = {
+    "no categories": ("2", {"categories": " \n"}, ["No categories", "one a line"]),
+    "a category twice": ("2", {"categories": "castle\ntree\nCastle."}, ['"castle" is listed twice']),
+    "an unknown layer": ("2", {"layer": "input 8"}, ['"input 8"', "input 3, input 5, middle"]),
+    "a region without colon": ("3", {"regions": "castle 0.5 0.3 0.9 0.7"}, ["Region 1", "castle 0.5"]),
+    "a region outside": ("3", {"regions": f"{CASTLE}\ntree: 0.1 0.3 1.4 0.7"}, ["Region 2", "leaves"]),
+    "a region of words": ("3", {"regions": "castle: on the left"}, ["Region 1", "four numbers"]),
+    "an unknown category": (
+        "3",
+        {"regions": f"{CASTLE}\nboat: 0.1 0.3 0.4 0.7"},
+        ['"boat"', "castle, tree, car"],
+    ),
+    "no tickets": ("3", {"t_pos": 1.0}, ['"castle"', "lower t_pos"]),
+}
+
+
+def is_one_sentence(message: str) -> bool:
+    return bool(message) and "\n" not in message and "Traceback" not in message and len(message) < 400
+
+
+@pytest.mark.parametrize(("node", "change", "told"), CASES.values(), ids=CASES.keys())
+def test_wrong_value_is_explained(
+    failure: Callable[[Prompt], Any], short: Prompt, node: str, change: Prompt, told: list[str]
+) -> None:
+    short[node]["inputs"].update(change)
+    answer = failure(short)
+    assert answer.node == short[node]["class_type"]
+    assert is_one_sentence(answer.message), answer.message
+    assert all(part in answer.message for part in told), answer.message
+
+
+def test_latent_of_another_size_is_explained(failure: Callable[[Prompt], Any], short: Prompt) -> None:
+    size = {"width": 128, "height": 192, "batch_size": 1}
+    short["20"] = {"class_type": "EmptyLatentImage", "inputs": size}
+    short["6"]["inputs"]["latent_image"] = ["20", 0]
+    answer = failure(short)
+    assert answer.node == "GuidanceCutoffKSampler"
+    assert is_one_sentence(answer.message), answer.message
+    assert "(4, 32, 32)" in answer.message
+    assert "(4, 24, 16)" in answer.message
+    assert "empty latent" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("node", "change"),
+    [
+        ("6", {"guided": 1.5}),
+        ("6", {"after_cutoff": "sometimes"}),
+        ("2", {"noises": 0}),
+        ("3", {"t_neg": -0.1}),
+    ],
+    ids=["guided", "after_cutoff", "noises", "t_neg"],
+)
+def test_value_out_of_range_is_refused_when_queued(
+    client: Client, short: Prompt, node: str, change: Prompt
+) -> None:
+    short[node]["inputs"].update(change)
+    with pytest.raises(PromptError) as refusal:
+        client.queue(short)
+    told = str(refusal.value)
+    assert short[node]["class_type"] in told
+    assert all(name in told for name in change)

@@ -1,0 +1,152 @@
+"""The example workflow on a real server, and what ships with it."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from comfyui import ROOT
+from comfyui_client import Client
+from comfyui_server import Server
+from PIL import ImageChops
+
+NAME = "tickets_on_the_demo_model"
+FOLDER = ROOT / "example_workflows"
+NOTES = {"MarkdownNote", "Note"}
+NAMES = {
+    "CollectTickets": "Collect Tickets",
+    "TicketLatentFromRegions": "Ticket Latent from Regions",
+    "GuidanceCutoffKSampler": "Guidance Cutoff KSampler",
+    "LoadTicketBank": "Load Ticket Bank",
+    "SaveTicketBank": "Save Ticket Bank",
+}
+
+Prompt = dict[str, Any]
+
+
+def described_inputs(info: dict[str, Any]) -> dict[str, Any]:
+    """Type and options of a node's inputs, in the order in which the page shows them."""
+    sections = [info["input"].get(section, {}) for section in ("required", "optional")]
+    return {name: spec for section in sections for name, spec in section.items()}
+
+
+def widget_names(info: dict[str, Any]) -> list[str]:
+    """The widgets of a node; control_after_generate is one of its own behind the seed."""
+    names = []
+    for name, (kind, *options) in described_inputs(info).items():
+        if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+            names.append(name)
+            if options and options[0].get("control_after_generate"):
+                names.append("control_after_generate")
+    return names
+
+
+def ui_workflow() -> dict[str, Any]:
+    return dict(json.loads((FOLDER / f"{NAME}.json").read_text(encoding="utf-8")))
+
+
+def test_example_draws_two_different_pictures(example: Any) -> None:
+    tickets, plain = example.pictures["8"], example.pictures["11"]
+    assert tickets.size == plain.size == (256, 256)
+    assert ImageChops.difference(tickets, plain).getbbox() is not None
+    assert all(max(high - low for low, high in p.getextrema()) > 0 for p in (tickets, plain))
+
+
+def test_another_seed_of_the_sampler_keeps_the_collection(
+    example: Any, run: Callable[[Prompt], Any], prompt: Prompt
+) -> None:
+    run(prompt)
+    prompt["9"]["inputs"]["seed"] = 8
+    again = run(prompt)
+    assert {"1", "2", "3"} <= set(again.cached())
+    assert "9" not in again.cached()
+    assert ImageChops.difference(again.pictures["11"], example.pictures["11"]).getbbox() is not None
+
+
+def test_collection_tells_its_progress(listener: Any, short: Prompt) -> None:
+    short["2"]["inputs"]["seed"] = 1000
+    listener.queue(short)
+    assert listener.until_end() == "execution_success"
+    told = listener.progress("2")
+    values = [value for value, _ in told]
+    assert len(values) > 1
+    assert values == sorted(set(values))
+    assert told[-1] == (48, 48)
+
+
+def test_cutoff_reports_the_forwards_it_took(run: Callable[[Prompt], Any], short: Prompt) -> None:
+    short["6"]["inputs"]["seed"] = 9
+    report = run(short).text("6")
+    assert "30 forwards for 20 steps" in report
+    assert "10 of them guided" in report
+
+
+def test_good_run_leaves_no_complaint_in_the_log(example: Any, server: Server) -> None:
+    assert "IMPORT FAILED" not in server.log()
+    assert "Traceback" not in example.log
+    assert "winning-tickets" not in example.log
+
+
+def test_nodes_are_described(client: Client) -> None:
+    everything = client.object_info()
+    module = "custom_nodes.winning-tickets"
+    ours = {name: info for name, info in everything.items() if info["python_module"] == module}
+    assert {name: info["display_name"] for name, info in ours.items()} == NAMES
+    for name, info in ours.items():
+        assert info["category"] == "tickets", name
+        assert info["description"].endswith("."), name
+        for label, (_, *options) in described_inputs(info).items():
+            assert options and options[0].get("tooltip"), f"{name}: {label} has no tooltip"
+        assert all(info["output_tooltips"]), name
+
+
+def test_templates_are_offered(client: Client) -> None:
+    assert NAME in json.loads(client.get("/workflow_templates"))["winning-tickets"]
+    folder = "/api/workflow_templates/winning-tickets/" + urllib.parse.quote(NAME)
+    assert json.loads(client.get(f"{folder}.json")) == ui_workflow()
+    picture = client.get(f"{folder}.jpg")
+    assert picture.startswith(b"\xff\xd8")
+    assert len(picture) < 150_000
+
+
+def test_every_offered_template_opens_in_the_page(client: Client) -> None:
+    """The page opens a template as a workflow with nodes and links; it does not take an API prompt."""
+    for name in json.loads(client.get("/workflow_templates"))["winning-tickets"]:
+        offered = json.loads(
+            client.get(f"/api/workflow_templates/winning-tickets/{urllib.parse.quote(name)}.json")
+        )
+        assert isinstance(offered.get("nodes"), list), f"{name} is not a workflow of the page"
+
+
+def test_nodes_of_the_workflow_fit_their_widgets(client: Client) -> None:
+    known = client.object_info()
+    for node in ui_workflow()["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        assert node["type"] in known
+        values = node.get("widgets_values") or []
+        assert len(values) == len(widget_names(known[node["type"]])), node["type"]
+
+
+def test_workflow_says_what_its_prompt_says(client: Client, prompt: Prompt) -> None:
+    known, workflow = client.object_info(), ui_workflow()
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    told = {}
+    for node in workflow["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        values = dict(zip(widget_names(known[node["type"]]), node.get("widgets_values") or [], strict=True))
+        values.pop("control_after_generate", None)
+        linked = {i["name"]: links[i["link"]] for i in node.get("inputs", []) if i.get("link") is not None}
+        told[str(node["id"])] = {"class_type": node["type"], "inputs": {**values, **linked}}
+    assert told == {
+        node: {"class_type": what["class_type"], "inputs": what["inputs"]} for node, what in prompt.items()
+    }
+
+
+def test_workflow_holds_nothing_of_the_machine_it_was_made_on() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json"))
+    assert not any(word in text for word in (str(Path.home()), str(ROOT), "127.0.0.1", "\\\\"))
