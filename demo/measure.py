@@ -45,10 +45,11 @@ start.pack()
 import comfy.sample
 import comfy.utils
 import model as model_module
+import numpy as np
 import torch
 from judge import load_judge
 from PIL import Image
-from scenes import NAMES, SHARED_COLOUR, listing
+from scenes import NAMES, SHARED_COLOUR, draw_scene, listing
 from tqdm import tqdm
 from verdict import classes_of, find, share
 from winning_tickets.probe import cutoff
@@ -134,9 +135,25 @@ def contact_sheet(parts: Any, latents: torch.Tensor, path: Path, columns: int = 
     Image.fromarray((sheet.clamp(0, 1) * 255).byte().numpy()).reduce(2).save(path, optimize=True)
 
 
+def judge_accuracy(parts: Any, judge: torch.nn.Module, count: int = 200) -> None:
+    """The judge on drawn scenes that no training has seen, through the shipped autoencoder."""
+    drawn = [draw_scene(990_001, i) for i in range(count)]
+    pixels = torch.from_numpy(np.stack([s.image for s in drawn])).float() / 255
+    found = classes_of(judge, parts.vae.encode(pixels) * model_module.LATENT_SCALE)
+    truth = np.stack([s.labels for s in drawn])
+    both = [((found == c) & (truth == c)).sum() for c in range(len(NAMES) + 1)]
+    either = [((found == c) | (truth == c)).sum() for c in range(len(NAMES) + 1)]
+    ious = [b / e for b, e in zip(both, either, strict=True)]
+    print(
+        f"Judge on {count} held-out scenes: pixel accuracy {(found == truth).mean():.4f},"
+        f" mean IoU {sum(ious) / len(ious):.3f}, worst class {min(ious):.3f}"
+    )
+
+
 def presence(parts: Any) -> None:
     """One- and two-object prompts with the stock KSampler and plain noise."""
     judge = load_judge()
+    judge_accuracy(parts, judge)
     single = [(n,) for n in NAMES for _ in range(20)]
     double = [pair for pair in combinations(NAMES, 2) for _ in range(4)]
     print(f"Stock KSampler, {ARGS.sampler}, {ARGS.steps} steps, cfg {ARGS.cfg}:")

@@ -40,7 +40,7 @@ def new_bank_path(name: str) -> Path:
     folder = os.path.join(folder_paths.models_dir, FOLDER)
     wanted = name.strip().replace("\\", "/").removesuffix(SUFFIX)
     path = os.path.join(folder, wanted + SUFFIX)
-    plain = wanted and not os.path.isabs(wanted) and ":" not in wanted and not wanted.endswith("/")
+    plain = all(part.strip(". ") for part in wanted.split("/")) and ":" not in wanted
     if not plain or not folder_paths.is_within_directory(folder, path):
         raise BankError(f'name is "{name}": give a file name, or folder/name, inside models/{FOLDER}.')
     return Path(path)

@@ -115,7 +115,7 @@ def make(server: Server, browser: Any) -> None:
         page.wait_for_function(READY, timeout=120_000)
         return page, page.evaluate(script, {"name": NAME, **values})
 
-    prompt = json.loads((WORKFLOWS / f"{NAME}.api.json").read_text(encoding="utf-8"))
+    prompt = json.loads((WORKFLOWS / "api" / f"{NAME}.json").read_text(encoding="utf-8"))
     server.client.get("/settings", SETTINGS)
     _, made = run(MAKE, prompt=prompt, places=PLACES, groups=GROUPS, note=NOTE, notePlace=NOTE_PLACE)
     workflow = strip(made)

@@ -24,7 +24,7 @@ from comfyui_client import Client
 from comfyui_server import Server
 from PIL import Image
 
-API_PROMPT = ROOT / "example_workflows" / "tickets_on_the_demo_model.api.json"
+API_PROMPT = ROOT / "example_workflows" / "api" / "tickets_on_the_demo_model.json"
 WEIGHTS = ROOT / "demo" / "weights" / "demo.safetensors"
 PATIENCE = 120.0
 

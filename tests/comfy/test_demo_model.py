@@ -1,0 +1,110 @@
+"""The demo model under stock ComfyUI, its judge on scenes it has never seen, and tickets on it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import comfy.sample
+import numpy as np
+import pytest
+import torch
+from winning_tickets.probe import cutoff
+from winning_tickets.probe.collect import collect
+from winning_tickets.probe.noise import TicketNoise, empty_latent
+from winning_tickets.tickets.bank import load_bank
+from winning_tickets.tickets.build import Layout
+from winning_tickets.tickets.regions import parse_regions
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.append(str(ROOT / "demo"))
+
+import model as demo  # noqa: E402
+from judge import load_judge  # noqa: E402
+from scenes import NAMES, SHARED_COLOUR, draw_scene, listing  # noqa: E402
+from verdict import classes_of, find  # noqa: E402
+
+BOXES = {
+    "left right": ("0.0625 0.3125 0.4375 0.6875", "0.5625 0.3125 0.9375 0.6875"),
+    "diagonal": ("0.0625 0.0625 0.4375 0.4375", "0.5625 0.5625 0.9375 0.9375"),
+}
+PAIRS = (("castle", "tree"), ("sun", "car"), ("fish", "flower"))
+
+
+@pytest.fixture(scope="module")
+def parts() -> Any:
+    return demo.load()
+
+
+@pytest.fixture(scope="module")
+def judge() -> Any:
+    return load_judge()
+
+
+def test_weights_stay_small() -> None:
+    assert sum(f.stat().st_size for f in demo.WEIGHTS.parent.iterdir()) < 25e6
+
+
+def test_twelve_concepts_five_pairs_of_one_colour() -> None:
+    assert len(set(NAMES)) >= 12
+    assert len({frozenset(p) for p in SHARED_COLOUR}) >= 3 and set(sum(SHARED_COLOUR, ())) <= set(NAMES)
+
+
+def test_scenes_are_the_same_every_time() -> None:
+    first, again, other = draw_scene(3, 8), draw_scene(3, 8), draw_scene(3, 9)
+    assert np.array_equal(first.image, again.image) and first.caption == again.caption
+    assert not np.array_equal(first.image, other.image)
+
+
+def test_stock_sampling_and_decoding_work(parts: Any, judge: Any) -> None:
+    def encode(text: str) -> Any:
+        return parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(text))
+
+    empty = torch.zeros(1, 4, 32, 32)
+    noise = comfy.sample.prepare_noise(empty, 2)
+    conds = encode("a castle"), encode("")
+    latent = comfy.sample.sample(
+        parts.model, noise, 20, 5.0, "euler", "normal", *conds, empty, disable_pbar=True, seed=2
+    )
+    image = parts.vae.decode(latent)
+    assert image.shape == (1, 256, 256, 3)
+    again = parts.vae.encode(image)
+    for found in (latent, again):
+        (classes,) = classes_of(judge, found * demo.LATENT_SCALE)
+        assert find(classes, NAMES.index("castle") + 1).present
+
+
+def test_judge_is_right_about_scenes_it_has_not_seen(parts: Any, judge: Any) -> None:
+    scenes = [draw_scene(77, i) for i in range(40)]
+    pixels = torch.from_numpy(np.stack([s.image for s in scenes])).float() / 255
+    classes = classes_of(judge, parts.vae.encode(pixels) * demo.LATENT_SCALE)
+    truth = np.stack([s.labels for s in scenes])
+    assert (classes == truth).mean() >= 0.97
+
+
+def test_shipped_bank_loads_and_fits_the_demo_model() -> None:
+    bank = load_bank(ROOT / "ticket_banks" / "demo_model.safetensors")
+    assert set(bank.categories) <= set(NAMES) and bank.recipe.channels == 4
+    assert bank.recipe.latent_scale == pytest.approx(demo.LATENT_SCALE)
+
+
+def test_objects_follow_their_tickets_and_not_plain_noise(parts: Any, judge: Any) -> None:
+    """Three pairs, two layouts, both orders; `demo.py --measure` has the full figures."""
+    names = tuple(dict.fromkeys(n for pair in PAIRS for n in pair))
+    bank = collect(parts.model, parts.clip, names, 48, 0, 256, 256, "input 3")
+    hits = {"tickets": 0, "plain": 0}
+    cases = [(p, b) for pair in PAIRS for p in (pair, pair[::-1]) for b in BOXES.values()]
+    for seed, (pair, boxes) in enumerate(cases):
+        regions = tuple(parse_regions("\n".join(map("{}: {}".format, pair, boxes))))
+        layout = Layout(bank, regions, 32, 32)
+        positive = parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(listing(pair)))
+        negative = parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(""))
+        for kind in hits:
+            noise = TicketNoise(layout, seed) if kind == "tickets" else None
+            settings = (seed, 12, 5.0, "euler", "normal", positive, negative, empty_latent(1, layout), 1.0)
+            latent, _ = cutoff.sample(parts.model, *settings, 0.5, cutoff.CONDITIONAL, noise)
+            (classes,) = classes_of(judge, latent["samples"] * demo.LATENT_SCALE)
+            found = [find(classes, NAMES.index(n) + 1) for n in pair]
+            hits[kind] += all(f.inside((r.x0, r.y0, r.x1, r.y1)) for f, r in zip(found, regions, strict=True))
+    assert hits["tickets"] >= 6 and hits["plain"] <= 3, hits

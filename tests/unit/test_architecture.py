@@ -1,0 +1,59 @@
+"""README's drawing, as a rule: nodes -> probe -> tickets, and ComfyUI in the upper two only."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+LAYERS = {
+    "tickets": {"tickets"},
+    "probe": {"probe", "tickets"},
+    "nodes": {"nodes", "probe", "tickets"},
+}
+RUNTIME = {"torch", "numpy", "safetensors", "einops"}
+COMFYUI = {"comfy", "comfy_api", "folder_paths", "latent_preview"}
+FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Top-level names a module imports; those of the pack itself by their folder."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module).split(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            parts = [*package[: len(package) - node.level + 1], *str(node.module or "").split(".")]
+            yield parts[0] or node.names[0].name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    layer = path.relative_to(ROOT).parts[0]
+    allowed = LAYERS[layer] | RUNTIME | set(sys.stdlib_module_names)
+    if layer != "tickets":
+        allowed |= COMFYUI
+    assert set(imports(path)) <= allowed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_stay_small_ascii_and_have_a_docstring(path: Path) -> None:
+    text = path.read_text(encoding="ascii")
+    assert len(text.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_help_page_for_every_node() -> None:
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "nodes").glob("*.py"))
+    ids = {
+        node.value.value
+        for node in ast.walk(ast.parse(source.replace("from __future__ import annotations", "")))
+        if isinstance(node, ast.keyword) and node.arg == "node_id" and isinstance(node.value, ast.Constant)
+    }
+    assert ids and ids == {p.stem for p in (ROOT / "web" / "docs").glob("*.md")}
