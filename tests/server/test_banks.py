@@ -57,7 +57,7 @@ def test_saved_bank_draws_the_same_picture(
     assert run(loading).pictures["8"].tobytes() == example.pictures["8"].tobytes()
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/x", "", "a/../../b", "mine/", "C:\\x"])
+@pytest.mark.parametrize("name", ["../evil", "/etc/x", "", "..", "a/../b", "a/../../b", "mine/", "C:\\x"])
 def test_bank_is_not_saved_outside_its_folder(
     server: Server, failure: Callable[[Prompt], Any], saving: Prompt, name: str
 ) -> None:

@@ -66,6 +66,14 @@ def test_another_seed_of_the_sampler_keeps_the_collection(
     assert ImageChops.difference(again.pictures["11"], example.pictures["11"]).getbbox() is not None
 
 
+def test_fully_guided_without_tickets_is_the_plain_ksampler(
+    run: Callable[[Prompt], Any], example: Any, short: Prompt
+) -> None:
+    short["6"]["inputs"]["guided"] = 1.0
+    del short["6"]["inputs"]["noise"]
+    assert run(short).pictures["8"].tobytes() == example.pictures["11"].tobytes()
+
+
 def test_collection_tells_its_progress(listener: Any, short: Prompt) -> None:
     short["2"]["inputs"]["seed"] = 1000
     listener.queue(short)
