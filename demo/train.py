@@ -50,6 +50,8 @@ class Settings:
     lr: float = 1e-3
     warm_up: int = 100
     ema: float = 0.999
+    refine_steps: int = 2400
+    refine_lr: float = 8e-4
     caption_dropout: float = 0.1
     unknown_words: float = 0.15
 
@@ -338,6 +340,7 @@ def stage_unet(s: Settings, data: dict, device: torch.device) -> tuple[Run, torc
         p.requires_grad_(True)
     run = Run("unet", parts, s.lr, s.steps, s.seed, s.warm_up)
     run.follow(s.ema)
+    power, heaviest = 0.75, 10.0
     alphas = 1 / (1 + base.model_sampling.sigmas.cpu().double() ** 2)
     options = {"optimized_attention_override": training.bmm_attention}
     end = int((known == 49407).nonzero()) + 1
@@ -358,17 +361,22 @@ def stage_unet(s: Settings, data: dict, device: torch.device) -> tuple[Run, torc
 
     def loss_of() -> torch.Tensor:
         pick = torch.randint(len(data["latents"]), (s.batch,), generator=run.rng)
-        t = (1000 * torch.rand(s.batch, generator=run.rng) ** 0.75).long().clamp(0, 999)
+        t = (1000 * torch.rand(s.batch, generator=run.rng) ** power).long().clamp(0, 999)
         x0 = data["latents"][pick].float()
         eps = torch.randn(x0.shape, generator=run.rng)
         a = alphas[t].float()[:, None, None, None]
         noisy = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(device)
-        weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, 10).float().to(device)
+        weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, heaviest).float().to(device)
         with torch.autocast(device.type, torch.bfloat16):
             context = training.encode_text(text, embedding, ids_of(pick).to(device))
             out = unet(noisy, t.float().to(device), context=context, transformer_options=dict(options))
         return (weight * (out.float() - eps.to(device)).square().mean((1, 2, 3))).mean()
 
+    run.loop(loss_of)
+    # Where things stand is settled at high noise, which is learnt last: give it more weight.
+    run = Run("refine", parts, s.refine_lr, s.refine_steps, s.seed + 1, s.warm_up)
+    run.follow(s.ema)
+    power, heaviest = 0.5, 15.0
     run.loop(loss_of)
     return run, known
 
@@ -444,9 +452,9 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device.type}",
         "torch": torch.__version__,
         "judge_held_out": report,
-        "log": {"columns": ["step", "loss", "seconds"], "unet": run.log},
+        "log": {"columns": ["step", "loss", "seconds"], "refine": run.log},
     }
-    for name in ("vae", "judge"):
+    for name in ("vae", "judge", "unet"):
         log["log"][name] = torch.load(WORK / f"{name}.pt", weights_only=True)["log"]
     export(s, net, judge, run, known, log)
     print("written:", model_module.WEIGHTS.parent)
