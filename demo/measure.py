@@ -34,7 +34,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--t_neg", type=float, default=0.3)
     parser.add_argument("--t_bg", type=float, default=0.1)
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images here")
-    parser.add_argument("--cases", type=int, default=0, help="only so many cases (0: all)")
+    parser.add_argument("--cases", type=int, default=0, help="only about so many cases (0: all)")
+    parser.add_argument("--tickets_only", action="store_true", help="leave plain noise out")
     return parser.parse_args()
 
 
@@ -201,7 +202,8 @@ def regions(parts: Any) -> None:
         for pair in combinations(NAMES, 2)
         for boxes in LAYOUTS.values()
         for names in (pair, pair[::-1])
-    ][: ARGS.cases or None]
+    ]
+    cases = cases[:: max(1, len(cases) // ARGS.cases) if ARGS.cases else 1]
     began = time.monotonic()
     bank = collect(parts.model, parts.clip, NAMES, ARGS.noises, 0, 256, 256, ARGS.layer, ARGS.cells)
     print(f"Collected {bank.describe()} in {time.monotonic() - began:.0f} s.")
@@ -214,6 +216,8 @@ def regions(parts: Any) -> None:
         "plain noise": torch.cat([plain_noise(20_000 + i, SHAPE) for i in range(len(cases))]),
         "tickets": torch.cat(built),
     }
+    if ARGS.tickets_only:
+        del noises["plain noise"]
     prompts = [listing(c.names) for c in cases]
     print(
         f"Both centroids in their own boxes (96x96 of 256x256 pixels), {ARGS.sampler}, {ARGS.steps}"

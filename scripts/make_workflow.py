@@ -28,7 +28,7 @@ SETTINGS = {
     "Comfy.Graph.CanvasMenu": False,
     "Comfy.Graph.CanvasInfo": False,
 }
-READY = "window.app?.extensionManager && window.LiteGraph?.registered_node_types?.MarkdownNote"
+READY = "!!(window.app?.extensionManager && window.LiteGraph?.registered_node_types?.MarkdownNote)"
 
 NOTE = """## Tickets on the demo model
 
