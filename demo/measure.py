@@ -2,15 +2,16 @@
 
     python demo/measure.py presence --comfyui DIR     objects present and duplicated, stock KSampler
     python demo/measure.py regions --comfyui DIR      objects in their regions: tickets, plain noise
+    python demo/measure.py sweep --comfyui DIR        the same by layer, block size and thresholds
 
-Run with the Python of that ComfyUI. `python scripts/demo.py --measure` runs both.
+Run with the Python of that ComfyUI. `python scripts/demo.py --measure` runs the first two.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +22,7 @@ import start
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("presence", "regions"))
+    parser.add_argument("what", choices=("presence", "regions", "sweep"))
     start.add_option(parser)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
@@ -35,7 +36,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--t_bg", type=float, default=0.1)
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images here")
     parser.add_argument("--cases", type=int, default=0, help="only about so many cases (0: all)")
-    parser.add_argument("--tickets_only", action="store_true", help="leave plain noise out")
     return parser.parse_args()
 
 
@@ -52,9 +52,10 @@ from judge import load_judge
 from PIL import Image
 from scenes import NAMES, SHARED_COLOUR, draw_scene, listing
 from tqdm import tqdm
-from verdict import classes_of, find, share
+from verdict import Found, classes_of, find, share
 from winning_tickets.probe import cutoff
 from winning_tickets.probe.collect import collect
+from winning_tickets.tickets.bank import BankError
 from winning_tickets.tickets.build import Layout
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.regions import Region
@@ -194,77 +195,132 @@ class Case:
         return tuple(sorted(self.names)) in {tuple(sorted(p)) for p in SHARED_COLOUR}
 
 
-def regions(parts: Any) -> None:
-    """Both objects' centroids in their own boxes: tickets, plain noise, and the boxes swapped."""
-    judge = load_judge()
+def every_case() -> list[Case]:
+    """All pairs of concepts, in both layouts and both orders; or about --cases of them."""
     cases = [
         Case(names, boxes)
         for pair in combinations(NAMES, 2)
         for boxes in LAYOUTS.values()
         for names in (pair, pair[::-1])
     ]
-    cases = cases[:: max(1, len(cases) // ARGS.cases) if ARGS.cases else 1]
+    return cases[:: max(1, len(cases) // ARGS.cases) if ARGS.cases else 1]
+
+
+def collected(parts: Any, layer: str, cells: int) -> Any:
     began = time.monotonic()
-    bank = collect(parts.model, parts.clip, NAMES, ARGS.noises, 0, 256, 256, ARGS.layer, ARGS.cells)
-    print(f"Collected {bank.describe()} in {time.monotonic() - began:.0f} s.")
-    thresholds = Thresholds(ARGS.t_pos, ARGS.t_neg, ARGS.t_bg)
+    bank = collect(parts.model, parts.clip, NAMES, ARGS.noises, 0, 256, 256, layer, cells)
+    print(f"Collected {bank.describe()} in {time.monotonic() - began:.0f} s.", flush=True)
+    return bank
+
+
+def ticket_noise(bank: Any, cases: Sequence[Case], thresholds: Thresholds) -> torch.Tensor:
     built = []
     for i, case in enumerate(cases):
         places = tuple(Region(n, *b) for n, b in zip(case.names, case.boxes, strict=True))
         built.append(Layout(bank, places, 32, 32, thresholds).build(20_000 + i))
+    return torch.cat(built)
+
+
+class Outcome:
+    """Where the objects of each case are in the images made from `noise`."""
+
+    def __init__(self, parts: Any, judge: Any, cases: Sequence[Case], noise: torch.Tensor) -> None:
+        self.cases = cases
+        self.latents = cut(parts, [listing(c.names) for c in cases], noise, "sampling")
+        maps = classes_of(judge, self.latents)
+        self.found = [
+            [find(m, NAMES.index(n) + 1) for n in c.names] for m, c in zip(maps, cases, strict=True)
+        ]
+
+    def objects(self) -> Iterator[tuple[str, Found, tuple[float, ...]]]:
+        for case, found in zip(self.cases, self.found, strict=True):
+            yield from zip(case.names, found, case.boxes, strict=True)
+
+    def hits(self, swapped: bool = False) -> list[bool]:
+        """Both centroids in their own boxes; or, swapped, in each other's."""
+        turn = -1 if swapped else 1
+        return [
+            all(f.inside(b) for f, b in zip(found, case.boxes[::turn], strict=True))
+            for case, found in zip(self.cases, self.found, strict=True)
+        ]
+
+    def iou(self) -> float:
+        values = [f.iou(box) for _, f, box in self.objects()]
+        return sum(values) / len(values)
+
+    def present(self) -> list[bool]:
+        return [all(f.present for f in found) for found in self.found]
+
+
+def regions(parts: Any) -> None:
+    """Both objects' centroids in their own boxes: tickets, plain noise, and the boxes swapped."""
+    judge, cases = load_judge(), every_case()
+    bank = collected(parts, ARGS.layer, ARGS.cells)
+    thresholds = Thresholds(ARGS.t_pos, ARGS.t_neg, ARGS.t_bg)
     noises = {
         "plain noise": torch.cat([plain_noise(20_000 + i, SHAPE) for i in range(len(cases))]),
-        "tickets": torch.cat(built),
+        "tickets": ticket_noise(bank, cases, thresholds),
     }
-    if ARGS.tickets_only:
-        del noises["plain noise"]
-    prompts = [listing(c.names) for c in cases]
     print(
         f"Both centroids in their own boxes (96x96 of 256x256 pixels), {ARGS.sampler}, {ARGS.steps}"
-        f" steps, cfg {ARGS.cfg}, guided {ARGS.guided}:"
+        f" steps, cfg {ARGS.cfg}, guided {ARGS.guided}; t_pos {ARGS.t_pos}, t_neg {ARGS.t_neg},"
+        f" t_bg {ARGS.t_bg}:"
     )
     for title, noise in noises.items():
-        latents = cut(parts, prompts, noise, title)
-        maps = classes_of(judge, latents)
-        found = [[find(m, NAMES.index(n) + 1) for n in c.names] for m, c in zip(maps, cases, strict=True)]
-
-        def hits(swapped: bool, found: Any = found) -> list[bool]:
-            return [
-                all(f.inside(b) for f, b in zip(fs, c.boxes[:: -1 if swapped else 1], strict=True))
-                for fs, c in zip(found, cases, strict=True)
-            ]
-
-        own = hits(False)
-        overlap = [
-            f.iou(b) for fs, c in zip(found, cases, strict=True) for f, b in zip(fs, c.boxes, strict=True)
-        ]
+        result = Outcome(parts, judge, cases, noise)
+        own = result.hits()
         print(f"  {title}: {share(own)}")
-        print(f"    boxes swapped: {share(hits(True))}")
+        print(f"    boxes swapped: {share(result.hits(swapped=True))}")
         for label, wanted in (("shared-colour pairs", True), ("other pairs", False)):
             part = [h for h, c in zip(own, cases, strict=True) if c.shared_colour == wanted]
             if part:
                 print(f"    {label}: {share(part)}")
-        print(f"    mean IoU with the box: {sum(overlap) / len(overlap):.3f}")
-        print(f"    both present: {share([all(f.present for f in fs) for fs in found])}")
-        each = {
-            n: [
-                f.inside(b)
-                for fs, c in zip(found, cases, strict=True)
-                for f, m, b in zip(fs, c.names, c.boxes, strict=True)
-                if m == n
-            ]
-            for n in NAMES
-        }
-        print(
-            "    by object:",
-            ", ".join(f"{n} {sum(v) / max(1, len(v)):.2f}" for n, v in each.items()),
-        )
+        print(f"    mean IoU with the box: {result.iou():.3f}")
+        print(f"    both present: {share(result.present())}")
+        each: dict[str, list[bool]] = {}
+        for name, found, box in result.objects():
+            each.setdefault(name, []).append(found.inside(box))
+        print("    by object:", ", ".join(f"{n} {sum(v) / len(v):.2f}" for n, v in each.items()))
         if ARGS.sheet:
-            pick = latents[:: max(1, len(latents) // 48)][:48]
-            contact_sheet(parts, pick, ARGS.sheet.with_stem(f"{ARGS.sheet.stem}-{title.split()[0]}"))
+            path = ARGS.sheet.with_stem(f"{ARGS.sheet.stem}-{title.split()[0]}")
+            contact_sheet(parts, result.latents[:: max(1, len(cases) // 48)][:48], path)
+
+
+SWEEP = (
+    ("input 3", 1, (0.3, 0.3, 0.1)),
+    ("input 3", 1, (0.5, 0.3, 0.1)),
+    ("input 3", 1, (0.7, 0.3, 0.1)),
+    ("input 3", 1, (0.7, 0.3, 0.3)),
+    ("input 3", 2, (0.7, 0.3, 0.1)),
+    ("output 2", 1, (0.3, 0.3, 0.1)),
+    ("output 2", 1, (0.7, 0.3, 0.1)),
+    ("output 3", 1, (0.3, 0.3, 0.1)),
+    ("input 5", 1, (0.3, 0.3, 0.1)),
+)
+
+
+def sweep(parts: Any) -> None:
+    """What tickets depend on: layer, block size, thresholds."""
+    judge, cases = load_judge(), every_case()
+    banks: dict[tuple[str, int], Any] = {}
+    for layer, cells, thresholds in SWEEP:
+        if (layer, cells) not in banks:
+            banks[layer, cells] = collected(parts, layer, cells)
+        label = f"{layer}, {cells} cell(s) a block, t_pos t_neg t_bg {thresholds}"
+        try:
+            noise = ticket_noise(banks[layer, cells], cases, Thresholds(*thresholds))
+        except BankError as error:
+            print(f"  {label}: {error}")
+            continue
+        result = Outcome(parts, judge, cases, noise)
+        print(
+            f"  {label}: {share(result.hits())}, swapped {sum(result.hits(swapped=True)) / len(cases):.3f},"
+            f" IoU {result.iou():.3f}, both present {sum(result.present()) / len(cases):.3f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
     comfy.utils.set_progress_bar_enabled(False)
     with torch.inference_mode():
-        {"presence": presence, "regions": regions}[ARGS.what](model_module.load())
+        {"presence": presence, "regions": regions, "sweep": sweep}[ARGS.what](model_module.load())

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import start
 
@@ -45,15 +45,33 @@ class Settings:
     judge_batch: int = 64
     judge_lr: float = 2e-3
     held_out: int = 1000
-    steps: int = 4500
     batch: int = 32
-    lr: float = 1e-3
     warm_up: int = 100
     ema: float = 0.999
-    refine_steps: int = 2400
-    refine_lr: float = 8e-4
     caption_dropout: float = 0.1
     unknown_words: float = 0.15
+
+
+class Phase(NamedTuple):
+    """A cosine cycle of the denoiser's training.
+
+    t is 1000 u^power for uniform u; the loss weight SNR^-1/2 is cut off at `heaviest`.
+    """
+
+    name: str
+    steps: int
+    lr: float
+    power: float
+    heaviest: float
+    seed: int
+
+
+# Where things stand is settled at high noise, which is learnt last: later cycles give it more weight.
+PHASES = (
+    Phase("unet", 4500, 1e-3, 0.75, 10.0, 0),
+    Phase("refine", 2400, 8e-4, 0.5, 15.0, 1),
+    Phase("polish", 1900, 7e-4, 0.5, 15.0, 2),
+)
 
 
 def parse() -> argparse.Namespace:
@@ -338,9 +356,6 @@ def stage_unet(s: Settings, data: dict, device: torch.device) -> tuple[Run, torc
     parts = nn.ModuleDict({"unet": unet, "text": text, "embedding": embedding})
     for p in parts.parameters():
         p.requires_grad_(True)
-    run = Run("unet", parts, s.lr, s.steps, s.seed, s.warm_up)
-    run.follow(s.ema)
-    power, heaviest = 0.75, 10.0
     alphas = 1 / (1 + base.model_sampling.sigmas.cpu().double() ** 2)
     options = {"optimized_attention_override": training.bmm_attention}
     end = int((known == 49407).nonzero()) + 1
@@ -361,23 +376,21 @@ def stage_unet(s: Settings, data: dict, device: torch.device) -> tuple[Run, torc
 
     def loss_of() -> torch.Tensor:
         pick = torch.randint(len(data["latents"]), (s.batch,), generator=run.rng)
-        t = (1000 * torch.rand(s.batch, generator=run.rng) ** power).long().clamp(0, 999)
+        t = (1000 * torch.rand(s.batch, generator=run.rng) ** phase.power).long().clamp(0, 999)
         x0 = data["latents"][pick].float()
         eps = torch.randn(x0.shape, generator=run.rng)
         a = alphas[t].float()[:, None, None, None]
         noisy = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(device)
-        weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, heaviest).float().to(device)
+        weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, phase.heaviest).float().to(device)
         with torch.autocast(device.type, torch.bfloat16):
             context = training.encode_text(text, embedding, ids_of(pick).to(device))
             out = unet(noisy, t.float().to(device), context=context, transformer_options=dict(options))
         return (weight * (out.float() - eps.to(device)).square().mean((1, 2, 3))).mean()
 
-    run.loop(loss_of)
-    # Where things stand is settled at high noise, which is learnt last: give it more weight.
-    run = Run("refine", parts, s.refine_lr, s.refine_steps, s.seed + 1, s.warm_up)
-    run.follow(s.ema)
-    power, heaviest = 0.5, 15.0
-    run.loop(loss_of)
+    for phase in PHASES:
+        run = Run(phase.name, parts, phase.lr, phase.steps, s.seed + phase.seed, s.warm_up)
+        run.follow(s.ema)
+        run.loop(loss_of)
     return run, known
 
 
@@ -448,13 +461,13 @@ def main() -> None:
     run, known = stage_unet(s, data, device)
     log: dict[str, Any] = {
         **started,
-        "settings": dataclasses.asdict(s),
+        "settings": {**dataclasses.asdict(s), "phases": [p._asdict() for p in PHASES]},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device.type}",
         "torch": torch.__version__,
         "judge_held_out": report,
-        "log": {"columns": ["step", "loss", "seconds"], "refine": run.log},
+        "log": {"columns": ["step", "loss", "seconds"]},
     }
-    for name in ("vae", "judge", "unet"):
+    for name in ("vae", "judge", *(p.name for p in PHASES)):
         log["log"][name] = torch.load(WORK / f"{name}.pt", weights_only=True)["log"]
     export(s, net, judge, run, known, log)
     print("written:", model_module.WEIGHTS.parent)
