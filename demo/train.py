@@ -2,7 +2,7 @@
 
     python demo/train.py --comfyui DIR      (the Python that runs this ComfyUI; CPU or GPU)
 
-Work in progress lies in demo/work/ and every stage goes on where it was stopped. The result is
+Work in progress lies in demo/progress/ and every stage goes on where it was stopped. The result is
 demo/weights/: demo.safetensors, judge.safetensors (both float16) and training.json (settings, log).
 Tickets and attention maps play no part here: the losses are the ordinary ones.
 On Linux CPUs, LD_PRELOAD=libtcmalloc_minimal.so.4 nearly halves the time (fewer page faults).
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import start
 
 HERE = Path(__file__).parent
-WORK = HERE / "work"
+WORK = HERE / "progress"
 
 
 @dataclasses.dataclass(frozen=True)

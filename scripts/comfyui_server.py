@@ -32,7 +32,7 @@ PACK = {
     *("__init__.py", "nodes", "tickets", "probe", "ticket_banks", "web", "locales"),
     *("example_workflows", "subgraphs", "pyproject.toml", "LICENSE", "README.md"),
 }
-LEFT_OUT = {"__pycache__", "node_modules", "tests", "output", "work", "venv"}
+LEFT_OUT = {"__pycache__", "node_modules", "tests", "output", "progress", "venv"}
 
 
 def pack_files(root: Path) -> Iterator[Path]:

@@ -260,7 +260,7 @@ def test_free_port_can_be_bound() -> None:
 def test_repository_is_copied_as_it_is_installed(tmp_path: Path) -> None:
     root = tmp_path / "pack"
     wanted = ["README.md", "__init__.py", "nodes/a.py", "pyproject.toml", "web/js/a.js"]
-    unwanted = [".git/config", "tests/test_a.py", "nodes/__pycache__/a.pyc", "demo/work/m.bin"]
+    unwanted = [".git/config", "tests/test_a.py", "nodes/__pycache__/a.pyc", "demo/progress/m.bin"]
     for name in wanted + unwanted:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name, encoding="utf-8")
