@@ -78,7 +78,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     start.add_option(parser)
     parser.add_argument("--device", default=None, help="cpu or cuda; default: what there is")
-    parser.add_argument("--stage", choices=("vae", "latents", "judge", "unet", "export"))
+    parser.add_argument("--stage", choices=("vae", "latents", "judge"), help="stop after this stage")
     for field in dataclasses.fields(Settings):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
     return parser.parse_args()

@@ -13,7 +13,7 @@ from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from einops import rearrange
 
-ROWS_AT_ONCE = 2**24
+WEIGHTS_AT_ONCE = 2**24
 
 
 class ProbeError(ValueError):
@@ -138,7 +138,7 @@ def token_attention(
     tokens of a group. ComfyUI tiles texts of different `length` to a common one: copies are summed.
     """
     q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
-    at_once = max(1, ROWS_AT_ONCE // (heads * q.shape[2] * k.shape[2]))
+    at_once = max(1, WEIGHTS_AT_ONCE // (heads * q.shape[2] * k.shape[2]))
     result = []
     for q_part, k_part in zip(q.split(at_once), k.split(at_once), strict=True):
         logits = q_part.float() @ k_part.float().transpose(-1, -2) * q.shape[-1] ** -0.5
