@@ -16,8 +16,8 @@ start.pack()
 
 import model as model_module
 import torch
-from winning_tickets.probe.collect import collect
-from winning_tickets.tickets.bank import save_bank
+from winning_tickets.probe.collect import Wish, collect
+from winning_tickets.tickets.bank_file import save_bank
 
 PATH = start.ROOT / "ticket_banks" / "demo_model.safetensors"
 CATEGORIES = ("castle", "tree", "sun", "car", "flower", "fish")
@@ -25,7 +25,6 @@ CATEGORIES = ("castle", "tree", "sun", "car", "flower", "fish")
 if __name__ == "__main__":
     with torch.inference_mode():
         model, clip, _ = model_module.load()
-        bank = collect(model, clip, CATEGORIES, 40, 0, 256, 256, "input 3")
-        # Half precision for the attention keeps the installed pack small; the blocks stay exact.
-        save_bank(bank, PATH, torch.float16)
+        bank = collect(model, clip, Wish(CATEGORIES, 40, 0, 256, 256, "input 3"))
+        save_bank(bank, PATH, half=True)
     print(f"{PATH} ({PATH.stat().st_size / 1e6:.1f} MB): {bank.describe()}")

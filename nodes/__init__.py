@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..probe import files
-from .banks import LoadTicketBank, SaveTicketBank
+from .banks import LoadTicketBank, MergeTicketBanks, SaveTicketBank, TicketBankReport
 from .collect import CollectTickets
 from .cutoff import GuidanceCutoffKSampler
 from .layout import TicketLatentFromRegions
@@ -16,6 +16,8 @@ NODES: list[type[io.ComfyNode]] = [
     GuidanceCutoffKSampler,
     LoadTicketBank,
     SaveTicketBank,
+    MergeTicketBanks,
+    TicketBankReport,
 ]
 
 

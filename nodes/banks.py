@@ -1,14 +1,20 @@
-"""Load Ticket Bank, Save Ticket Bank."""
+"""Load, Save and Merge Ticket Banks, Ticket Bank Report."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..probe import files
-from ..tickets.bank import TicketBank, load_bank, save_bank
+from ..tickets.bank import TicketBank
+from ..tickets.bank_file import load_bank, save_bank
+from ..tickets.combine import merge, prune
+from ..tickets.report import report
 from .types import CATEGORY, Bank
+
+EXACT, HALF = "float32", "float16"
 
 
 class LoadTicketBank(io.ComfyNode):
@@ -49,7 +55,7 @@ class SaveTicketBank(io.ComfyNode):
             display_name="Save Ticket Bank",
             category=CATEGORY,
             description="Saves collected tickets in models/ticket_banks, to use them again.",
-            search_aliases=["winning tickets", "write bank"],
+            search_aliases=["winning tickets", "write bank", "prune bank"],
             is_output_node=True,
             inputs=[
                 Bank.Input("bank", tooltip="The tickets to save."),
@@ -59,12 +65,92 @@ class SaveTicketBank(io.ComfyNode):
                     tooltip="File name, or folder/name, inside models/ticket_banks. An older file of this"
                     " name is replaced.",
                 ),
+                io.Float.Input(
+                    "best_percent",
+                    default=100.0,
+                    min=0.1,
+                    max=100.0,
+                    step=0.1,
+                    advanced=True,
+                    tooltip="Keep only the best of the tickets for each category, and as many for the"
+                    " background. 100 keeps all.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=[EXACT, HALF],
+                    default=EXACT,
+                    advanced=True,
+                    tooltip="float32 keeps the noise exactly as it was drawn; float16 halves the file.",
+                ),
             ],
-            outputs=[Bank.Output(display_name="bank", tooltip="The same tickets.")],
+            outputs=[Bank.Output(display_name="bank", tooltip="The tickets that were saved.")],
         )
 
     @classmethod
-    def execute(cls, bank: TicketBank, name: str) -> io.NodeOutput:
+    def execute(cls, bank: TicketBank, name: str, best_percent: float, precision: str) -> io.NodeOutput:
         path = files.new_bank_path(name)
-        save_bank(bank, path)
-        return io.NodeOutput(bank, ui=ui.PreviewText(f"{path}: {bank.describe()}"))
+        kept = bank if best_percent == 100 else prune(bank, best_percent / 100)
+        save_bank(kept, path, half=precision == HALF)
+        return io.NodeOutput(kept, ui=ui.PreviewText(f"{path}: {kept.describe()}"))
+
+
+class MergeTicketBanks(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MergeTicketBanks",
+            display_name="Merge Ticket Banks",
+            category=CATEGORY,
+            description=(
+                "Puts banks of the same model, settings and categories together: collected on several"
+                " machines, or with other seeds. Noises of the same seed are kept once."
+            ),
+            search_aliases=["winning tickets", "join banks", "combine"],
+            inputs=[
+                io.Autogrow.Input(
+                    "banks",
+                    template=io.Autogrow.TemplatePrefix(Bank.Input("bank"), prefix="bank", min=2, max=50),
+                    tooltip="Banks of one recipe: a new input appears as the last one is connected.",
+                ),
+                io.Boolean.Input(
+                    "any_recipe",
+                    default=False,
+                    advanced=True,
+                    tooltip="Merge banks of other models or settings too, as long as sizes agree."
+                    " Their scores then do not mean the same.",
+                ),
+            ],
+            outputs=[Bank.Output(display_name="bank", tooltip="The tickets of all banks.")],
+        )
+
+    @classmethod
+    def execute(cls, banks: dict[str, Any], any_recipe: bool) -> io.NodeOutput:
+        merged = merge(list(banks.values()), any_recipe)
+        return io.NodeOutput(merged, ui=ui.PreviewText(merged.describe()))
+
+
+class TicketBankReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TicketBankReport",
+            display_name="Ticket Bank Report",
+            category=CATEGORY,
+            description=(
+                "What a bank holds: tickets above the thresholds for each category, how scores spread, which"
+                " categories want the same blocks, and the best noises as heat maps."
+            ),
+            search_aliases=["winning tickets", "inspect bank", "histogram"],
+            is_output_node=True,
+            inputs=[Bank.Input("bank", tooltip="The bank to look at.")],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="The figures, as text."),
+                io.Image.Output(display_name="picture", tooltip="Histograms and heat maps."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, bank: TicketBank) -> io.NodeOutput:
+        text, picture = report(bank)
+        shown = ui.PreviewImage(picture[None], cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+        return io.NodeOutput(text, picture[None], ui=shown)

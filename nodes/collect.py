@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 
-from ..probe.collect import collect
-from ..tickets.prompts import parse_categories
-from .types import CATEGORY, MAX_SEED, MAX_SIDE, Bank
+from ..probe.collect import Wish
+from ..probe.keep import collect_and_keep
+from ..probe.preview import LiveMaps
+from ..tickets.prompts import PAIRS, PLACE, SCHEMES, parse_categories
+from .types import CATEGORY, Bank, seed_input, side_input
 
 
 class CollectTickets(io.ComfyNode):
@@ -40,39 +41,22 @@ class CollectTickets(io.ComfyNode):
                     default=32,
                     min=1,
                     max=10000,
-                    tooltip="How many noises to look at. More give better tickets; the time grows with"
-                    " noises x pairs of categories.",
+                    tooltip="How many noises to look at. More give a larger choice of tickets; the time grows"
+                    " with noises x pairs of categories.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=False,
-                    tooltip="The noises are those of this seed and the ones following it.",
-                ),
-                io.Int.Input(
+                seed_input("The noises are those of this seed and the ones following it.", control=False),
+                side_input(
                     "width",
-                    default=512,
-                    min=64,
-                    max=MAX_SIDE,
-                    step=8,
-                    tooltip="Width in pixels at which the noises are looked at. Take the model's usual"
-                    " size; the tickets fit other sizes too.",
+                    "Width in pixels at which the noises are looked at. Take the model's usual size; the"
+                    " tickets fit other sizes too.",
                 ),
-                io.Int.Input(
-                    "height",
-                    default=512,
-                    min=64,
-                    max=MAX_SIDE,
-                    step=8,
-                    tooltip="Height in pixels at which the noises are looked at.",
-                ),
+                side_input("height", "Height in pixels at which the noises are looked at."),
                 io.String.Input(
                     "layer",
                     default="input 8",
-                    tooltip="The cross-attention layer that is read, by ComfyUI's block names. The paper's"
-                    ' choice for SD1.x is "input 8". A wrong name lists the layers of your model.',
+                    tooltip="The cross-attention layer that is read, by ComfyUI's block names; several,"
+                    " apart by commas, are averaged. The paper's choice for SD1.x is input 8. A wrong name"
+                    " lists the layers of your model.",
                 ),
                 io.Int.Input(
                     "cells_per_block",
@@ -82,6 +66,27 @@ class CollectTickets(io.ComfyNode):
                     advanced=True,
                     tooltip="Side of a block in cells of the layer's attention map. 1 as in the paper;"
                     " 2 makes blocks of twice the side, scored by the mean of their cells.",
+                ),
+                io.Combo.Input(
+                    "scheme",
+                    options=list(SCHEMES),
+                    default=PAIRS,
+                    advanced=True,
+                    tooltip="The prompts each noise is looked at with. pairs: every two categories together,"
+                    " as in the paper. singles: each alone. joint: all in one prompt, the fastest.",
+                ),
+                io.String.Input(
+                    "template",
+                    default=PLACE,
+                    advanced=True,
+                    tooltip='The prompt around the categories; {} is where they go: "a photo of {}".',
+                ),
+                io.String.Input(
+                    "save_as",
+                    default="",
+                    optional=True,
+                    tooltip="Name of a bank in models/ticket_banks. What is collected is kept there, also"
+                    " when you cancel, and the next run goes on from it. Empty: not saved.",
                 ),
             ],
             outputs=[Bank.Output(display_name="bank", tooltip="The scored blocks.")],
@@ -98,19 +103,12 @@ class CollectTickets(io.ComfyNode):
         width: int,
         height: int,
         layer: str,
-        cells_per_block: int = 1,
+        cells_per_block: int,
+        scheme: str,
+        template: str,
+        save_as: str = "",
     ) -> io.NodeOutput:
-        bar = ProgressBar(noises)
-        bank = collect(
-            model,
-            clip,
-            parse_categories(categories),
-            noises,
-            seed,
-            width,
-            height,
-            layer,
-            cells_per_block,
-            progress=bar.update_absolute,
-        )
+        names = parse_categories(categories)
+        wish = Wish(names, noises, seed, width, height, layer, cells_per_block, scheme, template)
+        bank = collect_and_keep(model, clip, wish, save_as, LiveMaps(noises))
         return io.NodeOutput(bank, ui=ui.PreviewText(bank.describe()))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import comfy.patcher_extension
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from einops import rearrange
+from torch.nn import functional as F
 
 WEIGHTS_AT_ONCE = 2**24
+COMPILE_KEY = "torch.compile"
 
 
 class ProbeError(ValueError):
@@ -54,40 +57,46 @@ def cross_attention_layers(model: Any) -> list[Layer]:
     ]
 
 
-def find_layer(model: Any, name: str) -> Layer:
-    """The layer called `name`; ProbeError lists the model's own."""
+def find_layers(model: Any, names: str) -> list[Layer]:
+    """The layers called `names`, apart by commas, in forward order; ProbeError lists the model's own."""
     layers = cross_attention_layers(model)
-    wanted = " ".join(name.lower().split())
-    for layer in layers:
-        if str(layer) == wanted:
-            return layer
-    known = ", ".join(map(str, layers))
-    raise ProbeError(f'layer is "{name}", but this model has cross-attention in: {known}.')
+    wanted = [" ".join(name.lower().split()) for name in names.split(",")]
+    known = [str(layer) for layer in layers]
+    for name in wanted:
+        if name not in known:
+            raise ProbeError(f'layer is "{name}", but this model has cross-attention in: {", ".join(known)}.')
+    return [layer for layer in layers if str(layer) in wanted]
 
 
 class _ReadEnough(Exception):
-    """Raised inside the UNet once the layer's attention is read; never leaves `Reader`."""
+    """Raised inside the UNet once the last layer's attention is read; never leaves `Reader`."""
 
 
 @dataclass
 class Reader:
-    """Reads one layer's attention to some tokens whenever a MODEL is evaluated, and ends the forward.
+    """Reads the attention of some layers to some tokens whenever a MODEL is evaluated.
 
-    What lies before the layer runs as it is, patches included; nothing after it is needed.
-    tokens: for each conditioning's uuid, groups of token positions and the length of its own text.
-    maps: what was read, per uuid: [images, groups, h, w] float32 on the CPU, mean over heads and tokens.
+    What lies before the last layer runs as it is, patches included; with `stop`, nothing after it.
+    layers: in forward order. tokens: for each conditioning's uuid, groups of token positions and the
+    length of its own text. maps: what was read, per uuid and layer: [images, groups, h, w] float32 on
+    the CPU, mean over heads and tokens.
     """
 
-    layer: Layer
+    layers: Sequence[Layer]
     tokens: Mapping[uuid.UUID, tuple[Sequence[Sequence[int]], int]]
-    maps: dict[uuid.UUID, torch.Tensor] = field(default_factory=dict)
+    stop: bool = True
+    maps: dict[tuple[uuid.UUID, Layer], torch.Tensor] = field(default_factory=dict)
 
     def attach(self, model: Any) -> Any:
-        """A clone of MODEL that is read whenever it is evaluated."""
+        """A clone of MODEL that is read whenever it is evaluated.
+
+        The clone is neither compiled nor spread over several GPUs: a forward could not be ended there.
+        """
         clone = model.clone()
-        clone.add_wrapper_with_key(
-            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "winning_tickets", self._evaluate
-        )
+        wrappers = comfy.patcher_extension.WrappersMP
+        clone.remove_wrappers_with_key(wrappers.APPLY_MODEL, COMPILE_KEY)
+        clone.remove_additional_models("multigpu")
+        clone.add_wrapper_with_key(wrappers.DIFFUSION_MODEL, "winning_tickets", self._evaluate)
         return clone
 
     def _evaluate(
@@ -103,7 +112,9 @@ class Reader:
     ) -> torch.Tensor:
         options = dict(transformer_options)
         replacements = dict(options.get("patches_replace", {}))
-        replacements["attn2"] = {**replacements.get("attn2", {}), self.layer: self._attention}
+        theirs = replacements.get("attn2", {})
+        ours = {layer: partial(self._attention, layer, theirs) for layer in self.layers}
+        replacements["attn2"] = {**theirs, **ours}
         options["patches_replace"] = replacements
         try:
             return executor(x, timesteps, context, y, control, options, **kwargs)
@@ -111,13 +122,30 @@ class Reader:
             return x.new_zeros(x.shape[0], executor.class_obj.out_channels, *x.shape[2:])
 
     def _attention(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra_options: dict[str, Any]
+        self,
+        layer: Layer,
+        theirs: Mapping[Any, Any],
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        extra_options: dict[str, Any],
     ) -> torch.Tensor:
-        """Stands in for the layer's attention (attn2_replace)."""
-        self._read(q, k, extra_options)
-        raise _ReadEnough
+        """Stands in for the layer's attention (attn2_replace); a patch already there does its work."""
+        self._read(layer, q, k, extra_options)
+        if self.stop and layer == self.layers[-1]:
+            raise _ReadEnough
+        if previous := theirs.get(layer) or theirs.get((layer.block, layer.number)):
+            return previous(q, k, v, extra_options)
+        return optimized_attention(
+            q,
+            k,
+            v,
+            extra_options["n_heads"],
+            attn_precision=extra_options["attn_precision"],
+            transformer_options=extra_options,
+        )
 
-    def _read(self, q: torch.Tensor, k: torch.Tensor, extra_options: dict[str, Any]) -> None:
+    def _read(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, extra_options: dict[str, Any]) -> None:
         # ComfyUI batches, reorders and splits prompts: only the uuid says whose chunk this is.
         uuids = extra_options["uuids"]
         heads = extra_options["n_heads"]
@@ -126,7 +154,14 @@ class Reader:
             if key in self.tokens:
                 groups, length = self.tokens[key]
                 maps = token_attention(q_part, k_part, heads, groups, length)
-                self.maps[key] = maps.unflatten(-1, (height, width)).cpu()
+                self.maps[key, layer] = maps.unflatten(-1, (height, width)).cpu()
+
+
+def average_maps(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean of maps [..., h, w] of several layers, on the grid of the coarsest."""
+    height, width = min(m.shape[-2] for m in maps), min(m.shape[-1] for m in maps)
+    flat = [F.adaptive_avg_pool2d(m.flatten(0, -3), (height, width)) for m in maps]
+    return torch.stack(flat).mean(0).unflatten(0, maps[0].shape[:-2])
 
 
 def token_attention(

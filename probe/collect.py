@@ -3,90 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
-import comfy.samplers
 import torch
+from comfyui_version import __version__ as comfyui_version
 
-from ..tickets.bank import Recipe, TicketBank
+from ..tickets import VERSION
+from ..tickets.bank import BankError, Recipe, TicketBank
+from ..tickets.combine import merge, only
 from ..tickets.noise import SEED_RANGE, plain_noise, to_blocks
-from ..tickets.prompts import pair_prompts
+from ..tickets.prompts import PAIRS, PLACE, make_prompts, parse_template
 from ..tickets.score import pool_cells
-from .attention import Layer, ProbeError, Reader, find_layer
-from .text import EncodedPrompt, encode_prompt, uuid_of
+from .attention import Layer, ProbeError, find_layers
+from .fingerprint import fingerprint
+from .first_step import read_attention
+from .text import EncodedPrompt, encode_prompt
 
 ROWS = 32
+KEEP_EVERY = 30.0
 
 
-class FirstStep(comfy.samplers.Sampler):
-    """Evaluates the model once at sigmas[0], as the first step of any sampler would."""
+@dataclass(frozen=True)
+class Wish:
+    """What to collect: categories from `noises` noises of seeds seed, seed + 1, ...
 
-    def sample(
-        self,
-        model_wrap: Any,
-        sigmas: torch.Tensor,
-        extra_args: dict[str, Any],
-        callback: Any,
-        noise: torch.Tensor,
-        latent_image: torch.Tensor | None = None,
-        denoise_mask: torch.Tensor | None = None,
-        disable_pbar: bool = False,
-    ) -> torch.Tensor:
-        sampling = model_wrap.inner_model.model_sampling
-        full = self.max_denoise(model_wrap, sigmas)
-        x = sampling.noise_scaling(sigmas[0], noise, latent_image, full)
-        sigma = sigmas[0] * x.new_ones([x.shape[0]])
-        return model_wrap(x, sigma, model_options=extra_args["model_options"], seed=extra_args["seed"])
+    width, height in pixels. layer: one name, or several apart by commas. cells: side of a block in
+    cells of the layer's attention map, which is averaged over them.
+    """
 
+    categories: tuple[str, ...]
+    noises: int
+    seed: int
+    width: int
+    height: int
+    layer: str
+    cells: int = 1
+    scheme: str = PAIRS
+    template: str = PLACE
 
-class ManyPrompts(comfy.samplers.CFGGuider):
-    """Conditional predictions of several prompts at once, without an unconditional one."""
-
-    def predict_noise(
-        self, x: torch.Tensor, timestep: torch.Tensor, model_options: Any = None, seed: Any = None
-    ) -> torch.Tensor:
-        conds = list(self.conds.values())
-        return comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)[0]
-
-
-def read_attention(
-    model: Any, prompts: list[EncodedPrompt], noise: torch.Tensor, layer: Layer, sigma: float
-) -> list[torch.Tensor]:
-    """First-step attention to every phrase: for each prompt [images, phrases, h, w]."""
-    names = [str(i) for i in range(len(prompts))]
-    tokens: dict[Any, Any] = {}
-    reader = Reader(layer, tokens)
-    guider = ManyPrompts(reader.attach(model))
-    guider.inner_set_conds({n: p.conditioning for n, p in zip(names, prompts, strict=True)})
-    keys = [uuid_of(guider, n) for n in names]
-    tokens.update(zip(keys, ((p.positions, p.length) for p in prompts), strict=True))
-    sigmas = torch.tensor([sigma, 0.0])
-    guider.sample(noise, torch.zeros_like(noise), FirstStep(), sigmas, seed=0, disable_pbar=True)
-    if missing := [p.prompt.text for p, k in zip(prompts, keys, strict=True) if k not in reader.maps]:
-        raise ProbeError(
-            f'No attention was read at layer {layer} for "{missing[0]}": another patch on this'
-            " MODEL replaces the UNet's forward; collect on the model before that node."
-        )
-    return [reader.maps[k] for k in keys]
-
-
-def _measure(
-    model: Any,
-    prompts: list[EncodedPrompt],
-    noise: torch.Tensor,
-    layer: Layer,
-    sigma: float,
-    rows: int,
-) -> torch.Tensor:
-    """Attention [phrases of all prompts, images, h, w], at most `rows` images x prompts at a time."""
-    at_once = max(1, rows // len(noise))
-    maps: list[torch.Tensor] = []
-    for start in range(0, len(prompts), at_once):
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        maps += read_attention(model, prompts[start : start + at_once], noise, layer, sigma)
-    return torch.cat([m.transpose(0, 1) for m in maps])
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple((self.seed + k) % SEED_RANGE for k in range(self.noises))
 
 
 def latent_size(model: Any, width: int, height: int) -> tuple[int, int, int]:
@@ -96,71 +57,134 @@ def latent_size(model: Any, width: int, height: int) -> tuple[int, int, int]:
     return latent_format.latent_channels, height // ratio, width // ratio
 
 
+class Collector:
+    """Collects tickets batch by batch; what was collected is whole after every batch."""
+
+    def __init__(self, model: Any, clip: Any, wish: Wish) -> None:
+        self.model, self.wish = model, wish
+        self.layers: list[Layer] = find_layers(model, wish.layer)
+        template = parse_template(wish.template)
+        self.prompts: list[EncodedPrompt] = [
+            encode_prompt(clip, p) for p in make_prompts(wish.categories, wish.scheme, template)
+        ]
+        self.sigma = float(model.get_model_object("model_sampling").sigma_max)
+        self.shape = latent_size(model, wish.width, wish.height)
+        self.rows = self._rows_that_fit()
+        self.fingerprint = fingerprint(model, clip)
+
+    def _rows_that_fit(self) -> int:
+        """Images x prompts of one evaluation, by ComfyUI's own estimate of a whole forward."""
+        free = comfy.model_management.get_free_memory(self.model.load_device)
+        rows = ROWS
+        while rows > 1 and self.model.memory_required([rows, *self.shape]) * 1.5 > free:
+            rows //= 2
+        return rows
+
+    def recipe(self, block: int) -> Recipe:
+        channels, height, width = self.shape
+        return Recipe(
+            layer=", ".join(map(str, self.layers)),
+            block=block,
+            channels=channels,
+            height=height,
+            width=width,
+            sigma=self.sigma,
+            latent_scale=float(self.model.get_model_object("latent_format").scale_factor),
+            model=type(self.model.model).__name__,
+            scheme=self.wish.scheme,
+            template=parse_template(self.wish.template),
+            fingerprint=self.fingerprint,
+        )
+
+    def check(self, before: TicketBank) -> None:
+        """BankError unless a bank collected before can be gone on from."""
+        differences = self.recipe(before.recipe.block).differences(before.recipe)
+        texts = tuple(p.prompt.text for p in self.prompts)
+        if (self.wish.categories, texts) != (before.categories, before.prompts):
+            differences.insert(0, "categories")
+        if differences:
+            raise BankError(
+                f"The bank saved before is another one: it differs in {', '.join(differences)}."
+                " Choose another name, or delete that file."
+            )
+
+    def batch(self, seeds: Sequence[int]) -> tuple[TicketBank, int]:
+        """A bank of the first of these seeds, as many as fit into memory at once, and how many."""
+        while True:
+            some = seeds[: max(1, self.rows // len(self.prompts))]
+            noise = torch.cat([plain_noise(s, self.shape) for s in some])
+            try:
+                maps = self._measure(noise)
+                break
+            except comfy.model_management.OOM_EXCEPTION:
+                if self.rows == 1:
+                    raise
+                self.rows //= 2
+                comfy.model_management.soft_empty_cache()
+        size = self.wish.cells * 2 ** round(math.log2(self.shape[1] / maps.shape[-2]))
+        blocks = to_blocks(noise, size)
+        if not blocks.numel():
+            raise ProbeError(
+                f"Blocks of {size} latent pixels do not fit an image of {self.wish.width}x{self.wish.height}:"
+                " raise width and height or choose a finer layer."
+            )
+        maps = pool_cells(maps, self.wish.cells)[..., : blocks.shape[1], : blocks.shape[2]]
+        bank = TicketBank.of_maps(
+            categories=self.wish.categories,
+            prompts=tuple(p.prompt.text for p in self.prompts),
+            measured=tuple((c, i) for i, p in enumerate(self.prompts) for c, _, _ in p.prompt.phrases),
+            seeds=tuple(some),
+            maps=maps,
+            blocks=blocks.flatten(0, 2),
+            recipe=self.recipe(size),
+            made_by=f"Winning Tickets {VERSION}, ComfyUI {comfyui_version}",
+        )
+        return bank, len(some)
+
+    def _measure(self, noise: torch.Tensor) -> torch.Tensor:
+        """Attention [phrases of all prompts, images, h, w], at most `rows` images x prompts at a time."""
+        at_once = max(1, self.rows // len(noise))
+        maps: list[torch.Tensor] = []
+        for start in range(0, len(self.prompts), at_once):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            part = self.prompts[start : start + at_once]
+            maps += read_attention(self.model, part, noise, self.layers, self.sigma)
+        return torch.cat([m.transpose(0, 1) for m in maps])
+
+
 def collect(
     model: Any,
     clip: Any,
-    categories: tuple[str, ...],
-    noises: int,
-    seed: int,
-    width: int,
-    height: int,
-    layer: str,
-    cells: int = 1,
-    progress: Callable[[int], None] = lambda done: None,
+    wish: Wish,
+    before: TicketBank | None = None,
+    progress: Callable[[int, TicketBank], None] = lambda done, latest: None,
+    keep: Callable[[TicketBank], None] | None = None,
 ) -> TicketBank:
-    """A bank from `noises` noises of seeds seed, seed + 1, ... at `width` x `height` pixels.
+    """The bank of a wish. Model evaluations: noises x prompts, each ended as soon as all is read.
 
-    cells: side of a block in cells of the layer's attention map, which is averaged over them.
-    progress is called with the number of noises done. The model evaluations: noises x prompts, each
-    ended as soon as the layer's attention is read. ProbeError says which input to change.
+    before: an earlier bank of the same wish, with other noises or fewer; what it holds is not
+    collected again. progress: called with the number of noises done and the latest ones. keep: called
+    with all there is every half minute and in the end, also when that is a cancel or an error.
+    ProbeError and BankError say which input to change.
     """
-    key = find_layer(model, layer)
-    prompts = [encode_prompt(clip, p) for p in pair_prompts(categories)]
-    sampling = model.get_model_object("model_sampling")
-    sigma = float(sampling.sigma_max)
-    shape = latent_size(model, width, height)
-    seeds = [(seed + k) % SEED_RANGE for k in range(noises)]
-    attention: list[torch.Tensor] = []
-    blocks: list[torch.Tensor] = []
-    done, rows, size = 0, ROWS, 0
-    while done < noises:
-        batch = seeds[done : done + max(1, rows // len(prompts))]
-        noise = torch.cat([plain_noise(s, shape) for s in batch])
-        try:
-            maps = _measure(model, prompts, noise, key, sigma, rows)
-        except comfy.model_management.OOM_EXCEPTION:
-            if rows == 1:
-                raise
-            rows //= 2
-            comfy.model_management.soft_empty_cache()
-            continue
-        size = cells * 2 ** round(math.log2(shape[1] / maps.shape[-2]))
-        kept = to_blocks(noise, size)
-        if not kept.numel():
-            raise ProbeError(
-                f"Blocks of {size} latent pixels do not fit an image of {width}x{height}:"
-                " raise width and height or choose a finer layer."
-            )
-        attention.append(pool_cells(maps, cells)[..., : kept.shape[1], : kept.shape[2]])
-        blocks.append(kept.flatten(0, 2))
-        done += len(batch)
-        progress(done)
-    base = model.get_model_object("latent_format")
-    return TicketBank(
-        categories=categories,
-        prompts=tuple(p.prompt.text for p in prompts),
-        measured=tuple((c, i) for i, p in enumerate(prompts) for c, _, _ in p.prompt.phrases),
-        seeds=tuple(seeds),
-        attention=torch.cat(attention, 1),
-        blocks=torch.cat(blocks),
-        recipe=Recipe(
-            layer=str(key),
-            block=size,
-            channels=shape[0],
-            height=shape[1],
-            width=shape[2],
-            sigma=sigma,
-            latent_scale=float(base.scale_factor),
-            model=type(model.model).__name__,
-        ),
-    )
+    collector = Collector(model, clip, wish)
+    if before:
+        collector.check(before)
+    known = set(before.seeds) if before else set()
+    missing = [s for s in wish.seeds if s not in known]
+    parts: list[TicketBank] = [before] if before else []
+    kept, kept_at = len(parts), time.monotonic()
+    try:
+        while missing:
+            latest, count = collector.batch(missing)
+            parts.append(latest)
+            missing = missing[count:]
+            progress(wish.noises - len(missing), latest)
+            if keep and time.monotonic() - kept_at > KEEP_EVERY:
+                parts = [merge(parts)]
+                keep(parts[0])
+                kept, kept_at = len(parts), time.monotonic()
+    finally:
+        if keep and len(parts) > kept:
+            keep(merge(parts))
+    return only(merge(parts), wish.seeds)

@@ -32,24 +32,29 @@ def _chunks(clip: Any, text: str) -> list[list[Any]]:
 
 
 def _words(clip: Any, text: str) -> list[Any]:
-    """Token ids of a short text, without start, end and padding."""
+    """Token ids of a text's first chunk, without start, end and padding."""
     end = _chunks(clip, "")[0][1]
-    chunks = _chunks(clip, text)
-    if len(chunks) > 1:
-        raise ProbeError(f'"{text}" is longer than the 75 tokens of a prompt: shorten the categories.')
-    return chunks[0][1 : chunks[0].index(end)]
+    (first, *_) = _chunks(clip, text)
+    return first[1 : first.index(end)]
 
 
 def encode_prompt(clip: Any, prompt: Prompt) -> EncodedPrompt:
     """Conditioning of a prompt and the tokens of its phrases; ProbeError names a phrase that is lost."""
     words = _words(clip, prompt.text)
+    whole = len(_chunks(clip, prompt.text)) == 1
     positions = []
     for _, start, end in prompt.phrases:
-        before, phrase = _words(clip, prompt.text[:start]), _words(clip, prompt.text[start:end])
+        name = prompt.text[start:end]
+        if not whole and (end == prompt.phrases[-1][2] or len(_chunks(clip, prompt.text[:end])) > 1):
+            raise ProbeError(
+                f'"{name}" does not fit: its prompt is longer than the 75 tokens that are read at once. Use'
+                " shorter or fewer categories, or a scheme with fewer in one prompt."
+            )
+        before, phrase = _words(clip, prompt.text[:start]), _words(clip, name)
         first = len(before)
         if not phrase or words[first : first + len(phrase)] != phrase:
             raise ProbeError(
-                f'"{prompt.text[start:end]}" cannot be found among the tokens of "{prompt.text}":'
+                f'"{name}" cannot be found among the tokens of "{prompt.text}":'
                 " use plain words for a category."
             )
         positions.append(tuple(range(first + 1, first + 1 + len(phrase))))

@@ -1,1 +1,3 @@
 """The method in plain torch: noise, scores, banks, regions, selection. Never imports ComfyUI."""
+
+VERSION = "0.1.0"

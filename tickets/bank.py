@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from .score import paper_score
-
-FORMAT = 1
+from .score import stretch
 
 
 class BankError(ValueError):
@@ -27,8 +19,10 @@ class BankError(ValueError):
 class Recipe:
     """How a bank was collected; banks of different recipes do not mix.
 
-    layer: cross-attention read, e.g. "input 8". block: side of a block in latent pixels.
-    sigma: the noise level, the model's highest. latent_scale: what the model multiplies latents by.
+    layer: cross-attention read, e.g. "input 8"; several are averaged. block: side of a block in latent
+    pixels. channels, height, width: of the latents. sigma: the noise level, the model's highest.
+    latent_scale: what the model multiplies latents by. model: its family. scheme and template: how
+    prompts were made of the categories. fingerprint: of the weights, patches included.
     """
 
     layer: str
@@ -39,7 +33,18 @@ class Recipe:
     sigma: float
     latent_scale: float
     model: str
-    comfyui: str = ""
+    scheme: str = "pairs"
+    template: str = "{}"
+    fingerprint: str = ""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of whole blocks in one noise."""
+        return self.height // self.block, self.width // self.block
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Names of the fields in which two recipes differ."""
+        return [name for name, value in vars(self).items() if value != getattr(other, name)]
 
 
 @dataclass(frozen=True)
@@ -48,54 +53,111 @@ class TicketBank:
 
     seeds: of each noise, drawn by `plain_noise(seed, (channels, height, width))`.
     measured: (category, prompt) indices of each row of `attention`.
-    attention [rows, noises, y, x] float32: probability of the category's words, mean over heads.
-    blocks [noises * y * x, channels, block, block]: in order of noise, row, column.
+    blocks [tickets, channels, block, block] float32, as drawn.
+    noise, cell [tickets]: index into seeds, and place in the raster of that noise's blocks.
+    attention [rows, tickets] float32: probability of the category's words, mean over heads.
+    low, high [rows, noises]: its extremes over all blocks of a noise, also of those not kept.
+    made_by: versions, for people.
     """
 
     categories: tuple[str, ...]
     prompts: tuple[str, ...]
     measured: tuple[tuple[int, int], ...]
     seeds: tuple[int, ...]
-    attention: torch.Tensor
     blocks: torch.Tensor
+    noise: torch.Tensor
+    cell: torch.Tensor
+    attention: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
     recipe: Recipe
+    made_by: str = ""
+
+    @classmethod
+    def of_maps(
+        cls,
+        categories: tuple[str, ...],
+        prompts: tuple[str, ...],
+        measured: tuple[tuple[int, int], ...],
+        seeds: tuple[int, ...],
+        maps: torch.Tensor,
+        blocks: torch.Tensor,
+        recipe: Recipe,
+        made_by: str = "",
+    ) -> TicketBank:
+        """From whole noises: maps [rows, noises, y, x], blocks [noises * y * x, C, block, block]."""
+        rows, noises, y, x = maps.shape
+        return cls(
+            categories,
+            prompts,
+            measured,
+            seeds,
+            blocks,
+            noise=torch.arange(noises, dtype=torch.int32).repeat_interleave(y * x),
+            cell=torch.arange(y * x, dtype=torch.int32).repeat(noises),
+            attention=maps.reshape(rows, -1),
+            low=maps.amin((-2, -1)),
+            high=maps.amax((-2, -1)),
+            recipe=recipe,
+            made_by=made_by,
+        )
 
     def __post_init__(self) -> None:
-        rows, noises, *cells = self.attention.shape
-        side = (self.recipe.channels, self.recipe.block, self.recipe.block)
+        rows, tickets, noises = len(self.measured), len(self.blocks), len(self.seeds)
+        r = self.recipe
+        cells = r.grid[0] * r.grid[1]
+        shapes = {
+            "attention": (self.attention, (rows, tickets)),
+            "blocks": (self.blocks, (tickets, r.channels, r.block, r.block)),
+            "noise": (self.noise, (tickets,)),
+            "cell": (self.cell, (tickets,)),
+            "low": (self.low, (rows, noises)),
+            "high": (self.high, (rows, noises)),
+        }
+        for name, (tensor, shape) in shapes.items():
+            if tuple(tensor.shape) != shape:
+                raise BankError(
+                    f"Damaged ticket bank: {name} is {tuple(tensor.shape)}, not {shape}. Collect it again."
+                )
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise BankError(f"Damaged ticket bank: {name} is not finite. Collect it again.")
+        named = all(0 <= c < len(self.categories) and 0 <= p < len(self.prompts) for c, p in self.measured)
         expected = [
-            (len(cells) == 2, "attention has no rows and columns"),
-            (rows == len(self.measured), "attention and the list of what was measured differ"),
-            (noises == len(self.seeds), "attention and seeds differ in number"),
-            (
-                len(self.blocks) == self.attention[0].numel() if rows else False,
-                "no block per score",
-            ),
-            (tuple(self.blocks.shape[1:]) == side, f"blocks are not {side}"),
-            (bool(torch.isfinite(self.attention).all()), "scores are not finite"),
-            (bool(torch.isfinite(self.blocks).all()), "blocks are not finite"),
+            (named, "it scores a category or prompt it does not name"),
             (len(set(self.categories)) == len(self.categories), "a category is listed twice"),
-            (
-                all(0 <= c < len(self.categories) and 0 <= p < len(self.prompts) for c, p in self.measured),
-                "it scores a category or prompt it does not name",
-            ),
+            (len(set(self.seeds)) == noises, "a noise is listed twice"),
+            (tickets > 0, "it holds no tickets"),
+            (_within(self.noise, noises) and _within(self.cell, cells), "a ticket comes from nowhere"),
         ]
         for fine, complaint in expected:
             if not fine:
                 raise BankError(f"Damaged ticket bank: {complaint}. Collect it again.")
 
     @cached_property
-    def _companions(self) -> dict[tuple[int, int], int]:
-        """(category, companion in the same prompt) -> row; (category, category) where it stood alone."""
-        in_prompt: dict[int, list[tuple[int, int]]] = {}
-        for row, (category, prompt) in enumerate(self.measured):
-            in_prompt.setdefault(prompt, []).append((category, row))
-        return {
-            (category, other): row
-            for members in in_prompt.values()
-            for category, row in members
-            for other, _ in (members if len(members) == 1 else [m for m in members if m[1] != row])
-        }
+    def _rows(self) -> dict[tuple[int, int], int]:
+        return {key: row for row, key in enumerate(self.measured)}
+
+    def row(self, category: str, companion: str) -> int:
+        """Row of `attention` that tells how `category` scores beside `companion`.
+
+        The prompt of just these two, if there is one (scheme pairs, the paper's); else a prompt that
+        holds both (joint); else the category's own prompt (singles): there, one score serves beside
+        every companion.
+        """
+        me, other = self.index(category), self.index(companion)
+        prompts: dict[int, set[int]] = {}
+        for c, p in self.measured:
+            prompts.setdefault(p, set()).add(c)
+        ranked = sorted(
+            (len(members), p) for p, members in prompts.items() if me in members and other in members
+        )
+        if not ranked:
+            ranked = [(1, p) for p, members in prompts.items() if members == {me}]
+        if not ranked:
+            raise BankError(
+                f'"{category}" and "{companion}" were not collected together; collect a bank with both.'
+            )
+        return self._rows[me, ranked[0][1]]
 
     def index(self, category: str) -> int:
         """Position of a category; BankError lists what there is."""
@@ -104,90 +166,50 @@ class TicketBank:
             raise BankError(f'The bank holds no tickets of "{category}"; it has: {known}.')
         return self.categories.index(category)
 
+    def _stretched(self, rows: list[int]) -> torch.Tensor:
+        at = self.noise.long()
+        return stretch(self.attention[rows], self.low[rows][:, at], self.high[rows][:, at])
+
     def score(self, category: str, companion: str) -> torch.Tensor:
-        """The paper's s(category | companion) of every block [noises * y * x], in 0..1."""
-        key = (self.index(category), self.index(companion))
-        if key not in self._companions:
-            raise BankError(
-                f'"{category}" and "{companion}" were not collected together; collect a bank with both.'
-            )
-        return paper_score(self.attention[self._companions[key]]).flatten()
+        """The paper's s(category | companion) of every ticket [tickets], in 0..1."""
+        return self._stretched([self.row(category, companion)])[0]
 
     def average(self, category: str) -> torch.Tensor:
-        """The paper's average score of every block over all companions [noises * y * x]."""
+        """The paper's average score of every ticket over all companions [tickets]."""
         me = self.index(category)
-        rows = [row for (category, _), row in self._companions.items() if category == me]
-        return paper_score(self.attention[rows]).mean(0).flatten()
+        return self._stretched([row for row, (c, _) in enumerate(self.measured) if c == me]).mean(0)
+
+    def margin(self, category: str, others: Iterable[str]) -> torch.Tensor:
+        """Own score minus the best other one's [tickets], in -1..1; without others the average score."""
+        others = [o for o in others if o != category]
+        if not others:
+            return self.average(category)
+        gaps = [self.score(category, o) - self.score(o, category) for o in others]
+        return torch.stack(gaps).amin(0)
+
+    def maps(self, row: int) -> torch.Tensor:
+        """Raw attention of one row as maps [noises, rows, columns]; NaN where no ticket was kept."""
+        y, x = self.recipe.grid
+        result = torch.full((len(self.seeds), y * x), float("nan"))
+        result[self.noise.long(), self.cell.long()] = self.attention[row]
+        return result.view(-1, y, x)
+
+    def take(self, tickets: torch.Tensor) -> TicketBank:
+        """The same bank with only the tickets of these indices; BankError if there are none."""
+        parts = {name: getattr(self, name)[tickets] for name in ("blocks", "noise", "cell")}
+        return replace(self, attention=self.attention[:, tickets], **parts)
 
     def describe(self) -> str:
         """One line for people."""
-        y, x = self.attention.shape[-2:]
+        y, x = self.recipe.grid
         r = self.recipe
+        kept = len(self.blocks) < len(self.seeds) * y * x
         return (
             f"{len(self.blocks):,} tickets of {len(self.categories)} categories"
-            f" ({', '.join(self.categories)}) from {len(self.seeds)} noises of"
+            f" ({', '.join(self.categories)}){', the best' if kept else ''} from {len(self.seeds)} noises of"
             f" {r.width * 8}x{r.height * 8}, {y}x{x} blocks of {r.block}x{r.block}, layer {r.layer}"
         )
 
 
-def _signed(seed: int) -> int:
-    return seed - 2**64 if seed >= 2**63 else seed
-
-
-def save_bank(bank: TicketBank, path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write safetensors: whole or not at all. `dtype` is that of the attention; blocks stay exact."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = {
-        "format": str(FORMAT),
-        "categories": json.dumps(bank.categories),
-        "prompts": json.dumps(bank.prompts),
-        "recipe": json.dumps(asdict(bank.recipe)),
-    }
-    tensors = {
-        "attention": bank.attention.to(dtype).contiguous(),
-        "blocks": bank.blocks.contiguous(),
-        "measured": torch.tensor(bank.measured, dtype=torch.int32).reshape(-1, 2),
-        "seeds": torch.tensor([_signed(s) for s in bank.seeds], dtype=torch.int64),
-    }
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, str(temporary), metadata={"ticket_bank": json.dumps(header)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _strings(value: Any) -> Sequence[str]:
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise TypeError("not a list of texts")
-    return value
-
-
-def load_bank(path: Path) -> TicketBank:
-    """Read a bank; BankError in one sentence when the file is missing, damaged or no bank."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("ticket_bank", "null"))
-            if header is None:
-                raise BankError(f"{path.name} is no ticket bank; choose a file that Save Ticket Bank wrote.")
-            if int(header["format"]) > FORMAT:
-                raise BankError(
-                    f"{path.name} has format {header['format']}, newer than this pack's {FORMAT};"
-                    " update Winning Tickets."
-                )
-            tensors = {k: file.get_tensor(k) for k in ("attention", "blocks", "measured", "seeds")}
-            return TicketBank(
-                categories=tuple(_strings(json.loads(header["categories"]))),
-                prompts=tuple(_strings(json.loads(header["prompts"]))),
-                measured=tuple((int(c), int(p)) for c, p in tensors["measured"].tolist()),
-                seeds=tuple(s % 2**64 for s in tensors["seeds"].tolist()),
-                attention=tensors["attention"].float(),
-                blocks=tensors["blocks"].float(),
-                recipe=Recipe(**json.loads(header["recipe"])),
-            )
-    except FileNotFoundError:
-        raise BankError(f"No ticket bank at {path}.") from None
-    except BankError as error:
-        raise BankError(f"{path.name}: {error}") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise BankError(f"{path.name} is damaged ({error}); collect or copy it again.") from None
+def _within(index: torch.Tensor, size: int) -> bool:
+    return bool(((index >= 0) & (index < size)).all())

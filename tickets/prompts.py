@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from itertools import combinations
 
 MOST = 50
+PAIRS, SINGLES, JOINT = SCHEMES = ("pairs", "singles", "joint")
+PLACE = "{}"
 
 
 class CategoryError(ValueError):
-    """A list of categories that cannot be collected; the message says what to change."""
+    """Categories, scheme or template that cannot be used; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,48 @@ def parse_categories(text: str) -> tuple[str, ...]:
     return categories
 
 
-def article(phrase: str) -> str:
-    return "an" if phrase[0] in "aeiou" else "a"
+def parse_template(text: str) -> str:
+    """A template with its spaces tidied; it must hold {} once, where the categories go."""
+    template = " ".join(text.split())
+    if template.count(PLACE) != 1:
+        raise CategoryError(f'template is "{text}": write {PLACE} once, where the categories go.')
+    return template
 
 
-def _join(categories: Sequence[str], chosen: Sequence[int]) -> Prompt:
-    text, phrases = "", []
-    for index in chosen:
-        text += " and " if text else ""
-        text += article(categories[index]) + " "
-        phrases.append((index, len(text), len(text) + len(categories[index])))
-        text += categories[index]
-    return Prompt(text, tuple(phrases))
+def with_article(phrase: str) -> tuple[str, int]:
+    """`a castle` and where the phrase starts in it; a phrase with an article of its own keeps it."""
+    if phrase.split()[0] in ("a", "an", "the"):
+        return phrase, 0
+    article = "an " if phrase[0] in "aeiou" else "a "
+    return article + phrase, len(article)
 
 
-def pair_prompts(categories: Sequence[str]) -> list[Prompt]:
-    """Every unordered pair once, in order; a lone category stands alone ("a castle")."""
-    if len(categories) == 1:
-        return [_join(categories, (0,))]
-    return [_join(categories, pair) for pair in combinations(range(len(categories)), 2)]
+def _join(categories: Sequence[str], chosen: Sequence[int], template: str) -> Prompt:
+    before, after = template.split(PLACE)
+    text, phrases = before, []
+    for place, index in enumerate(chosen):
+        if place:
+            text += " and " if place == len(chosen) - 1 else ", "
+        words, start = with_article(categories[index])
+        phrases.append((index, len(text) + start, len(text) + len(words)))
+        text += words
+    return Prompt(text + after, tuple(phrases))
+
+
+def make_prompts(categories: Sequence[str], scheme: str = PAIRS, template: str = PLACE) -> list[Prompt]:
+    """The prompts of a scheme, in order; a lone category stands alone in all of them.
+
+    pairs: every unordered pair once, as the paper; n (n - 1) / 2 prompts. singles: each category in a
+    prompt of its own; n prompts. joint: all of them in one.
+    """
+    if scheme not in SCHEMES:
+        raise CategoryError(f'scheme is "{scheme}"; choose one of {", ".join(SCHEMES)}.')
+    everyone = range(len(categories))
+    chosen: list[Sequence[int]]
+    if len(categories) == 1 or scheme == SINGLES:
+        chosen = [(i,) for i in everyone]
+    elif scheme == JOINT:
+        chosen = [tuple(everyone)]
+    else:
+        chosen = list(combinations(everyone, 2))
+    return [_join(categories, group, template) for group in chosen]

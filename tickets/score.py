@@ -14,8 +14,12 @@ def paper_score(attention: torch.Tensor) -> torch.Tensor:
 
     The released code z-scores each map first, which min-max undoes.
     """
-    low = attention.amin((-2, -1), keepdim=True)
-    span = attention.amax((-2, -1), keepdim=True) - low
+    return stretch(attention, attention.amin((-2, -1), keepdim=True), attention.amax((-2, -1), keepdim=True))
+
+
+def stretch(attention: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """(attention - low) / (high - low); 0 where the map is flat."""
+    span = high - low
     return torch.where(span > 0, (attention - low) / span.clamp_min(1e-38), torch.zeros_like(attention))
 
 

@@ -11,16 +11,33 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from winning_tickets.probe import attention, collect, text
+from winning_tickets.probe import attention, collect, first_step, text
+from winning_tickets.probe.fingerprint import fingerprint
 from winning_tickets.tickets import noise, prompts
+from winning_tickets.tickets.bank import BankError, TicketBank
+from winning_tickets.tickets.score import pool_cells
 
 SIZE = 128
 CATEGORIES = ("cat", "fire hydrant", "tree")
 
 
+def bank_of(
+    model: Any,
+    clip: Any,
+    noises: int = 1,
+    seed: int = 0,
+    layer: str = "input 3",
+    categories: tuple[str, ...] = CATEGORIES,
+    **more: Any,
+) -> TicketBank:
+    rest = {k: more.pop(k) for k in ("before", "progress", "keep") if k in more}
+    wish = collect.Wish(categories, noises, seed, SIZE, SIZE, layer, **more)
+    return collect.collect(model, clip, wish, **rest)
+
+
 @pytest.fixture
 def encoded(clip: Any) -> list[text.EncodedPrompt]:
-    return [text.encode_prompt(clip, p) for p in prompts.pair_prompts(CATEGORIES)]
+    return [text.encode_prompt(clip, p) for p in prompts.make_prompts(CATEGORIES)]
 
 
 def reference_maps(model: Any, prompt: text.EncodedPrompt, x: torch.Tensor, layer: Any) -> torch.Tensor:
@@ -53,14 +70,36 @@ def reference_maps(model: Any, prompt: text.EncodedPrompt, x: torch.Tensor, laye
 
 @pytest.mark.parametrize("name", ["input 1", "input 3", "input 5.1", "middle 0", "output 2"])
 def test_attention_equals_an_unbatched_full_forward(model: Any, encoded: list, name: str) -> None:
-    layer = attention.find_layer(model, name)
+    (layer,) = attention.find_layers(model, name)
     sigma = float(model.get_model_object("model_sampling").sigma_max)
     x = torch.cat([noise.plain_noise(s, (4, 16, 24)) for s in (5, 6)])
-    found = collect.read_attention(model, encoded, x, layer, sigma)
+    found = first_step.read_attention(model, encoded, x, [layer], sigma)
     for prompt, maps in zip(encoded, found, strict=True):
         for image in range(2):
             expected = reference_maps(model, prompt, x[image : image + 1], layer)
             torch.testing.assert_close(maps[image], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_scores_are_the_same_with_and_without_the_early_end(model: Any, encoded: list) -> None:
+    sigma = float(model.get_model_object("model_sampling").sigma_max)
+    x = noise.plain_noise(5, (4, 16, 16))
+    layers = attention.find_layers(model, "output 2, input 3")
+    early = first_step.read_attention(model, encoded, x, layers, sigma)
+    late = first_step.read_attention(model, encoded, x, layers, sigma, stop=False)
+    assert all(torch.equal(e, f) for e, f in zip(early, late, strict=True))
+
+
+def test_several_layers_are_averaged_on_the_coarsest_grid(model: Any, encoded: list) -> None:
+    sigma = float(model.get_model_object("model_sampling").sigma_max)
+    x = noise.plain_noise(5, (4, 16, 16))
+    layers = attention.find_layers(model, "input 5, input 1, input 3")
+    assert [str(layer) for layer in layers] == ["input 1", "input 3", "input 5"]
+    apart = first_step.read_layers(model, encoded, x, layers, sigma)
+    together = first_step.read_attention(model, encoded, x, layers, sigma)
+    for i, found in enumerate(together):
+        fine, middle, coarse = (apart[k][i] for k in range(3))
+        expected = (pool_cells(fine, 4) + pool_cells(middle, 2) + coarse) / 3
+        torch.testing.assert_close(found, expected)
 
 
 def test_bank_does_not_depend_on_the_batch_size(
@@ -69,31 +108,42 @@ def test_bank_does_not_depend_on_the_batch_size(
     banks = []
     for rows in (1, 4, 64):
         monkeypatch.setattr(collect, "ROWS", rows)
-        banks.append(collect.collect(model, clip, CATEGORIES, 3, 7, SIZE, SIZE, "input 3"))
+        banks.append(bank_of(model, clip, 3, 7))
     for bank in banks[1:]:
         assert torch.equal(bank.blocks, banks[0].blocks)
         torch.testing.assert_close(bank.attention, banks[0].attention, rtol=1e-4, atol=1e-7)
 
 
+def test_batch_fits_the_free_memory(model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wish = collect.Wish(CATEGORIES, 8, 0, SIZE, SIZE, "input 3")
+    assert collect.Collector(model, clip, wish).rows == collect.ROWS
+    needed = 1.5 * model.memory_required([4, 4, SIZE // 8, SIZE // 8])
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args: needed * 1.01)
+    assert collect.Collector(model, clip, wish).rows == 4
+
+
 def test_bank_holds_the_blocks_of_stock_noise(model: Any, clip: Any) -> None:
-    bank = collect.collect(model, clip, ("cat", "tree"), 2, 11, 192, 128, "input 3")
-    assert bank.recipe.block == 2 and bank.attention.shape == (2, 2, 8, 12)
+    wish = collect.Wish(("cat", "tree"), 2, 11, 192, 128, "input 3")
+    bank = collect.collect(model, clip, wish)
+    assert bank.recipe.block == 2 and bank.recipe.grid == (8, 12)
     stock = torch.randn(1, 4, 16, 24, generator=torch.manual_seed(12))
     assert torch.equal(bank.blocks[8 * 12 + 13], stock[0, :, 2:4, 2:4])
+    assert bank.seeds[bank.noise[8 * 12 + 13]] == 12 and bank.cell[8 * 12 + 13] == 13
 
 
 def test_sizes_that_are_no_multiple_of_the_block_leave_the_edge_out(model: Any, clip: Any) -> None:
-    bank = collect.collect(model, clip, ("cat", "tree"), 1, 0, 152, 136, "input 5")
-    assert bank.recipe.block == 4
-    assert bank.attention.shape[-2:] == (17 // 4, 19 // 4)
+    wish = collect.Wish(("cat", "tree"), 1, 0, 152, 136, "input 5")
+    bank = collect.collect(model, clip, wish)
+    assert bank.recipe.block == 4 and bank.recipe.grid == (17 // 4, 19 // 4)
+    assert len(bank.blocks) == 4 * 4
 
 
 def test_blocks_of_several_cells_pool_the_map(model: Any, clip: Any) -> None:
-    fine = collect.collect(model, clip, ("cat", "tree"), 1, 0, SIZE, SIZE, "input 3")
-    coarse = collect.collect(model, clip, ("cat", "tree"), 1, 0, SIZE, SIZE, "input 3", cells=2)
+    fine = bank_of(model, clip, categories=("cat", "tree"))
+    coarse = bank_of(model, clip, categories=("cat", "tree"), cells=2)
     assert coarse.recipe.block == 4
-    expected = fine.attention.unflatten(-1, (4, 2)).unflatten(-3, (4, 2)).mean((-1, -3))
-    torch.testing.assert_close(coarse.attention, expected)
+    for row in range(2):
+        torch.testing.assert_close(coarse.maps(row), pool_cells(fine.maps(row), 2))
 
 
 def count_forwards(model: Any, calls: list) -> Any:
@@ -107,9 +157,17 @@ def count_forwards(model: Any, calls: list) -> Any:
     return clone
 
 
+@pytest.mark.parametrize("scheme, prompts_each", [("pairs", 3), ("singles", 3), ("joint", 1)])
+def test_forwards_by_scheme(model: Any, clip: Any, scheme: str, prompts_each: int) -> None:
+    calls: list[int] = []
+    bank = bank_of(count_forwards(model, calls), clip, 4, scheme=scheme)
+    assert sum(calls) == 4 * prompts_each == 4 * len(bank.prompts)
+    assert bank.score("cat", "tree").shape == (4 * 64,)
+
+
 def test_one_conditional_evaluation_per_noise_and_prompt(model: Any, clip: Any) -> None:
     calls: list[int] = []
-    collect.collect(count_forwards(model, calls), clip, CATEGORIES, 4, 0, SIZE, SIZE, "input 3")
+    bank_of(count_forwards(model, calls), clip, 4)
     assert sum(calls) == 4 * 3
 
 
@@ -117,7 +175,7 @@ def test_forward_ends_at_the_layer_that_is_read(model: Any, clip: Any) -> None:
     after: list[Any] = []
     clone = model.clone()
     clone.set_model_attn1_patch(lambda q, k, v, extra: after.append(extra["block"]) or (q, k, v))
-    collect.collect(clone, clip, CATEGORIES, 1, 0, SIZE, SIZE, "input 3")
+    bank_of(clone, clip)
     assert ("input", 3) in after
     assert ("input", 5) not in after and ("output", 0) not in after
 
@@ -143,8 +201,8 @@ def test_patch_already_on_the_model_is_called_and_stays(model: Any, clip: Any) -
     patched = model.clone()
     patched.set_model_attn2_replace(theirs, "input", 1)
     before = snapshot(patched)
-    plain = collect.collect(model, clip, CATEGORIES, 1, 0, SIZE, SIZE, "input 3")
-    bank = collect.collect(patched, clip, CATEGORIES, 1, 0, SIZE, SIZE, "input 3")
+    plain = bank_of(model, clip)
+    bank = bank_of(patched, clip)
     assert calls and snapshot(patched) == before
     assert not torch.allclose(bank.attention, plain.attention)
 
@@ -154,7 +212,7 @@ def test_nothing_stays_on_the_model_after_cancel_or_error(model: Any, clip: Any,
     before = snapshot(model)
     done = []
 
-    def progress(count: int) -> None:
+    def progress(count: int, latest: TicketBank) -> None:
         done.append(count)
         if stop == "error":
             raise RuntimeError("disk full")
@@ -165,10 +223,10 @@ def test_nothing_stays_on_the_model_after_cancel_or_error(model: Any, clip: Any,
         "error": RuntimeError,
     }[stop]
     with pytest.raises(expected):
-        collect.collect(model, clip, CATEGORIES, 40, 0, SIZE, SIZE, "input 3", progress=progress)
+        bank_of(model, clip, 40, progress=progress)
     assert len(done) == 1 and snapshot(model) == before
     assert model.model.current_patcher is None
-    again = collect.collect(model, clip, CATEGORIES, 1, 0, SIZE, SIZE, "input 3")
+    again = bank_of(model, clip)
     assert len(again.seeds) == 1
 
 
@@ -181,26 +239,130 @@ def test_out_of_memory_halves_the_batch_and_goes_on(model: Any, clip: Any) -> No
     small = model.clone()
     key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
     small.add_wrapper_with_key(key, "short", short)
-    found = collect.collect(small, clip, CATEGORIES, 3, 0, SIZE, SIZE, "input 3")
-    expected = collect.collect(model, clip, CATEGORIES, 3, 0, SIZE, SIZE, "input 3")
+    found = bank_of(small, clip, 3)
+    expected = bank_of(model, clip, 3)
     assert found.seeds == expected.seeds
     torch.testing.assert_close(found.attention, expected.attention, rtol=1e-4, atol=1e-7)
 
 
 def test_every_token_of_a_phrase_is_found(clip: Any) -> None:
-    (prompt,) = prompts.pair_prompts(("black cat", "cat"))
+    (prompt,) = prompts.make_prompts(("black cat", "cat"))
     assert prompt.text == "a black cat and a cat"
     assert text.encode_prompt(clip, prompt).positions == ((2, 3), (6,))
-    (prompt,) = prompts.pair_prompts(("apple", "fire hydrant"))
+    (prompt,) = prompts.make_prompts(("apple", "fire hydrant"))
     assert prompt.text == "an apple and a fire hydrant"
     assert text.encode_prompt(clip, prompt).positions == ((2,), (5, 6, 7))
 
 
 def test_long_categories_are_refused_by_name(model: Any, clip: Any) -> None:
-    with pytest.raises(attention.ProbeError, match="longer than the 75 tokens"):
-        collect.collect(model, clip, ("cat " * 80, "tree"), 1, 0, SIZE, SIZE, "input 3")
+    with pytest.raises(attention.ProbeError, match='^"(cat ?)+" does not fit.*75 tokens'):
+        bank_of(model, clip, categories=("cat " * 80, "tree"))
+
+
+def test_the_category_that_no_longer_fits_a_joint_prompt_is_named(model: Any, clip: Any) -> None:
+    many = tuple(f"{word} {other}" for word in ("red", "blue", "old") for other in "abcdefghijklmnop")
+    with pytest.raises(attention.ProbeError, match='"blue [a-h]" does not fit'):
+        bank_of(model, clip, categories=many, scheme="joint")
 
 
 def test_wrong_layer_lists_those_there_are(model: Any, clip: Any) -> None:
     with pytest.raises(attention.ProbeError, match=r'"input 8".*input 1, input 3, input 5, input 5\.1'):
-        collect.collect(model, clip, CATEGORIES, 1, 0, SIZE, SIZE, "input 8")
+        bank_of(model, clip, layer="input 8")
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_interrupted_collection_is_kept_and_gone_on_from_bit_for_bit(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """at: after how many batches the user cancels; two noises each."""
+    monkeypatch.setattr(collect, "ROWS", 6)
+    whole = bank_of(model, clip, 10)
+    kept: list[TicketBank] = []
+
+    def stop(done: int, latest: TicketBank) -> None:
+        if done >= 2 * at:
+            comfy.model_management.interrupt_current_processing()
+
+    if at == 0:
+        comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        bank_of(model, clip, 10, progress=stop, keep=kept.append)
+    assert [len(bank.seeds) for bank in kept] == ([2 * at] if at else [])
+    calls: list[int] = []
+    resumed = bank_of(count_forwards(model, calls), clip, 10, before=kept[-1] if at else None)
+    assert sum(calls) == (10 - 2 * at) * 3
+    for name in ("blocks", "attention", "noise", "cell", "low", "high"):
+        assert torch.equal(getattr(resumed, name), getattr(whole, name)), name
+    assert resumed.seeds == whole.seeds and resumed.recipe == whole.recipe
+
+
+def test_a_bank_of_another_wish_is_not_gone_on_from(model: Any, clip: Any) -> None:
+    before = bank_of(model, clip)
+    with pytest.raises(BankError, match="differs in layer"):
+        bank_of(model, clip, 2, layer="input 5", before=before)
+    with pytest.raises(BankError, match="differs in categories"):
+        bank_of(model, clip, 2, categories=("cat", "tree"), before=before)
+    with pytest.raises(BankError, match="differs in scheme"):
+        bank_of(model, clip, 2, scheme="singles", template="{}", before=before)
+
+
+def test_fewer_noises_than_before_need_no_evaluation(model: Any, clip: Any) -> None:
+    before = bank_of(model, clip, 4)
+    calls: list[int] = []
+    again = bank_of(count_forwards(model, calls), clip, 2, before=before)
+    assert not calls and again.seeds == (0, 1)
+
+
+def test_fingerprint_tells_weights_and_patches_apart(make_model: Any, clip: Any) -> None:
+    one, same, other = make_model(0), make_model(0), make_model(1)
+    assert fingerprint(one, clip) == fingerprint(same, clip) != fingerprint(other, clip)
+    patched = one.clone()
+    key = next(k for k in one.model_state_dict("diffusion_model.") if k.endswith("attn2.to_q.weight"))
+    change = torch.ones_like(one.model_state_dict()[key])
+    patched.add_patches({key: (change,)}, 0.5)
+    weaker = one.clone()
+    weaker.add_patches({key: (change,)}, 0.25)
+    names = {fingerprint(m, clip) for m in (one, patched, weaker)}
+    assert len(names) == 3
+    bank = bank_of(patched, clip)
+    assert bank.recipe.fingerprint == fingerprint(patched, clip), "it changes once the model is loaded"
+
+
+def test_compiled_model_is_read_uncompiled(model: Any, clip: Any) -> None:
+    """The compiling of torch itself is not run: what matters is that its wrapper is not called."""
+
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the compiled model was called")
+
+    theirs = model.clone()
+    wrapper = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    theirs.add_wrapper_with_key(wrapper, attention.COMPILE_KEY, compiled)
+    bank = bank_of(theirs, clip)
+    assert torch.equal(bank.attention, bank_of(model, clip).attention)
+    assert theirs.wrappers[wrapper][attention.COMPILE_KEY] == [compiled]
+
+
+def test_model_spread_over_gpus_is_read_on_one(model: Any, clip: Any) -> None:
+    spread = model.clone()
+    spread.set_additional_models("multigpu", [model.clone()])
+    reader = attention.Reader([attention.Layer("input", 3, 0)], {})
+    assert not reader.attach(spread).get_additional_models_with_key("multigpu")
+    assert len(spread.get_additional_models_with_key("multigpu")) == 1
+
+
+def test_patch_at_a_layer_that_is_read_still_does_its_work(model: Any, encoded: list) -> None:
+    """2-tuple and 3-tuple keys, at a layer before the last one."""
+    sigma = float(model.get_model_object("model_sampling").sigma_max)
+    x = noise.plain_noise(5, (4, 16, 16))
+    layers = attention.find_layers(model, "input 1, input 3")
+
+    def theirs(q: Any, k: Any, v: Any, extra: Any) -> Any:
+        return optimized_attention(q, k, v, extra["n_heads"], transformer_options=extra) * 0.5
+
+    maps = []
+    for key in (("input", 1), ("input", 1, 0), None):
+        patched = model.clone()
+        if key:
+            patched.set_model_attn2_replace(theirs, *key)
+        maps.append(first_step.read_layers(patched, encoded, x, layers, sigma)[1][0])
+    assert torch.equal(maps[0], maps[1]) and not torch.equal(maps[0], maps[2])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from winning_tickets.probe import cutoff
-from winning_tickets.probe.collect import collect
+from winning_tickets.probe.collect import Wish, collect
 from winning_tickets.probe.noise import TicketNoise, empty_latent
-from winning_tickets.tickets.bank import load_bank
+from winning_tickets.tickets.bank_file import load_bank
 from winning_tickets.tickets.build import Layout
 from winning_tickets.tickets.regions import parse_regions
 
@@ -92,7 +92,7 @@ def test_shipped_bank_loads_and_fits_the_demo_model() -> None:
 def test_objects_follow_their_tickets_and_not_plain_noise(parts: Any, judge: Any) -> None:
     """Three pairs, two layouts, both orders; `demo.py --measure` has the full figures."""
     names = tuple(dict.fromkeys(n for pair in PAIRS for n in pair))
-    bank = collect(parts.model, parts.clip, names, 48, 0, 256, 256, "input 3")
+    bank = collect(parts.model, parts.clip, Wish(names, 48, 0, 256, 256, "input 3"))
     hits = {"tickets": 0, "plain": 0}
     cases = [(p, b) for pair in PAIRS for p in (pair, pair[::-1]) for b in BOXES.values()]
     for seed, (pair, boxes) in enumerate(cases):

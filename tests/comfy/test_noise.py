@@ -41,7 +41,7 @@ def first_input(model: Any) -> tuple[Any, list[torch.Tensor]]:
 
 
 def make_layout(model: Any, clip: Any) -> Layout:
-    bank = collect.collect(model, clip, ("cat", "tree"), 4, 0, 128, 128, "input 3")
+    bank = collect.collect(model, clip, collect.Wish(("cat", "tree"), 4, 0, 128, 128, "input 3"))
     regions = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
     return Layout(bank, regions, 24, 16, LOOSE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ LAYERS = {
     "nodes": {"nodes", "probe", "tickets"},
 }
 RUNTIME = {"torch", "numpy", "safetensors", "einops"}
-COMFYUI = {"comfy", "comfy_api", "folder_paths", "latent_preview"}
+COMFYUI = {"comfy", "comfy_api", "comfyui_version", "folder_paths", "latent_preview"}
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 
 
@@ -57,3 +58,10 @@ def test_help_page_for_every_node() -> None:
         if isinstance(node, ast.keyword) and node.arg == "node_id" and isinstance(node.value, ast.Constant)
     }
     assert ids and ids == {p.stem for p in (ROOT / "web" / "docs").glob("*.md")}
+
+
+def test_version_is_the_projects() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = (ROOT / "tickets" / "__init__.py").read_text(encoding="utf-8")
+    version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
+    assert version and f'VERSION = "{version[1]}"' in found

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from banks import make_bank
 from winning_tickets.tickets import noise
-from winning_tickets.tickets.bank import BankError, Recipe, TicketBank, load_bank, save_bank
+from winning_tickets.tickets.bank import BankError, TicketBank
 from winning_tickets.tickets.build import Layout, image_generator
-from winning_tickets.tickets.prompts import CategoryError, pair_prompts, parse_categories
 from winning_tickets.tickets.regions import Region, RegionError, assign_cells, parse_regions
 from winning_tickets.tickets.score import paper_score, pool_cells
 from winning_tickets.tickets.select import Thresholds, draw, threshold_pools
-
-RECIPE = Recipe("input 8", 4, 4, 16, 16, 14.6, 0.18215, "BaseModel")
-
-
-def make_bank(categories: tuple[str, ...] = ("cat", "tree", "car"), noises: int = 3) -> TicketBank:
-    generator = torch.Generator().manual_seed(0)
-    prompts = pair_prompts(categories)
-    measured = tuple((c, i) for i, p in enumerate(prompts) for c, _, _ in p.phrases)
-    drawn = torch.cat([noise.plain_noise(s, (4, 16, 16)) for s in range(noises)])
-    return TicketBank(
-        categories=categories,
-        prompts=tuple(p.text for p in prompts),
-        measured=measured,
-        seeds=tuple(range(noises)),
-        attention=torch.rand(len(measured), noises, 4, 4, generator=generator),
-        blocks=noise.to_blocks(drawn, 4).flatten(0, 2),
-        recipe=RECIPE,
-    )
 
 
 def paper_scores(attention: torch.Tensor) -> torch.Tensor:
@@ -80,117 +59,6 @@ class TestScore:
         attention = torch.arange(15).view(1, 1, 3, 5).float()
         expected = torch.tensor([[[[3.0, 5.0]]]])
         assert torch.equal(pool_cells(attention, 2), expected)
-
-
-class TestBank:
-    def test_score_is_of_the_prompt_with_the_companion(self) -> None:
-        bank = make_bank()
-        # prompts: cat-tree, cat-car, tree-car; rows: cat, tree, cat, car, tree, car.
-        assert torch.equal(bank.score("tree", "cat"), paper_score(bank.attention[1]).flatten())
-        assert torch.equal(bank.score("cat", "car"), paper_score(bank.attention[2]).flatten())
-        both = (bank.score("car", "cat") + bank.score("car", "tree")) / 2
-        torch.testing.assert_close(bank.average("car"), both)
-
-    def test_lone_category_averages_over_itself(self) -> None:
-        bank = make_bank(("cat",))
-        assert torch.equal(bank.average("cat"), paper_score(bank.attention[0]).flatten())
-
-    def test_unknown_category_lists_what_there_is(self) -> None:
-        with pytest.raises(BankError, match='"dog".*cat, tree, car'):
-            make_bank().average("dog")
-
-    def test_file_holds_the_bank_exactly(self, tmp_path: Path) -> None:
-        bank = make_bank()
-        path = tmp_path / "folder" / "bank.safetensors"
-        save_bank(bank, path)
-        again = load_bank(path)
-        assert torch.equal(again.attention, bank.attention) and torch.equal(again.blocks, bank.blocks)
-        for name in ("categories", "prompts", "measured", "seeds", "recipe"):
-            assert getattr(again, name) == getattr(bank, name)
-        assert [p.name for p in path.parent.iterdir()] == ["bank.safetensors"]
-
-    def test_large_seeds_survive(self, tmp_path: Path) -> None:
-        bank = make_bank(noises=2)
-        bank = replace(bank, seeds=(2**64 - 1, 2**63))
-        save_bank(bank, tmp_path / "b.safetensors")
-        assert load_bank(tmp_path / "b.safetensors").seeds == (2**64 - 1, 2**63)
-
-    def test_failed_write_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = tmp_path / "b.safetensors"
-        save_bank(make_bank(), path)
-        before = path.read_bytes()
-
-        def full(*args: object, **kwargs: object) -> None:
-            raise OSError("No space left on device")
-
-        monkeypatch.setattr("winning_tickets.tickets.bank.save_file", full)
-        with pytest.raises(OSError, match="No space"):
-            save_bank(make_bank(noises=2), path)
-        assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
-
-    @pytest.mark.parametrize("cut", [0, 7, 200, -64])
-    def test_truncated_file_is_one_sentence(self, tmp_path: Path, cut: int) -> None:
-        path = tmp_path / "b.safetensors"
-        save_bank(make_bank(), path)
-        path.write_bytes(path.read_bytes()[:cut])
-        with pytest.raises(BankError, match="b.safetensors is damaged"):
-            load_bank(path)
-
-    def test_foreign_missing_and_future_files_are_named(self, tmp_path: Path) -> None:
-        other = tmp_path / "lora.safetensors"
-        save_file({"x": torch.zeros(1)}, str(other))
-        with pytest.raises(BankError, match="is no ticket bank"):
-            load_bank(other)
-        with pytest.raises(BankError, match="No ticket bank at"):
-            load_bank(tmp_path / "none.safetensors")
-        header = {"ticket_bank": json.dumps({"format": "99"})}
-        save_file({"x": torch.zeros(1)}, str(other), metadata=header)
-        with pytest.raises(BankError, match="newer than this pack"):
-            load_bank(other)
-
-    @pytest.mark.parametrize(
-        "change, complaint",
-        [
-            ({"attention": torch.full((6, 3, 4, 4), float("nan"))}, "not finite"),
-            ({"attention": torch.rand(6, 2, 4, 4)}, "differ in number"),
-            ({"attention": torch.rand(6, 3, 4, 5)}, "no block per score"),
-            ({"blocks": torch.zeros(48, 4, 2, 2)}, "blocks are not"),
-            ({"measured": ((0, 0),) * 5}, "what was measured"),
-            ({"measured": ((0, 9),) * 6}, "does not name"),
-            ({"categories": ("cat", "cat", "car")}, "twice"),
-        ],
-    )
-    def test_damaged_contents_are_refused(self, change: dict, complaint: str) -> None:
-        with pytest.raises(BankError, match=complaint):
-            replace(make_bank(), **change)
-
-
-class TestPrompts:
-    def test_categories_are_cleaned_as_in_the_paper(self) -> None:
-        assert parse_categories(" Castle.\n\n fire   Hydrant \n") == ("castle", "fire hydrant")
-
-    @pytest.mark.parametrize(
-        "text, complaint",
-        [
-            ("", "No categories"),
-            ("cat\nCat.", '"cat" is listed twice'),
-            ("\n".join(map(str, range(51))), "51 categories"),
-        ],
-    )
-    def test_bad_lists_are_refused(self, text: str, complaint: str) -> None:
-        with pytest.raises(CategoryError, match=complaint):
-            parse_categories(text)
-
-    def test_every_pair_once_with_its_article(self) -> None:
-        prompts = pair_prompts(("apple", "cat", "owl"))
-        assert [p.text for p in prompts] == [
-            "an apple and a cat",
-            "an apple and an owl",
-            "a cat and an owl",
-        ]
-        for prompt in prompts:
-            for index, start, end in prompt.phrases:
-                assert prompt.text[start:end] == ("apple", "cat", "owl")[index]
 
 
 class TestRegions:

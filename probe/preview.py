@@ -1,0 +1,22 @@
+"""What a running collection shows: a progress bar and the latest noise's heat maps."""
+
+from __future__ import annotations
+
+import comfy.utils
+import latent_preview
+
+from ..tickets.bank import TicketBank
+from ..tickets.picture import heat_maps
+
+LARGEST = 512
+
+
+class LiveMaps:
+    """A progress bar of noises done; each category's map of the latest noise as its preview."""
+
+    def __init__(self, noises: int) -> None:
+        self.bar = comfy.utils.ProgressBar(noises)
+
+    def __call__(self, done: int, latest: TicketBank) -> None:
+        picture = latent_preview.preview_to_image(heat_maps(latest, len(latest.seeds) - 1), do_scale=False)
+        self.bar.update_absolute(done, preview=("JPEG", picture, LARGEST))

@@ -1,0 +1,35 @@
+"""Small banks for the tests of `tickets`."""
+
+from __future__ import annotations
+
+import torch
+from winning_tickets.tickets import noise
+from winning_tickets.tickets.bank import Recipe, TicketBank
+from winning_tickets.tickets.prompts import PAIRS, make_prompts
+
+RECIPE = Recipe("input 8", 4, 4, 16, 16, 14.6, 0.18215, "BaseModel")
+
+
+def make_bank(
+    categories: tuple[str, ...] = ("cat", "tree", "car"),
+    noises: int = 3,
+    first: int = 0,
+    scheme: str = PAIRS,
+    attention_seed: int = 0,
+) -> TicketBank:
+    """Random attention to `categories` on noises of seeds first, first + 1, ..., 4x4 blocks each."""
+    generator = torch.Generator().manual_seed(attention_seed)
+    prompts = make_prompts(categories, scheme)
+    measured = tuple((c, i) for i, p in enumerate(prompts) for c, _, _ in p.phrases)
+    seeds = tuple(range(first, first + noises))
+    drawn = torch.cat([noise.plain_noise(s, (4, 16, 16)) for s in seeds])
+    return TicketBank.of_maps(
+        categories=categories,
+        prompts=tuple(p.text for p in prompts),
+        measured=measured,
+        seeds=seeds,
+        maps=torch.rand(len(measured), noises, 4, 4, generator=generator),
+        blocks=noise.to_blocks(drawn, 4).flatten(0, 2),
+        recipe=RECIPE,
+        made_by="the tests",
+    )

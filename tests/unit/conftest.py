@@ -1,0 +1,8 @@
+"""The tests' own small banks are importable as `banks`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
