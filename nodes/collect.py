@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..probe.collect import collect
 from ..tickets.prompts import parse_categories
-from .types import CATEGORY, MAX_SEED, MAX_SIDE, Bank
+from .types import CATEGORY, Bank, seed_input, side_input
 
 
 class CollectTickets(io.ComfyNode):
@@ -40,34 +40,16 @@ class CollectTickets(io.ComfyNode):
                     default=32,
                     min=1,
                     max=10000,
-                    tooltip="How many noises to look at. More give better tickets; the time grows with"
-                    " noises x pairs of categories.",
+                    tooltip="How many noises to look at. More give a larger choice of tickets; the time grows"
+                    " with noises x pairs of categories.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=False,
-                    tooltip="The noises are those of this seed and the ones following it.",
-                ),
-                io.Int.Input(
+                seed_input("The noises are those of this seed and the ones following it.", control=False),
+                side_input(
                     "width",
-                    default=512,
-                    min=64,
-                    max=MAX_SIDE,
-                    step=8,
-                    tooltip="Width in pixels at which the noises are looked at. Take the model's usual"
-                    " size; the tickets fit other sizes too.",
+                    "Width in pixels at which the noises are looked at. Take the model's usual size; the"
+                    " tickets fit other sizes too.",
                 ),
-                io.Int.Input(
-                    "height",
-                    default=512,
-                    min=64,
-                    max=MAX_SIDE,
-                    step=8,
-                    tooltip="Height in pixels at which the noises are looked at.",
-                ),
+                side_input("height", "Height in pixels at which the noises are looked at."),
                 io.String.Input(
                     "layer",
                     default="input 8",

@@ -8,7 +8,7 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..probe import cutoff
-from .types import CATEGORY, MAX_SEED
+from .types import CATEGORY, seed_input
 
 
 class GuidanceCutoffKSampler(io.ComfyNode):
@@ -31,14 +31,9 @@ class GuidanceCutoffKSampler(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising the input latent."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="The random seed of the noise, and of the sampler if it adds noise itself."
-                    " A connected noise takes the place of the former.",
+                seed_input(
+                    "The random seed of the noise, and of the sampler if it adds noise itself. A connected"
+                    " noise takes the place of the former."
                 ),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The number of denoising steps."),
                 io.Float.Input(

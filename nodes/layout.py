@@ -9,7 +9,7 @@ from ..tickets.bank import TicketBank
 from ..tickets.build import Layout
 from ..tickets.regions import parse_regions
 from ..tickets.select import Thresholds
-from .types import CATEGORY, MAX_SEED, MAX_SIDE, Bank
+from .types import CATEGORY, Bank, seed_input, side_input
 
 SINGLE = " Used instead when all regions are of one category."
 
@@ -55,30 +55,9 @@ class TicketLatentFromRegions(io.ComfyNode):
                     tooltip="One region a line: category, colon, then left, top, right and bottom as"
                     " fractions of the image. Where regions overlap, the smaller one wins.",
                 ),
-                io.Int.Input(
-                    "width",
-                    default=512,
-                    min=64,
-                    max=MAX_SIDE,
-                    step=8,
-                    tooltip="Width of the image in pixels.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=512,
-                    min=64,
-                    max=MAX_SIDE,
-                    step=8,
-                    tooltip="Height of the image in pixels.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="Which of the fitting tickets are drawn. Every image of a batch has its own.",
-                ),
+                side_input("width", "Width of the image in pixels."),
+                side_input("height", "Height of the image in pixels."),
+                seed_input("Which of the fitting tickets are drawn. Every image of a batch has its own."),
                 io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Number of images."),
                 _threshold(
                     "t_pos",

@@ -6,5 +6,15 @@ from comfy_api.latest import io
 
 CATEGORY = "tickets"
 Bank = io.Custom("TICKET_BANK")
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
-MAX_SIDE = 16384
+
+
+def seed_input(tooltip: str, control: bool = True) -> io.Int.Input:
+    """`control`: with ComfyUI's control after generate."""
+    return io.Int.Input(
+        "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=control, tooltip=tooltip
+    )
+
+
+def side_input(name: str, tooltip: str) -> io.Int.Input:
+    """Width or height of an image in pixels."""
+    return io.Int.Input(name, default=512, min=64, max=16384, step=8, tooltip=tooltip)

@@ -39,7 +39,6 @@ class Recipe:
     sigma: float
     latent_scale: float
     model: str
-    comfyui: str = ""
 
 
 @dataclass(frozen=True)
