@@ -58,10 +58,10 @@ def images(batch: list[scenes_module.Scene]) -> torch.Tensor:
     return torch.from_numpy(np.stack([s.image for s in batch])).movedim(-1, 1)
 
 
-def train_autoencoder(s: Settings, device: torch.device) -> Autoencoder:
+def train_autoencoder(s: Settings, work: Path, device: torch.device) -> Autoencoder:
     """Pixels to latents of mean 0 and variance 1 and back, on crops; L1, L2 and edges."""
     net = Autoencoder().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = loop.Run("vae", nn.ModuleDict({"net": net}), s.vae_lr, s.vae_steps, s.seed)
+    run = loop.Run(work / "vae.pt", nn.ModuleDict({"net": net}), s.vae_lr, s.vae_steps, s.seed)
     if run.step >= s.vae_steps:
         return net
     pictures = images(draw_many(s.seed, range(-s.vae_scenes, 0)))
@@ -116,16 +116,17 @@ def encode(net: Autoencoder, batch: list[scenes_module.Scene], device: torch.dev
     }
 
 
-def shards(s: Settings, seed: int, count: int) -> Iterator[tuple[Path, int, range]]:
+def shards(folder: Path, seed: int, count: int) -> Iterator[tuple[Path, int, range]]:
     for first in range(0, count, 1000):
         indices = range(first, min(first + 1000, count))
-        yield loop.WORK / "latents" / f"{seed}-{first}.pt", seed, indices
+        yield folder / f"{seed}-{first}.pt", seed, indices
 
 
-def all_latents(s: Settings, net: Autoencoder, device: torch.device) -> tuple[dict, dict]:
+def all_latents(s: Settings, net: Autoencoder, work: Path, device: torch.device) -> tuple[dict, dict]:
     """Training set and held-out set, drawn and encoded in shards."""
     net.eval()
-    wanted = [*shards(s, s.seed, s.scenes), *shards(s, s.seed + 1, s.held_out)]
+    folder = work / "latents"
+    wanted = [*shards(folder, s.seed, s.scenes), *shards(folder, s.seed + 1, s.held_out)]
     missing = [w for w in wanted if not w[0].exists()]
     for path, seed, indices in tqdm(missing, desc="latents"):
         loop.save(encode(net, draw_many(seed, indices), device), path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import loop
 import model as model_module
@@ -35,6 +36,7 @@ def train_denoiser(
     s: Settings,
     phases: Sequence[Phase],
     data: dict,
+    work: Path,
     device: torch.device,
     start: dict[str, torch.Tensor] | None = None,
 ) -> tuple[loop.Run, torch.Tensor]:
@@ -91,7 +93,9 @@ def train_denoiser(
         return (weight * (out.float() - eps.to(device)).square().mean((1, 2, 3))).mean()
 
     for phase in phases:
-        run = loop.Run(phase.name, parts, phase.lr, phase.steps, s.seed + phase.seed, s.warm_up)
+        run = loop.Run(
+            work / f"{phase.name}.pt", parts, phase.lr, phase.steps, s.seed + phase.seed, s.warm_up
+        )
         run.follow(s.ema)
         run.loop(loss_of)
     return run, known

@@ -1,4 +1,4 @@
-"""A training loop that keeps its state in demo/progress/ and goes on where it was stopped."""
+"""A training loop that keeps its state in a file and goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ import torch
 import training
 from torch import nn
 from tqdm import tqdm
-
-WORK = Path(__file__).parent / "progress"
 
 
 def save(value: Any, path: Path) -> None:
@@ -37,12 +35,12 @@ class Run:
     """A training loop's state on disk: modules, optimiser, generator and log, saved as one file."""
 
     def __init__(
-        self, name: str, parts: nn.ModuleDict, lr: float, steps: int, seed: int, warm_up: int = 50
+        self, path: Path, parts: nn.ModuleDict, lr: float, steps: int, seed: int, warm_up: int = 50
     ) -> None:
-        self.path, self.parts, self.steps = WORK / f"{name}.pt", parts, steps
+        self.path, self.parts, self.steps = path, parts, steps
         self.optimiser = torch.optim.AdamW(parts.parameters(), lr, betas=(0.9, 0.99))
         self.rate = partial(half_cosine, steps=steps, warm_up=warm_up)
-        self.lr, self.name = lr, name
+        self.lr = lr
         self.rng = torch.Generator().manual_seed(seed)
         self.step, self.log, self.seconds = 0, [], 0.0
         self.average: training.Average | None = None
@@ -76,7 +74,7 @@ class Run:
 
     def loop(self, loss_of: Callable[[], torch.Tensor], every: int = 250) -> None:
         """Take the steps that are left; `loss_of` draws a batch and returns its loss."""
-        bar = tqdm(total=self.steps, initial=self.step, desc=self.name, mininterval=5)
+        bar = tqdm(total=self.steps, initial=self.step, desc=self.path.stem, mininterval=5)
         mean = None
         while self.step < self.steps:
             start = time.monotonic()

@@ -31,9 +31,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--layer", default="input 3")
     parser.add_argument("--cells", type=int, default=1)
     parser.add_argument("--noises", type=int, default=128)
-    parser.add_argument("--t_pos", type=float, default=0.3)
-    parser.add_argument("--t_neg", type=float, default=0.3)
-    parser.add_argument("--t_bg", type=float, default=0.1)
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images here")
     parser.add_argument("--cases", type=int, default=0, help="only about so many cases (0: all)")
     return parser.parse_args()
@@ -66,6 +63,12 @@ BATCH = 16
 LAYOUTS = {
     "left, right": ((0.0625, 0.3125, 0.4375, 0.6875), (0.5625, 0.3125, 0.9375, 0.6875)),
     "diagonal": ((0.0625, 0.0625, 0.4375, 0.4375), (0.5625, 0.5625, 0.9375, 0.9375)),
+}
+
+
+CHOICES = {
+    "tickets, the paper's thresholds": Thresholds(),
+    "tickets, t_pos 0.7 as in the example workflow": Thresholds(t_pos=0.7),
 }
 
 
@@ -256,15 +259,13 @@ def regions(parts: Any) -> None:
     """Both objects' centroids in their own boxes: tickets, plain noise, and the boxes swapped."""
     judge, cases = load_judge(), every_case()
     bank = collected(parts, ARGS.layer, ARGS.cells)
-    thresholds = Thresholds(ARGS.t_pos, ARGS.t_neg, ARGS.t_bg)
     noises = {
         "plain noise": torch.cat([plain_noise(20_000 + i, SHAPE) for i in range(len(cases))]),
-        "tickets": ticket_noise(bank, cases, thresholds),
+        **{title: ticket_noise(bank, cases, thresholds) for title, thresholds in CHOICES.items()},
     }
     print(
         f"Both centroids in their own boxes (96x96 of 256x256 pixels), {ARGS.sampler}, {ARGS.steps}"
-        f" steps, cfg {ARGS.cfg}, guided {ARGS.guided}; t_pos {ARGS.t_pos}, t_neg {ARGS.t_neg},"
-        f" t_bg {ARGS.t_bg}:"
+        f" steps, cfg {ARGS.cfg}, guided {ARGS.guided}:"
     )
     for title, noise in noises.items():
         result = Outcome(parts, judge, cases, noise)
@@ -282,20 +283,22 @@ def regions(parts: Any) -> None:
             each.setdefault(name, []).append(found.inside(box))
         print("    by object:", ", ".join(f"{n} {sum(v) / len(v):.2f}" for n, v in each.items()))
         if ARGS.sheet:
-            path = ARGS.sheet.with_stem(f"{ARGS.sheet.stem}-{title.split()[0]}")
+            path = ARGS.sheet.with_stem(f"{ARGS.sheet.stem}-{list(noises).index(title)}")
             contact_sheet(parts, result.latents[:: max(1, len(cases) // 48)][:48], path)
 
 
 SWEEP = (
     ("input 3", 1, (0.3, 0.3, 0.1)),
-    ("input 3", 1, (0.5, 0.3, 0.1)),
     ("input 3", 1, (0.7, 0.3, 0.1)),
-    ("input 3", 1, (0.7, 0.3, 0.3)),
+    ("input 3", 1, (0.8, 0.3, 0.1)),
+    ("input 3", 1, (0.9, 0.3, 0.1)),
+    ("input 3", 1, (0.8, 0.2, 0.1)),
+    ("input 3", 1, (0.8, 0.5, 0.1)),
+    ("input 3", 1, (0.8, 0.3, 0.2)),
     ("input 3", 2, (0.7, 0.3, 0.1)),
-    ("output 2", 1, (0.3, 0.3, 0.1)),
     ("output 2", 1, (0.7, 0.3, 0.1)),
-    ("output 3", 1, (0.3, 0.3, 0.1)),
-    ("input 5", 1, (0.3, 0.3, 0.1)),
+    ("output 3", 1, (0.7, 0.3, 0.1)),
+    ("input 5", 1, (0.7, 0.3, 0.1)),
 )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import start
-from settings import PHASES, Settings
+from settings import PHASES, Phase, Settings
 
 HERE = Path(__file__).parent
 
@@ -32,7 +32,10 @@ def parse() -> argparse.Namespace:
     start.add_option(parser)
     parser.add_argument("--device", default=None, help="cpu or cuda; default: what there is")
     parser.add_argument("--stage", choices=("vae", "latents", "judge"), help="stop after this stage")
-    parser.add_argument("--from-weights", action="store_true", help="go on from demo/weights/")
+    parser.add_argument("--from-weights", action="store_true", help="go on from the weights there are")
+    parser.add_argument("--progress", type=Path, default=HERE / "progress", help="work in progress")
+    parser.add_argument("--weights", type=Path, default=HERE / "weights", help="where the result goes")
+    parser.add_argument("--phase_steps", type=int, help="at most so many steps a phase, for a trial")
     for field in dataclasses.fields(Settings):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
     return parser.parse_args()
@@ -52,13 +55,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-LOG = model_module.WEIGHTS.with_name("training.json")
 
-
-def train_judge(s: Settings, data: dict, device: torch.device) -> judge_module.Judge:
+def train_judge(s: Settings, data: dict, work: Path, device: torch.device) -> judge_module.Judge:
     net = judge_module.Judge(len(scenes_module.CONCEPTS) + 1)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = loop.Run("judge", nn.ModuleDict({"net": net}), s.judge_lr, s.judge_steps, s.seed)
+    run = loop.Run(work / "judge.pt", nn.ModuleDict({"net": net}), s.judge_lr, s.judge_steps, s.seed)
 
     def loss_of() -> torch.Tensor:
         pick = torch.randint(len(data["latents"]), (s.judge_batch,), generator=run.rng)
@@ -102,7 +103,7 @@ def commit() -> str:
 
 
 def write(state: dict[str, torch.Tensor], path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     half = {
         k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu()
         for k, v in state.items()
@@ -112,53 +113,60 @@ def write(state: dict[str, torch.Tensor], path: Path) -> None:
     os.replace(temporary, path)
 
 
+def phases() -> list[Phase]:
+    most = ARGS.phase_steps
+    return [p if most is None else p._replace(steps=min(p.steps, most)) for p in PHASES]
+
+
 def main() -> None:
     s = Settings(**{f.name: getattr(ARGS, f.name) for f in dataclasses.fields(Settings)})
     device = torch.device(ARGS.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    work, out = ARGS.progress, ARGS.weights
+    model_path, judge_path = out / model_module.WEIGHTS.name, out / judge_module.WEIGHTS.name
+    log_path = out / "training.json"
     torch.manual_seed(s.seed)
-    run_by: dict[str, Any] = {"commit": commit(), "sources": sources()}
+    record: dict[str, Any] = {"commit": commit(), "sources": sources()}
     before: dict[str, torch.Tensor] | None = None
-    earlier: dict[str, Any] = {"log": {}}
+    log: dict[str, Any] = {"columns": ["step", "loss", "seconds"]}
     if ARGS.from_weights:
-        before, earlier = load_file(model_module.WEIGHTS), json.loads(LOG.read_text(encoding="utf-8"))
-        run_by["continues"] = {k: earlier[k] for k in ("commit", "sources", "continues") if k in earlier}
+        before, earlier = load_file(model_path), json.loads(log_path.read_text(encoding="utf-8"))
+        record["continues"] = {k: earlier[k] for k in ("commit", "sources", "continues") if k in earlier}
+        log = earlier["log"]
         vae = {k[4:]: v for k, v in before.items() if k.startswith("vae.")}
         net = autoencoder.load_autoencoder(vae, device)
     else:
-        net = autoencoder.train_autoencoder(s, device)
+        net = autoencoder.train_autoencoder(s, work, device)
     if ARGS.stage == "vae":
         return
-    data, held_out = autoencoder.all_latents(s, net, device)
-    judge = judge_module.load_judge() if ARGS.from_weights else train_judge(s, data, device)
+    data, held_out = autoencoder.all_latents(s, net, work, device)
+    judge = judge_module.load_judge(judge_path) if before else train_judge(s, data, work, device)
     report = judge_report(judge, held_out)
     print("judge on held-out scenes:", {k: round(v, 4) for k, v in report.items()})
     if ARGS.stage in ("latents", "judge"):
         return
-    phases = [p for p in PHASES if p.name not in earlier["log"]]
-    if not phases:
+    ahead = [p for p in phases() if p.name not in log]
+    if not ahead:
         print("These weights have been through every phase of settings.py.")
         return
-    run, known = denoiser.train_denoiser(s, phases, data, device, before)
-    log = {"columns": ["step", "loss", "seconds"], **earlier["log"]}
-    for path in (loop.WORK / f"{n}.pt" for n in ("vae", "judge", *(p.name for p in phases))):
-        if path.exists():
-            log[path.stem] = torch.load(path, weights_only=True)["log"]
+    run, known = denoiser.train_denoiser(s, ahead, data, work, device, before)
+    trained = [] if before else ["vae", "judge"]
+    for name in (*trained, *(p.name for p in ahead)):
+        log[name] = torch.load(work / f"{name}.pt", weights_only=True)["log"]
     assert run.average is not None
     run.average.swap()
     state = denoiser.exported(run.parts, known)
     state.update({f"vae.{k}": v for k, v in net.state().items()})
-    write(state, model_module.WEIGHTS)
-    write(judge.state_dict(), judge_module.WEIGHTS)
-    written = {
-        **run_by,
-        "settings": {**dataclasses.asdict(s), "phases": [p._asdict() for p in PHASES]},
+    write(state, model_path)
+    write(judge.state_dict(), judge_path)
+    record |= {
+        "settings": {**dataclasses.asdict(s), "phases": [p._asdict() for p in phases()]},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device.type}",
         "torch": torch.__version__,
         "judge_held_out": report,
         "log": log,
     }
-    LOG.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    print("written:", model_module.WEIGHTS.parent)
+    log_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print("written:", out)
 
 
 if __name__ == "__main__":

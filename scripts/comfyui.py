@@ -310,7 +310,7 @@ def _explain(output: str, home: Path) -> NoReturn:
 def _check_starts(home: Path) -> None:
     python = venv_python(home)
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        if not subprocess.run([python, "-c", ""], capture_output=True, timeout=60).returncode:
+        if not subprocess.run([python, "-c", ""], capture_output=True, timeout=600).returncode:
             return
     raise SetupError(
         f"{python} does not start, perhaps because the Python it was made with is gone: "

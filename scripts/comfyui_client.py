@@ -57,7 +57,7 @@ class Client:
     def wait(
         self,
         prompt_id: str,
-        timeout: float = 600.0,
+        timeout: float = 3600.0,
         on_tick: Callable[[float], object] | None = None,
     ) -> dict[str, Any]:
         """Wait for a prompt's end and return its history entry; `on_tick` gets the seconds gone."""
@@ -76,7 +76,7 @@ class Client:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
-    def run(self, prompt: Mapping[str, Any], timeout: float = 600.0) -> dict[str, Any]:
+    def run(self, prompt: Mapping[str, Any], timeout: float = 3600.0) -> dict[str, Any]:
         return self.wait(self.queue(prompt), timeout)
 
     def interrupt(self, prompt_id: str | None = None) -> None:

@@ -98,7 +98,7 @@ class Server:
         *,
         cpu: bool = True,
         port: int | None = None,
-        timeout: float = 180.0,
+        timeout: float = 600.0,
     ) -> None:
         self.install = install
         self.packs = dict(packs)

@@ -26,7 +26,7 @@ from PIL import Image
 
 API_PROMPT = ROOT / "example_workflows" / "api" / "tickets_on_the_demo_model.json"
 WEIGHTS = ROOT / "demo" / "weights" / "demo.safetensors"
-PATIENCE = 120.0
+PATIENCE = 600.0
 
 Prompt = dict[str, Any]
 
