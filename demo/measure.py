@@ -51,7 +51,7 @@ from scenes import NAMES, SHARED_COLOUR, draw_scene, listing
 from tqdm import tqdm
 from verdict import Found, classes_of, find, share
 from winning_tickets.probe import cutoff
-from winning_tickets.probe.collect import collect
+from winning_tickets.probe.collect import Wish, collect
 from winning_tickets.tickets.bank import BankError
 from winning_tickets.tickets.build import Layout
 from winning_tickets.tickets.noise import plain_noise
@@ -209,9 +209,10 @@ def every_case() -> list[Case]:
     return cases[:: max(1, len(cases) // ARGS.cases) if ARGS.cases else 1]
 
 
-def collected(parts: Any, layer: str, cells: int) -> Any:
+def collected(parts: Any, layer: str, cells: int, scheme: str = "pairs") -> Any:
     began = time.monotonic()
-    bank = collect(parts.model, parts.clip, NAMES, ARGS.noises, 0, 256, 256, layer, cells)
+    wish = Wish(NAMES, ARGS.noises, 0, 256, 256, layer, cells, scheme)
+    bank = collect(parts.model, parts.clip, wish)
     print(f"Collected {bank.describe()} in {time.monotonic() - began:.0f} s.", flush=True)
     return bank
 

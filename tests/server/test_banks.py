@@ -11,6 +11,7 @@ from comfyui_client import Client, PromptError
 from comfyui_server import Server
 
 Prompt = dict[str, Any]
+SAVE = {"best_percent": 100.0, "precision": "float32"}
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def banks(server: Server) -> Path:
 @pytest.fixture
 def saving(prompt: Prompt) -> Prompt:
     """Collects the example's bank and saves it as mine/first."""
-    save = {"class_type": "SaveTicketBank", "inputs": {"bank": ["2", 0], "name": "mine/first"}}
+    save = {"class_type": "SaveTicketBank", "inputs": {"bank": ["2", 0], "name": "mine/first", **SAVE}}
     return {"1": prompt["1"], "2": prompt["2"], "3": save}
 
 
@@ -86,3 +87,78 @@ def test_unknown_bank_is_refused_when_queued(client: Client, loading: Prompt) ->
     loading["2"]["inputs"]["name"] = "nowhere.safetensors"
     with pytest.raises(PromptError, match="nowhere.safetensors"):
         client.queue(loading)
+
+
+def test_a_name_to_save_as_keeps_the_bank_and_adds_to_it(
+    banks: Path, run: Callable[[Prompt], Any], example: Any, short: Prompt
+) -> None:
+    short["2"]["inputs"]["save_as"] = "kept"
+    assert run(short).pictures["8"].tobytes() == example.pictures["8"].tobytes()
+    path = banks / "kept.safetensors"
+    small = path.stat().st_size
+    collecting = {"1": short["1"], "2": short["2"], "3": report_of(["2", 0])}
+    collecting["2"]["inputs"]["noises"] = 60
+    assert "from 60 noises" in run(collecting).text("3")
+    assert path.stat().st_size > small
+
+
+def test_what_a_cancelled_collection_has_is_kept(
+    banks: Path, listener: Any, client: Client, run: Callable[[Prompt], Any], prompt: Prompt
+) -> None:
+    endless = {"1": prompt["1"], "2": prompt["2"], "3": report_of(["2", 0])}
+    endless["2"]["inputs"].update(noises=10000, seed=5000, save_as="cancelled")
+    prompt_id = listener.queue(endless)
+    listener.until(lambda event: event["type"] == "progress" and event["data"]["node"] == "2")
+    client.interrupt(prompt_id)
+    assert listener.until_end() == "execution_interrupted"
+    loading = {
+        "1": {"class_type": "LoadTicketBank", "inputs": {"name": "cancelled.safetensors"}},
+        "2": report_of(["1", 0]),
+    }
+    assert (banks / "cancelled.safetensors").is_file()
+    told = run(loading).text("2")
+    assert "castle, tree, car" in told and "from 10000 noises" not in told
+
+
+def test_a_name_of_another_bank_is_refused_before_collecting(
+    run: Callable[[Prompt], Any], failure: Callable[[Prompt], Any], saving: Prompt, short: Prompt
+) -> None:
+    run(saving)
+    short["2"]["inputs"].update(save_as="mine/first", categories="castle\ncar\ntree")
+    told = failure(short)
+    assert told.node == "CollectTickets"
+    assert "differs in categories" in told.message and "\n" not in told.message
+
+
+def report_of(bank: list[Any]) -> Prompt:
+    return {"class_type": "TicketBankReport", "inputs": {"bank": bank}}
+
+
+def test_banks_of_other_seeds_are_merged_and_reported(run: Callable[[Prompt], Any], prompt: Prompt) -> None:
+    other = {"class_type": "CollectTickets", "inputs": {**prompt["2"]["inputs"], "seed": 600, "noises": 8}}
+    merged = {
+        "1": prompt["1"],
+        "2": prompt["2"],
+        "20": other,
+        "21": {
+            "class_type": "MergeTicketBanks",
+            "inputs": {"banks.bank0": ["2", 0], "banks.bank1": ["20", 0], "any_recipe": False},
+        },
+        "22": report_of(["21", 0]),
+    }
+    done = run(merged)
+    assert "from 56 noises" in done.text("22") and "castle" in done.text("22")
+    assert done.pictures["22"].size[0] > 100
+
+
+def test_pruned_bank_is_smaller_and_still_draws(
+    banks: Path, run: Callable[[Prompt], Any], saving: Prompt, loading: Prompt
+) -> None:
+    run(saving)
+    whole = (banks / "mine" / "first.safetensors").stat().st_size
+    saving["3"]["inputs"].update(best_percent=5.0, precision="float16")
+    run(saving)
+    assert (banks / "mine" / "first.safetensors").stat().st_size < 0.3 * whole
+    assert run(loading).pictures["8"].size == (256, 256)
+    saving["3"]["inputs"].update(SAVE)
+    run(saving)

@@ -22,6 +22,8 @@ NAMES = {
     "GuidanceCutoffKSampler": "Guidance Cutoff KSampler",
     "LoadTicketBank": "Load Ticket Bank",
     "SaveTicketBank": "Save Ticket Bank",
+    "MergeTicketBanks": "Merge Ticket Banks",
+    "TicketBankReport": "Ticket Bank Report",
 }
 
 Prompt = dict[str, Any]
