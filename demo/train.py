@@ -6,7 +6,7 @@ Work in progress lies in demo/progress/ and every stage goes on where it was sto
 demo/weights/: demo.safetensors, judge.safetensors (both float16) and training.json (settings, log).
 --from-weights starts from those instead, and trains the phases that they have not been through.
 Tickets and attention maps play no part here: the losses are the ordinary ones.
-On Linux CPUs, LD_PRELOAD=libtcmalloc_minimal.so.4 nearly halves the time (fewer page faults).
+On Linux CPUs, LD_PRELOAD=libtcmalloc_minimal.so.4 can save much time (fewer page faults).
 """
 
 from __future__ import annotations

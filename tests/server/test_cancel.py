@@ -22,7 +22,7 @@ def test_cancelled_collection_leaves_the_next_one_untouched(
     client.interrupt(prompt_id)
     asked = time.monotonic()
     assert listener.until_end() == "execution_interrupted"
-    assert time.monotonic() - asked < 60, "not within one forward"
+    assert time.monotonic() - asked < 60
     # The same number by a link: the collection cannot come from the cache.
     prompt["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": prompt["2"]["inputs"]["noises"]}}
     prompt["2"]["inputs"]["noises"] = ["20", 0]
