@@ -3,6 +3,7 @@
     python demo/measure.py presence --comfyui DIR     objects present and duplicated, stock KSampler
     python demo/measure.py regions --comfyui DIR      objects in their regions: tickets, plain noise
     python demo/measure.py sweep --comfyui DIR        the same by layer, block size and thresholds
+    python demo/measure.py layers --comfyui DIR       the same for every cross-attention layer
 
 Run with the Python of that ComfyUI. `python scripts/demo.py --measure` runs the first two.
 """
@@ -22,7 +23,7 @@ import start
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("presence", "regions", "sweep"))
+    parser.add_argument("what", choices=("presence", "regions", "sweep", "layers"))
     start.add_option(parser)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
@@ -51,7 +52,11 @@ from scenes import NAMES, SHARED_COLOUR, draw_scene, listing
 from tqdm import tqdm
 from verdict import Found, classes_of, find, share
 from winning_tickets.probe import cutoff
+from winning_tickets.probe.auto_layer import choose_layer
 from winning_tickets.probe.collect import Wish, collect
+from winning_tickets.probe.layer_report import measure as measure_worths
+from winning_tickets.probe.layer_report import table
+from winning_tickets.probe.layers import LayerProbe
 from winning_tickets.tickets.bank import BankError
 from winning_tickets.tickets.build import Layout
 from winning_tickets.tickets.noise import plain_noise
@@ -322,7 +327,33 @@ def sweep(parts: Any) -> None:
         )
 
 
+def layers(parts: Any) -> None:
+    """Ticket Layer Report's figures, and beside them what tickets of every layer reach."""
+    probe = LayerProbe(parts.model, parts.clip, NAMES, 16, 0, SHAPE)
+    worths = measure_worths(probe, images=4, steps=10, cfg=ARGS.cfg)
+    print(table(worths), flush=True)
+    wish = Wish(NAMES, ARGS.noises, 0, 256, 256, "auto")
+    print(choose_layer(parts.model, parts.clip, wish)[1], flush=True)
+    judge, cases = load_judge(), every_case()
+    for worth in sorted(worths, key=lambda w: -w.reach):
+        bank = collected(parts, str(worth.layer), 1)
+        try:
+            noise = ticket_noise(bank, cases, Thresholds(t_pos=0.7))
+        except BankError as error:
+            print(f"  {worth.layer}: {error}", flush=True)
+            continue
+        result = Outcome(parts, judge, cases, noise)
+        print(
+            f"  {worth.layer}: reach {worth.reach:.2f} +- {worth.error:.2f}, kept {worth.kept:.3f}, agreement"
+            f" {worth.agreement:.3f} ({worth.chance:.3f}); both in their boxes {share(result.hits())},"
+            f" swapped {sum(result.hits(swapped=True)) / len(cases):.3f}, IoU {result.iou():.3f}",
+            flush=True,
+        )
+
+
 if __name__ == "__main__":
     comfy.utils.set_progress_bar_enabled(False)
     with torch.inference_mode():
-        {"presence": presence, "regions": regions, "sweep": sweep}[ARGS.what](model_module.load())
+        {"presence": presence, "regions": regions, "sweep": sweep, "layers": layers}[ARGS.what](
+            model_module.load()
+        )

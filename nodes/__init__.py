@@ -8,6 +8,7 @@ from ..probe import files
 from .banks import LoadTicketBank, MergeTicketBanks, SaveTicketBank, TicketBankReport
 from .collect import CollectTickets
 from .cutoff import GuidanceCutoffKSampler
+from .layers import TicketLayerReport
 from .layout import TicketLatentFromRegions
 
 NODES: list[type[io.ComfyNode]] = [
@@ -18,6 +19,7 @@ NODES: list[type[io.ComfyNode]] = [
     SaveTicketBank,
     MergeTicketBanks,
     TicketBankReport,
+    TicketLayerReport,
 ]
 
 

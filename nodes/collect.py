@@ -6,9 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..probe.auto_layer import AUTO
 from ..probe.collect import Wish
 from ..probe.keep import collect_and_keep
-from ..probe.preview import LiveMaps
+from ..probe.preview import ChoiceBar, LiveMaps
 from ..tickets.prompts import PAIRS, PLACE, SCHEMES, parse_categories
 from .types import CATEGORY, Bank, seed_input, side_input
 
@@ -53,8 +54,9 @@ class CollectTickets(io.ComfyNode):
                 side_input("height", "Height in pixels at which the noises are looked at."),
                 io.String.Input(
                     "layer",
-                    default="input 8",
-                    tooltip="The cross-attention layer that is read, by ComfyUI's block names; several,"
+                    default=AUTO,
+                    tooltip="The cross-attention layer that is read. auto: a quick look at what each layer's"
+                    " tickets do on your model comes first. Or a layer by ComfyUI's block names; several,"
                     " apart by commas, are averaged. The paper's choice for SD1.x is input 8. A wrong name"
                     " lists the layers of your model.",
                 ),
@@ -110,5 +112,5 @@ class CollectTickets(io.ComfyNode):
     ) -> io.NodeOutput:
         names = parse_categories(categories)
         wish = Wish(names, noises, seed, width, height, layer, cells_per_block, scheme, template)
-        bank = collect_and_keep(model, clip, wish, save_as, LiveMaps(noises))
-        return io.NodeOutput(bank, ui=ui.PreviewText(bank.describe()))
+        bank, about = collect_and_keep(model, clip, wish, save_as, LiveMaps(noises), ChoiceBar())
+        return io.NodeOutput(bank, ui=ui.PreviewText(about))

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_management
@@ -21,9 +22,9 @@ from ..tickets.score import pool_cells
 from .attention import Layer, ProbeError, find_layers
 from .fingerprint import fingerprint
 from .first_step import read_attention
+from .memory import Rows
 from .text import EncodedPrompt, encode_prompt
 
-ROWS = 32
 KEEP_EVERY = 30.0
 
 
@@ -69,16 +70,8 @@ class Collector:
         ]
         self.sigma = float(model.get_model_object("model_sampling").sigma_max)
         self.shape = latent_size(model, wish.width, wish.height)
-        self.rows = self._rows_that_fit()
+        self.rows = Rows(model, self.shape)
         self.fingerprint = fingerprint(model, clip)
-
-    def _rows_that_fit(self) -> int:
-        """Images x prompts of one evaluation, by ComfyUI's own estimate of a whole forward."""
-        free = comfy.model_management.get_free_memory(self.model.load_device)
-        rows = ROWS
-        while rows > 1 and self.model.memory_required([rows, *self.shape]) * 1.5 > free:
-            rows //= 2
-        return rows
 
     def recipe(self, block: int) -> Recipe:
         channels, height, width = self.shape
@@ -109,17 +102,7 @@ class Collector:
 
     def batch(self, seeds: Sequence[int]) -> tuple[TicketBank, int]:
         """A bank of the first of these seeds, as many as fit into memory at once, and how many."""
-        while True:
-            some = seeds[: max(1, self.rows // len(self.prompts))]
-            noise = torch.cat([plain_noise(s, self.shape) for s in some])
-            try:
-                maps = self._measure(noise)
-                break
-            except comfy.model_management.OOM_EXCEPTION:
-                if self.rows == 1:
-                    raise
-                self.rows //= 2
-                comfy.model_management.soft_empty_cache()
+        some, noise, maps = self.rows.retry(partial(self._measure, seeds))
         size = self.wish.cells * 2 ** round(math.log2(self.shape[1] / maps.shape[-2]))
         blocks = to_blocks(noise, size)
         if not blocks.numel():
@@ -140,15 +123,17 @@ class Collector:
         )
         return bank, len(some)
 
-    def _measure(self, noise: torch.Tensor) -> torch.Tensor:
-        """Attention [phrases of all prompts, images, h, w], at most `rows` images x prompts at a time."""
-        at_once = max(1, self.rows // len(noise))
+    def _measure(self, seeds: Sequence[int], rows: int) -> tuple[Sequence[int], torch.Tensor, torch.Tensor]:
+        """The first of the seeds, their noise, and attention [phrases of all prompts, images, h, w]."""
+        some = seeds[: max(1, rows // len(self.prompts))]
+        noise = torch.cat([plain_noise(s, self.shape) for s in some])
+        at_once = max(1, rows // len(some))
         maps: list[torch.Tensor] = []
         for start in range(0, len(self.prompts), at_once):
             comfy.model_management.throw_exception_if_processing_interrupted()
             part = self.prompts[start : start + at_once]
             maps += read_attention(self.model, part, noise, self.layers, self.sigma)
-        return torch.cat([m.transpose(0, 1) for m in maps])
+        return some, noise, torch.cat([m.transpose(0, 1) for m in maps])
 
 
 def collect(

@@ -1,4 +1,4 @@
-"""Which layer to collect at: what each one's first-step attention is worth as a ticket's score."""
+"""Which layer to collect at: what each one's tickets do, and what its first-step maps know."""
 
 from __future__ import annotations
 
@@ -13,101 +13,163 @@ import torch
 from torch.nn import functional as F
 
 from ..tickets.noise import plain_noise, to_blocks
-from ..tickets.prompts import make_prompts
-from ..tickets.transplant import correlation, kept_score, shuffled
+from ..tickets.prompts import PLACE, make_prompts, parse_template
+from ..tickets.transplant import correlation, kept_score, plant, pull, reaches, shuffled
 from .attention import Layer, Reader, cross_attention_layers
 from .first_step import read_layers
+from .memory import Rows
 from .text import EncodedPrompt, encode_prompt, uuid_of
 
-PROMPTS = 6
 LATE = 0.6
+CLEAR = 3.0
 
 
 @dataclass(frozen=True)
 class LayerWorth:
     """A layer's figures. rows, columns: its map. block: of latent pixels under one cell.
 
-    kept: correlation of a block's score before and after it was moved elsewhere. agreement: of the
-    first-step map with where the category ends up; chance: the same with another image's end.
+    reach: how much its tickets, put into boxes, draw the first-step attention of the whole UNet there,
+    in standard deviations of what plain noise does; error: the standard error of that. kept: correlation
+    of a block's score before and after it was moved elsewhere. agreement: of the first-step map with
+    where the category ends up; chance: the same with another image's end.
     """
 
     layer: Layer
     rows: int
     columns: int
     block: int
-    kept: float
+    reach: float
+    error: float
+    kept: float | None = None
     agreement: float | None = None
     chance: float | None = None
 
     @property
-    def worth(self) -> float:
-        """What recommends a layer: its own knowledge of the place, as far as it moves with the block."""
-        if self.agreement is None or self.chance is None:
-            return self.kept
-        return max(0.0, self.agreement - self.chance) * max(0.0, self.kept)
+    def clear(self) -> bool:
+        """Whether its tickets do anything that chance would not."""
+        return self.reach > CLEAR * self.error
 
 
-def prompts_for(clip: Any, categories: Sequence[str]) -> list[EncodedPrompt]:
-    """At most PROMPTS pairs, spread over the categories."""
-    prompts = make_prompts(categories)
-    step = max(1, len(prompts) // PROMPTS)
-    return [encode_prompt(clip, p) for p in prompts[::step][:PROMPTS]]
+class LayerProbe:
+    """The first step of a few pairs of the categories, on a few noises, at some layers of a model."""
 
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        categories: Sequence[str],
+        noises: int,
+        seed: int,
+        shape: tuple[int, int, int],
+        layers: Sequence[Layer] | None = None,
+        template: str = PLACE,
+        prompts: int = 6,
+        planted: int = 4,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """shape: channels, height and width of the latent. layers: all, if not given.
 
-def kept_scores(
-    model: Any, prompts: Sequence[EncodedPrompt], noise: torch.Tensor, seed: int
-) -> dict[Layer, LayerWorth]:
-    """The transplant of every layer: one evaluation as drawn, and one for each size of block."""
-    layers = cross_attention_layers(model)
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
+        prompts: at most so many pairs. planted: noises built of each layer's tickets for each of them.
+        """
+        self.model, self.clip, self.seed, self.shape, self.tick = model, clip, seed, shape, tick
+        self.planted = planted
+        self.layers = list(layers or cross_attention_layers(model))
+        every = make_prompts(categories, template=parse_template(template))
+        chosen = every[:: max(1, len(every) // prompts)][:prompts]
+        self.prompts = [encode_prompt(clip, p) for p in chosen]
+        self.noise = torch.cat([plain_noise(seed + k, shape) for k in range(noises)])
+        self.sigma = float(model.get_model_object("model_sampling").sigma_max)
+        self.rows = Rows(model, shape)
 
-    def read(x: torch.Tensor, some: Sequence[Layer]) -> dict[Layer, torch.Tensor]:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        maps = read_layers(model, prompts, x, some, sigma)
-        return {
-            layer: torch.cat([m.transpose(0, 1) for m in per_prompt])
-            for layer, per_prompt in zip(some, maps, strict=True)
-        }
+    def read(self, prompt: EncodedPrompt, noise: torch.Tensor) -> dict[Layer, torch.Tensor]:
+        """First-step attention to a prompt's phrases, per layer [images, phrases, h, w]."""
 
-    before = read(noise, layers)
-    sizes = {layer: max(1, round(noise.shape[-2] / m.shape[-2])) for layer, m in before.items()}
-    result = {}
-    for size in sorted(set(sizes.values())):
-        some = [layer for layer in layers if sizes[layer] == size]
-        moved, order = shuffled(noise, size, seed)
-        rows, columns = to_blocks(noise, size).shape[1:3]
-        after = read(moved, some)
-        for layer in some:
-            was, now = (m[..., :rows, :columns] for m in (before[layer], after[layer]))
-            kept = kept_score(was, now, order)
-            result[layer] = LayerWorth(layer, *before[layer].shape[-2:], size, kept)
-    return {layer: result[layer] for layer in layers}
+        def work(rows: int) -> dict[Layer, torch.Tensor]:
+            parts = []
+            for some in noise.split(rows):
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                parts.append(read_layers(self.model, [prompt], some, self.layers, self.sigma))
+            return {layer: torch.cat([p[i][0] for p in parts]) for i, layer in enumerate(self.layers)}
 
+        return self.rows.retry(work)
 
-def agreements(
-    model: Any,
-    clip: Any,
-    prompts: Sequence[EncodedPrompt],
-    noise: torch.Tensor,
-    steps: int,
-    cfg: float,
-    progress: Callable[[], None] = lambda: None,
-) -> dict[Layer, tuple[float, float]]:
-    """Agreement and chance of every layer, from ordinary images: one batch `noise` for each prompt.
+    def reach(self) -> list[LayerWorth]:
+        """Each layer's reach: (noises + layers x planted) evaluations for each prompt."""
+        count = len(self.layers)
+        plain, found = [], []
+        for number, prompt in enumerate(self.prompts):
+            maps = self.read(prompt, self.noise)
+            plain.append(torch.stack([pull(maps[layer]) for layer in self.layers]))
+            self.tick()
+            built = [
+                plant(maps[layer].transpose(0, 1), self.noise, self.planted, self.seed + number)
+                for layer in self.layers
+            ]
+            seen = self.read(prompt, torch.cat(built))
+            self.tick()
+            pulls = torch.stack([pull(seen[layer]) for layer in self.layers])
+            found.append(pulls.unflatten(1, (count, self.planted)))
+        chance = torch.cat(plain, 1).std(1).clamp_min(1e-12)
+        # [layers that read, layers of the tickets, noises]
+        every = reaches(torch.cat(found, 2) / chance[:, None, None])
+        errors = every.std(1) / every.shape[1] ** 0.5
+        height = self.shape[1]
+        return [
+            LayerWorth(layer, h, w, max(1, height // h), float(every[i].mean()), float(errors[i]))
+            for i, layer in enumerate(self.layers)
+            for h, w in [maps[layer].shape[-2:]]
+        ]
 
-    Where a category ends up is read from the attention itself, after LATE of the steps: the mean over
-    all layers, each standardised. No detector is needed; what all layers agree on late is the object.
-    """
-    layers = cross_attention_layers(model)
-    sampling = model.get_model_object("model_sampling")
-    last = max(1, round(LATE * steps))
-    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps)[: last + 2]
-    negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-    found: dict[Layer, list[torch.Tensor]] = {layer: [] for layer in layers}
-    for prompt in prompts:
+    def kept(self, worths: Sequence[LayerWorth]) -> list[LayerWorth]:
+        """With the share of a block's score that moves with it: one more pass for each size of block."""
+        before = [self.read(p, self.noise) for p in self.prompts]
+        self.tick()
+        result = {}
+        for size in sorted({w.block for w in worths}):
+            moved, order = shuffled(self.noise, size, self.seed)
+            after = [self.read(p, moved) for p in self.prompts]
+            self.tick()
+            rows, columns = to_blocks(self.noise, size).shape[1:3]
+            for worth in (w for w in worths if w.block == size):
+                was, now = (
+                    torch.cat([m[worth.layer].transpose(0, 1) for m in maps])[..., :rows, :columns]
+                    for maps in (before, after)
+                )
+                result[worth.layer] = replace(worth, kept=kept_score(was, now, order))
+        return [result[w.layer] for w in worths]
+
+    def agreement(
+        self, worths: Sequence[LayerWorth], images: int, steps: int, cfg: float
+    ) -> list[LayerWorth]:
+        """With the agreement of the first step with the end of ordinary images, `images` for each prompt.
+
+        Where a category ends up is read from the attention itself, after LATE of the steps: the mean over
+        all layers, each standardised. No detector is needed; what all layers agree on late is the object.
+        """
+        sampling = self.model.get_model_object("model_sampling")
+        last = max(1, round(LATE * steps))
+        sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps)[: last + 2]
+        negative = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(""))
+        noise = plain_noise(self.seed, self.shape, range(max(2, images)))
+        found: dict[Layer, list[torch.Tensor]] = {w.layer: [] for w in worths}
+        for prompt in self.prompts:
+            first, late = self._first_and_late(prompt, negative, noise, sigmas, cfg)
+            side = max((m.shape[-2:] for m in late.values()), key=lambda s: s[0] * s[1])
+            end = torch.stack([_standard(m, side) for m in late.values()]).mean(0)
+            for layer, parts in found.items():
+                start = _standard(first[layer], side)
+                both = [correlation(start.flatten(2), e.flatten(2)) for e in (end, end.roll(1, 0))]
+                parts.append(torch.stack(both).flatten(1))
+            self.tick()
+        means = {layer: torch.cat(parts, 1).mean(1).tolist() for layer, parts in found.items()}
+        return [replace(w, agreement=means[w.layer][0], chance=means[w.layer][1]) for w in worths]
+
+    def _first_and_late(
+        self, prompt: EncodedPrompt, negative: Any, noise: torch.Tensor, sigmas: torch.Tensor, cfg: float
+    ) -> tuple[dict[Layer, torch.Tensor], dict[Layer, torch.Tensor]]:
         tokens: dict[Any, Any] = {}
-        reader = Reader(layers, tokens, stop=False)
-        guider = comfy.samplers.CFGGuider(reader.attach(model))
+        reader = Reader(self.layers, tokens, stop=False)
+        guider = comfy.samplers.CFGGuider(reader.attach(self.model))
         guider.set_conds(prompt.conditioning, negative)
         guider.set_cfg(cfg)
         key = uuid_of(guider, "positive")
@@ -117,17 +179,7 @@ def agreements(
         euler = comfy.samplers.sampler_object("euler")
         empty = torch.zeros_like(noise)
         guider.sample(noise, empty, euler, sigmas, callback=keep, disable_pbar=True, seed=0)
-        side = max((reader.maps[key, layer].shape[-2:] for layer in layers), key=lambda s: s[0] * s[1])
-        end = torch.stack([_standard(reader.maps[key, layer], side) for layer in layers]).mean(0)
-        for layer in layers:
-            start = _standard(first[layer], side)
-            both = [correlation(start.flatten(2), e.flatten(2)) for e in (end, end.roll(1, 0))]
-            found[layer].append(torch.stack(both).flatten(1))
-        progress()
-    return {
-        layer: tuple(torch.cat(parts, 1).mean(1).tolist())  # type: ignore[misc]
-        for layer, parts in found.items()
-    }
+        return first, {layer: reader.maps[key, layer] for layer in self.layers}
 
 
 def _keep_first(first: dict[Layer, torch.Tensor], reader: Reader, key: Any, step: int, *_: Any) -> None:
@@ -143,56 +195,6 @@ def _standard(maps: torch.Tensor, side: Sequence[int]) -> torch.Tensor:
     return centred / centred.std((-2, -1), keepdim=True).clamp_min(1e-12)
 
 
-def measure_layers(
-    model: Any,
-    clip: Any,
-    categories: Sequence[str],
-    noises: int,
-    seed: int,
-    shape: tuple[int, int, int],
-    steps: int = 10,
-    cfg: float = 5.0,
-    images: int = 4,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[LayerWorth]:
-    """Every cross-attention layer's worth, in forward order; without `images` only what is kept.
-
-    noises: for the transplant. images: ordinary images for each of a few prompts of the categories.
-    shape: channels, height and width of the latent.
-    """
-    prompts = prompts_for(clip, categories)
-    noise = torch.cat([plain_noise(seed + k, shape) for k in range(noises)])
-    kept = kept_scores(model, prompts, noise, seed)
-    total = 1 + (len(prompts) if images else 0)
-    done = 1
-    progress(done, total)
-    if not images:
-        return list(kept.values())
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        progress(done, total)
-
-    ordinary = plain_noise(seed, shape, range(max(2, images)))
-    both = agreements(model, clip, prompts, ordinary, steps, cfg, tick)
-    return [replace(worth, agreement=both[layer][0], chance=both[layer][1]) for layer, worth in kept.items()]
-
-
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
-    """The layer of the greatest worth."""
-    return max(worths, key=lambda w: w.worth)
-
-
-def table(worths: Sequence[LayerWorth]) -> str:
-    """A line for each layer, and the one that is recommended."""
-    best = recommended(worths)
-    lines = ["layer        map     block  kept   agreement (chance)  worth"]
-    for w in worths:
-        agreement = "-" if w.agreement is None else f"{w.agreement:6.3f} ({w.chance:.3f})"
-        mark = "  <- recommended" if w is best else ""
-        lines.append(
-            f"{w.layer!s:12} {f'{w.rows}x{w.columns}':7} {f'{w.block}x{w.block}':6} {w.kept:6.3f}"
-            f" {agreement:>18}  {w.worth:.3f}{mark}"
-        )
-    return "\n".join(lines)
+    """The layer whose tickets reach furthest."""
+    return max(worths, key=lambda w: w.reach)

@@ -1,4 +1,4 @@
-"""What a running collection shows: a progress bar and the latest noise's heat maps."""
+"""What a running node shows: progress bars, and the latest noise's heat maps."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ class LiveMaps:
     def __call__(self, done: int, latest: TicketBank) -> None:
         picture = latent_preview.preview_to_image(heat_maps(latest, len(latest.seeds) - 1), do_scale=False)
         self.bar.update_absolute(done, preview=("JPEG", picture, LARGEST))
+
+
+class ChoiceBar:
+    """A progress bar for what comes before: (done, total)."""
+
+    def __init__(self) -> None:
+        self.bar = comfy.utils.ProgressBar(1)
+
+    def __call__(self, done: int, total: int) -> None:
+        self.bar.update_absolute(done, total)

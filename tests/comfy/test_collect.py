@@ -11,7 +11,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from winning_tickets.probe import attention, collect, first_step, text
+from winning_tickets.probe import attention, collect, first_step, memory, text
 from winning_tickets.probe.fingerprint import fingerprint
 from winning_tickets.tickets import noise, prompts
 from winning_tickets.tickets.bank import BankError, TicketBank
@@ -107,7 +107,7 @@ def test_bank_does_not_depend_on_the_batch_size(
 ) -> None:
     banks = []
     for rows in (1, 4, 64):
-        monkeypatch.setattr(collect, "ROWS", rows)
+        monkeypatch.setattr(memory, "MOST", rows)
         banks.append(bank_of(model, clip, 3, 7))
     for bank in banks[1:]:
         assert torch.equal(bank.blocks, banks[0].blocks)
@@ -116,10 +116,10 @@ def test_bank_does_not_depend_on_the_batch_size(
 
 def test_batch_fits_the_free_memory(model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wish = collect.Wish(CATEGORIES, 8, 0, SIZE, SIZE, "input 3")
-    assert collect.Collector(model, clip, wish).rows == collect.ROWS
+    assert collect.Collector(model, clip, wish).rows.count == memory.MOST
     needed = 1.5 * model.memory_required([4, 4, SIZE // 8, SIZE // 8])
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args: needed * 1.01)
-    assert collect.Collector(model, clip, wish).rows == 4
+    assert collect.Collector(model, clip, wish).rows.count == 4
 
 
 def test_bank_holds_the_blocks_of_stock_noise(model: Any, clip: Any) -> None:
@@ -275,7 +275,7 @@ def test_interrupted_collection_is_kept_and_gone_on_from_bit_for_bit(
     model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """at: after how many batches the user cancels; two noises each."""
-    monkeypatch.setattr(collect, "ROWS", 6)
+    monkeypatch.setattr(memory, "MOST", 6)
     whole = bank_of(model, clip, 10)
     kept: list[TicketBank] = []
 
