@@ -230,6 +230,31 @@ def test_nothing_stays_on_the_model_after_cancel_or_error(model: Any, clip: Any,
     assert len(again.seeds) == 1
 
 
+@pytest.mark.parametrize("at", ["before the forward", "at the read layer", "between layers", "after a layer"])
+def test_nothing_stays_when_the_cancel_comes_inside_a_forward(model: Any, clip: Any, at: str) -> None:
+    """Rule: patches leave nothing behind on any path, wherever in the UNet the interrupt is noticed."""
+
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        raise comfy.model_management.InterruptProcessingException
+
+    theirs = model.clone()
+    if at == "before the forward":
+        key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+        theirs.add_wrapper_with_key(key, "stop", stop)
+    elif at == "at the read layer":
+        theirs.set_model_attn2_patch(stop)
+    elif at == "between layers":
+        theirs.set_model_attn1_patch(stop)
+    else:
+        theirs.set_model_attn2_output_patch(stop)
+    untouched, patched = snapshot(model), snapshot(theirs)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        bank_of(theirs, clip)
+    assert snapshot(theirs) == patched and snapshot(model) == untouched
+    assert model.model.current_patcher is None
+    bank_of(model, clip)
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on(model: Any, clip: Any) -> None:
     def short(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         if x.shape[0] > 3:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from winning_tickets.probe import cutoff
+from winning_tickets.probe.auto_layer import choose_layer
 from winning_tickets.probe.collect import Wish, collect
+from winning_tickets.probe.layers import LayerProbe
 from winning_tickets.probe.noise import TicketNoise, empty_latent
 from winning_tickets.tickets.bank_file import load_bank
 from winning_tickets.tickets.build import Layout
@@ -55,6 +57,15 @@ def test_scenes_are_the_same_every_time() -> None:
     first, again, other = draw_scene(3, 8), draw_scene(3, 8), draw_scene(3, 9)
     assert np.array_equal(first.image, again.image) and first.caption == again.caption
     assert not np.array_equal(first.image, other.image)
+
+
+def test_auto_takes_the_layer_whose_tickets_work_and_no_dead_one(parts: Any) -> None:
+    """By `demo/measure.py layers`: input 3 makes the best tickets, those of 8x8 layers do nothing."""
+    wish = Wish(NAMES, 4, 0, 256, 256, "auto")
+    assert choose_layer(parts.model, parts.clip, wish)[0].layer == "input 3"
+    worths = LayerProbe(parts.model, parts.clip, NAMES, 8, 1, (4, 32, 32), prompts=4, planted=2).reach()
+    clear = {str(w.layer) for w in worths if w.clear}
+    assert "input 3" in clear and all(w.block == 2 for w in worths if w.clear)
 
 
 def test_stock_sampling_and_decoding_work(parts: Any, judge: Any) -> None:

@@ -1,0 +1,126 @@
+"""Ticket Layer Report and layer auto on the real sampling path with a tiny random UNet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.patcher_extension
+import pytest
+import torch
+from winning_tickets.probe import auto_layer, layer_report, memory
+from winning_tickets.probe.attention import Layer, cross_attention_layers
+from winning_tickets.probe.collect import Wish
+from winning_tickets.probe.layers import LayerProbe, LayerWorth, recommended
+
+CATEGORIES = ("cat", "fire hydrant", "tree")
+SHAPE = (4, 16, 16)
+
+
+def probe_of(model: Any, clip: Any, **more: Any) -> LayerProbe:
+    return LayerProbe(model, clip, CATEGORIES, 3, 0, SHAPE, prompts=2, planted=2, **more)
+
+
+def counted(model: Any) -> tuple[Any, list[int]]:
+    rows: list[int] = []
+
+    def wrapper(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        rows.append(x.shape[0])
+        return executor(x, *args, **kwargs)
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "count", wrapper)
+    return clone, rows
+
+
+def test_reach_takes_the_evaluations_it_says(model: Any, clip: Any) -> None:
+    counting, rows = counted(model)
+    probe = probe_of(counting, clip)
+    worths = probe.reach()
+    assert [w.layer for w in worths] == cross_attention_layers(model)
+    assert sum(rows) == 2 * (3 + 2 * len(probe.layers))
+    assert all(w.block * w.rows == 16 and w.error > 0 for w in worths)
+
+
+def test_figures_do_not_depend_on_the_batch_size(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for most in (1, 32):
+        monkeypatch.setattr(memory, "MOST", most)
+        probe = probe_of(model, clip)
+        found.append(torch.tensor([[w.reach, w.kept] for w in probe.kept(probe.reach())]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
+
+
+def test_out_of_memory_halves_the_batch(model: Any, clip: Any) -> None:
+    def short(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if x.shape[0] > 3:
+            raise comfy.model_management.OOM_EXCEPTION("no memory")
+        return executor(x, *args, **kwargs)
+
+    small = model.clone()
+    small.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "short", short)
+    probe = probe_of(small, clip)
+    assert len(probe.reach()) == len(probe.layers) and probe.rows.count == 2
+
+
+@pytest.mark.parametrize("images", [0, 2])
+def test_report_has_a_line_for_every_layer_and_a_picture(model: Any, clip: Any, images: int) -> None:
+    probe = probe_of(model, clip)
+    seen: list[tuple[int, int]] = []
+    worths = layer_report.measure(probe, images, 3, 2.0, lambda done, total: seen.append((done, total)))
+    text, picture, layer = layer_report.report(probe, worths)
+    assert [line.split("  ")[0] for line in text.splitlines()[1:][: len(worths)]] == [
+        str(w.layer) for w in worths
+    ]
+    assert layer == str(recommended(worths).layer)
+    assert picture.shape[-1] == 3 and float(picture.min()) >= 0 and float(picture.max()) <= 1
+    assert all((w.agreement is not None) == bool(images) for w in worths)
+    assert all(-1 <= w.agreement <= 1 for w in worths if w.agreement is not None)
+    done = [d for d, _ in seen]
+    assert done == sorted(done) and seen[-1][0] == seen[-1][1]
+
+
+def test_a_lone_category_can_be_looked_at(model: Any, clip: Any) -> None:
+    worths = LayerProbe(model, clip, ("cat",), 3, 0, SHAPE, planted=2).reach()
+    assert all(torch.isfinite(torch.tensor([w.reach, w.error])).all() for w in worths)
+
+
+def test_auto_chooses_once_for_the_same_question(model: Any, clip: Any) -> None:
+    auto_layer._known.clear()
+    counting, rows = counted(model)
+    wish = Wish(CATEGORIES, 4, 77, 128, 128, " Auto")
+    assert auto_layer.is_auto(wish)
+    ticks: list[tuple[int, int]] = []
+    chosen, note = auto_layer.choose_layer(counting, clip, wish, lambda *at: ticks.append(at))
+    assert note.startswith(f"layer auto: {chosen.layer} (reach ") and not auto_layer.is_auto(chosen)
+    assert ticks[-1][0] == ticks[-1][1]
+    evaluated = sum(rows)
+    again, _ = auto_layer.choose_layer(
+        counting, clip, Wish(CATEGORIES, 9, 5, 128, 128, "auto"), lambda *at: ticks.append(at)
+    )
+    assert again.layer == chosen.layer and sum(rows) == evaluated
+    other, _ = auto_layer.choose_layer(counting, clip, Wish(("cat", "tree"), 4, 0, 128, 128, "auto"))
+    assert sum(rows) > evaluated and not auto_layer.is_auto(other)
+
+
+def test_nothing_is_remembered_of_an_interrupted_choice(model: Any, clip: Any) -> None:
+    auto_layer._known.clear()
+
+    def stop(done: int, total: int) -> None:
+        comfy.model_management.interrupt_current_processing()
+
+    wish = Wish(CATEGORIES, 4, 0, 128, 128, "auto")
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        auto_layer.choose_layer(model, clip, wish, stop)
+    assert not auto_layer._known
+    assert model.model.current_patcher is None
+
+
+def test_a_model_without_a_layer_that_stands_out_is_told_so() -> None:
+    worths = [LayerWorth(Layer("input", n, 0), 8, 8, 2, 0.1 * n, 0.2) for n in range(3)]
+    assert "No layer stands out" in auto_layer.explain(worths)
+    assert "recommended" not in layer_report.table(worths)
+    clear = [LayerWorth(Layer("input", 7, 0), 8, 8, 2, 2.0, 0.2), *worths]
+    assert auto_layer.explain(clear) == "layer auto: input 7 (reach 2.00 +- 0.20; next input 2, 0.20)."
