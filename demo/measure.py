@@ -4,6 +4,7 @@
     python demo/measure.py regions --comfyui DIR      objects in their regions: tickets, plain noise
     python demo/measure.py sweep --comfyui DIR        the same by layer, block size and thresholds
     python demo/measure.py layers --comfyui DIR       the same for every cross-attention layer
+    python demo/measure.py schemes --comfyui DIR      the same for every scheme of prompts
 
 Run with the Python of that ComfyUI. `python scripts/demo.py --measure` runs the first two.
 """
@@ -12,10 +13,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import start
@@ -23,7 +23,7 @@ import start
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("presence", "regions", "sweep", "layers"))
+    parser.add_argument("what", choices=("presence", "regions", "sweep", "layers", "schemes"))
     start.add_option(parser)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
@@ -41,35 +41,25 @@ ARGS = parse()
 start.comfyui(ARGS.comfyui)
 start.pack()
 
-import comfy.sample
 import comfy.utils
 import model as model_module
 import numpy as np
 import torch
+from cases import BATCH, SHAPE, Outcome, Sampling, every_case, stock, ticket_noise
 from judge import load_judge
 from PIL import Image
-from scenes import NAMES, SHARED_COLOUR, draw_scene, listing
-from tqdm import tqdm
-from verdict import Found, classes_of, find, share
-from winning_tickets.probe import cutoff
+from scenes import NAMES, draw_scene, listing
+from verdict import classes_of, find, share
 from winning_tickets.probe.auto_layer import choose_layer
 from winning_tickets.probe.collect import Wish, collect
 from winning_tickets.probe.layer_report import measure as measure_worths
 from winning_tickets.probe.layer_report import table
 from winning_tickets.probe.layers import LayerProbe
 from winning_tickets.tickets.bank import BankError
-from winning_tickets.tickets.build import Layout
 from winning_tickets.tickets.noise import plain_noise
-from winning_tickets.tickets.regions import Region
+from winning_tickets.tickets.prompts import SCHEMES
 from winning_tickets.tickets.select import Thresholds
-
-SHAPE = (4, 32, 32)
-BATCH = 16
-LAYOUTS = {
-    "left, right": ((0.0625, 0.3125, 0.4375, 0.6875), (0.5625, 0.3125, 0.9375, 0.6875)),
-    "diagonal": ((0.0625, 0.0625, 0.4375, 0.4375), (0.5625, 0.5625, 0.9375, 0.9375)),
-}
-
+from winning_tickets.tickets.transplant import correlation
 
 CHOICES = {
     "tickets, the paper's thresholds": Thresholds(),
@@ -77,65 +67,7 @@ CHOICES = {
 }
 
 
-class Fixed:
-    """NOISE that was made before."""
-
-    def __init__(self, noise: torch.Tensor) -> None:
-        self.noise, self.seed = noise, 0
-
-    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
-        return self.noise
-
-
-def conditioning(clip: Any, prompts: Sequence[str]) -> Any:
-    """One conditioning in which each image of the batch has its own prompt."""
-    rows = [clip.encode_from_tokens(clip.tokenize(p)) for p in prompts]
-    return [[torch.cat(rows), {}]]
-
-
-def batches(prompts: Sequence[str], work: Callable[[slice], torch.Tensor], name: str) -> torch.Tensor:
-    starts = range(0, len(prompts), BATCH)
-    return torch.cat([work(slice(i, i + BATCH)) for i in tqdm(starts, desc=name, leave=False)])
-
-
-def stock(parts: Any, prompts: Sequence[str], noise: torch.Tensor, name: str) -> torch.Tensor:
-    """Latents at model scale, by the stock KSampler's path."""
-
-    def work(part: slice) -> torch.Tensor:
-        chosen = prompts[part]
-        conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
-        empty = torch.zeros(len(chosen), *SHAPE)
-        a = ARGS
-        result = comfy.sample.sample(
-            parts.model,
-            noise[part],
-            a.steps,
-            a.cfg,
-            a.sampler,
-            "normal",
-            *conds,
-            empty,
-            disable_pbar=True,
-            seed=0,
-        )
-        return result * model_module.LATENT_SCALE
-
-    return batches(prompts, work, name)
-
-
-def cut(parts: Any, prompts: Sequence[str], noise: torch.Tensor, name: str) -> torch.Tensor:
-    """Latents at model scale, by Guidance Cutoff KSampler's path."""
-
-    def work(part: slice) -> torch.Tensor:
-        chosen = prompts[part]
-        conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
-        latent = {"samples": torch.zeros(len(chosen), *SHAPE)}
-        a = ARGS
-        settings = (0, a.steps, a.cfg, a.sampler, "normal", *conds, latent, 1.0, a.guided)
-        result, _ = cutoff.sample(parts.model, *settings, cutoff.CONDITIONAL, Fixed(noise[part]))
-        return result["samples"] * model_module.LATENT_SCALE
-
-    return batches(prompts, work, name)
+HOW = Sampling(ARGS.steps, ARGS.cfg, ARGS.sampler, ARGS.guided)
 
 
 def contact_sheet(parts: Any, latents: torch.Tensor, path: Path, columns: int = 12) -> None:
@@ -170,7 +102,7 @@ def presence(parts: Any) -> None:
     for title, cases in (("one object", single), ("two objects", double)):
         noise = torch.cat([plain_noise(10_000 + i, SHAPE) for i in range(len(cases))])
         began = time.monotonic()
-        latents = stock(parts, [listing(c) for c in cases], noise, title)
+        latents = stock(parts, HOW, [listing(c) for c in cases], noise, title)
         seconds = (time.monotonic() - began) / len(cases)
         maps = classes_of(judge, latents)
         found = [
@@ -191,29 +123,6 @@ def presence(parts: Any) -> None:
             contact_sheet(parts, pick, ARGS.sheet.with_stem(f"{ARGS.sheet.stem}-{len(cases[0])}"))
 
 
-@dataclass(frozen=True)
-class Case:
-    """Two categories and their boxes."""
-
-    names: tuple[str, str]
-    boxes: tuple[tuple[float, ...], tuple[float, ...]]
-
-    @property
-    def shared_colour(self) -> bool:
-        return tuple(sorted(self.names)) in {tuple(sorted(p)) for p in SHARED_COLOUR}
-
-
-def every_case() -> list[Case]:
-    """All pairs of concepts, in both layouts and both orders; or about --cases of them."""
-    cases = [
-        Case(names, boxes)
-        for pair in combinations(NAMES, 2)
-        for boxes in LAYOUTS.values()
-        for names in (pair, pair[::-1])
-    ]
-    return cases[:: max(1, len(cases) // ARGS.cases) if ARGS.cases else 1]
-
-
 def collected(parts: Any, layer: str, cells: int, scheme: str = "pairs") -> Any:
     began = time.monotonic()
     wish = Wish(NAMES, ARGS.noises, 0, 256, 256, layer, cells, scheme)
@@ -222,48 +131,9 @@ def collected(parts: Any, layer: str, cells: int, scheme: str = "pairs") -> Any:
     return bank
 
 
-def ticket_noise(bank: Any, cases: Sequence[Case], thresholds: Thresholds) -> torch.Tensor:
-    built = []
-    for i, case in enumerate(cases):
-        places = tuple(Region(n, *b) for n, b in zip(case.names, case.boxes, strict=True))
-        built.append(Layout(bank, places, 32, 32, thresholds).build(20_000 + i))
-    return torch.cat(built)
-
-
-class Outcome:
-    """Where the objects of each case are in the images made from `noise`."""
-
-    def __init__(self, parts: Any, judge: Any, cases: Sequence[Case], noise: torch.Tensor) -> None:
-        self.cases = cases
-        self.latents = cut(parts, [listing(c.names) for c in cases], noise, "sampling")
-        maps = classes_of(judge, self.latents)
-        self.found = [
-            [find(m, NAMES.index(n) + 1) for n in c.names] for m, c in zip(maps, cases, strict=True)
-        ]
-
-    def objects(self) -> Iterator[tuple[str, Found, tuple[float, ...]]]:
-        for case, found in zip(self.cases, self.found, strict=True):
-            yield from zip(case.names, found, case.boxes, strict=True)
-
-    def hits(self, swapped: bool = False) -> list[bool]:
-        """Both centroids in their own boxes; or, swapped, in each other's."""
-        turn = -1 if swapped else 1
-        return [
-            all(f.inside(b) for f, b in zip(found, case.boxes[::turn], strict=True))
-            for case, found in zip(self.cases, self.found, strict=True)
-        ]
-
-    def iou(self) -> float:
-        values = [f.iou(box) for _, f, box in self.objects()]
-        return sum(values) / len(values)
-
-    def present(self) -> list[bool]:
-        return [all(f.present for f in found) for found in self.found]
-
-
 def regions(parts: Any) -> None:
     """Both objects' centroids in their own boxes: tickets, plain noise, and the boxes swapped."""
-    judge, cases = load_judge(), every_case()
+    cases = every_case(ARGS.cases)
     bank = collected(parts, ARGS.layer, ARGS.cells)
     noises = {
         "plain noise": torch.cat([plain_noise(20_000 + i, SHAPE) for i in range(len(cases))]),
@@ -274,7 +144,7 @@ def regions(parts: Any) -> None:
         f" steps, cfg {ARGS.cfg}, guided {ARGS.guided}:"
     )
     for title, noise in noises.items():
-        result = Outcome(parts, judge, cases, noise)
+        result = Outcome(parts, HOW, cases, noise)
         own = result.hits()
         print(f"  {title}: {share(own)}")
         print(f"    boxes swapped: {share(result.hits(swapped=True))}")
@@ -308,7 +178,7 @@ SWEEP = (
 
 def sweep(parts: Any) -> None:
     """What tickets depend on: layer, block size, thresholds."""
-    judge, cases = load_judge(), every_case()
+    cases = every_case(ARGS.cases)
     banks: dict[tuple[str, int], Any] = {}
     for layer, cells, thresholds in SWEEP:
         if (layer, cells) not in banks:
@@ -319,12 +189,7 @@ def sweep(parts: Any) -> None:
         except BankError as error:
             print(f"  {label}: {error}")
             continue
-        result = Outcome(parts, judge, cases, noise)
-        print(
-            f"  {label}: {share(result.hits())}, swapped {sum(result.hits(swapped=True)) / len(cases):.3f},"
-            f" IoU {result.iou():.3f}, both present {sum(result.present()) / len(cases):.3f}",
-            flush=True,
-        )
+        print(f"  {label}: {Outcome(parts, HOW, cases, noise)}", flush=True)
 
 
 def layers(parts: Any) -> None:
@@ -334,7 +199,7 @@ def layers(parts: Any) -> None:
     print(table(worths), flush=True)
     wish = Wish(NAMES, ARGS.noises, 0, 256, 256, "auto")
     print(choose_layer(parts.model, parts.clip, wish)[1], flush=True)
-    judge, cases = load_judge(), every_case()
+    cases = every_case(ARGS.cases)
     for worth in sorted(worths, key=lambda w: -w.reach):
         bank = collected(parts, str(worth.layer), 1)
         try:
@@ -342,18 +207,40 @@ def layers(parts: Any) -> None:
         except BankError as error:
             print(f"  {worth.layer}: {error}", flush=True)
             continue
-        result = Outcome(parts, judge, cases, noise)
+        print(f"  {worth.layer}, reach {worth.reach:.2f}: {Outcome(parts, HOW, cases, noise)}", flush=True)
+
+
+def schemes(parts: Any) -> None:
+    """Prompts of each scheme: what they cost, how the scores agree with those of pairs, what they reach."""
+    cases = every_case(ARGS.cases)
+    reference = None
+    for scheme in SCHEMES:
+        began = time.monotonic()
+        bank = collected(parts, ARGS.layer, ARGS.cells, scheme)
+        cost = len(bank.prompts) * len(bank.seeds)
+        print(f"{scheme}: {cost:,} evaluations, {time.monotonic() - began:.0f} s", flush=True)
+        reference = reference or bank
+        own, average = [], []
+        for a in NAMES:
+            average.append(rank_correlation(bank.average(a), reference.average(a)))
+            own += [rank_correlation(bank.score(a, b), reference.score(a, b)) for b in NAMES if b != a]
         print(
-            f"  {worth.layer}: reach {worth.reach:.2f} +- {worth.error:.2f}, kept {worth.kept:.3f}, agreement"
-            f" {worth.agreement:.3f} ({worth.chance:.3f}); both in their boxes {share(result.hits())},"
-            f" swapped {sum(result.hits(swapped=True)) / len(cases):.3f}, IoU {result.iou():.3f}",
-            flush=True,
+            f"  rank correlation with pairs: {mean(own):.3f} beside a companion, {mean(average):.3f} average"
         )
+        try:
+            noise = ticket_noise(bank, cases, Thresholds(t_pos=0.7))
+            print(f"  both in their boxes, t_pos 0.7: {Outcome(parts, HOW, cases, noise)}", flush=True)
+        except BankError as error:
+            print(f"  t_pos 0.7: {error}", flush=True)
+
+
+def rank_correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Spearman's."""
+    return float(correlation(one.argsort().argsort(), other.argsort().argsort()))
 
 
 if __name__ == "__main__":
     comfy.utils.set_progress_bar_enabled(False)
     with torch.inference_mode():
-        {"presence": presence, "regions": regions, "sweep": sweep, "layers": layers}[ARGS.what](
-            model_module.load()
-        )
+        tasks = (presence, regions, sweep, layers, schemes)
+        {task.__name__: task for task in tasks}[ARGS.what](model_module.load())

@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from ..probe import files
 from ..tickets.bank import TicketBank
 from ..tickets.bank_file import load_bank, save_bank
-from ..tickets.combine import merge, prune
+from ..tickets.combine import merge, mixed, prune
 from ..tickets.report import report
 from .types import CATEGORY, Bank
 
@@ -126,7 +126,12 @@ class MergeTicketBanks(io.ComfyNode):
     @classmethod
     def execute(cls, banks: dict[str, Any], any_recipe: bool) -> io.NodeOutput:
         merged = merge(list(banks.values()), any_recipe)
-        return io.NodeOutput(merged, ui=ui.PreviewText(merged.describe()))
+        text = merged.describe()
+        if different := mixed(list(banks.values())):
+            text += (
+                f"\nWarning: the banks differ in {', '.join(different)}: their scores do not mean the same."
+            )
+        return io.NodeOutput(merged, ui=ui.PreviewText(text))
 
 
 class TicketBankReport(io.ComfyNode):

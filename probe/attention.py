@@ -15,7 +15,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from einops import rearrange
 from torch.nn import functional as F
 
-WEIGHTS_AT_ONCE = 2**24
+WEIGHTS_AT_ONCE = 2**22
 COMPILE_KEY = "torch.compile"
 
 
@@ -173,10 +173,14 @@ def token_attention(
     tokens of a group. ComfyUI tiles texts of different `length` to a common one: copies are summed.
     """
     q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
-    at_once = max(1, WEIGHTS_AT_ONCE // (heads * q.shape[2] * k.shape[2]))
+    pixels = min(q.shape[2], max(1, WEIGHTS_AT_ONCE // (heads * k.shape[2])))
+    images = max(1, WEIGHTS_AT_ONCE // (heads * k.shape[2] * pixels))
     result = []
-    for q_part, k_part in zip(q.split(at_once), k.split(at_once), strict=True):
-        logits = q_part.float() @ k_part.float().transpose(-1, -2) * q.shape[-1] ** -0.5
-        weights = logits.softmax(-1).mean(1).unflatten(-1, (-1, length)).sum(-2)
-        result.append(torch.stack([weights[..., list(g)].mean(-1) for g in groups], 1))
+    for q_part, k_part in zip(q.split(images), k.split(images), strict=True):
+        keys = k_part.float().transpose(-1, -2) * q.shape[-1] ** -0.5
+        maps = []
+        for some in q_part.split(pixels, 2):
+            weights = (some.float() @ keys).softmax(-1).mean(1).unflatten(-1, (-1, length)).sum(-2)
+            maps.append(torch.stack([weights[..., list(g)].mean(-1) for g in groups], 1))
+        result.append(torch.cat(maps, -1))
     return torch.cat(result)

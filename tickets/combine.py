@@ -39,6 +39,11 @@ def merge(banks: Sequence[TicketBank], any_recipe: bool = False) -> TicketBank:
     return first
 
 
+def mixed(banks: Sequence[TicketBank]) -> list[str]:
+    """Names of what the banks' recipes differ in."""
+    return sorted({name for other in banks for name in banks[0].recipe.differences(other.recipe)})
+
+
 def _join(one: TicketBank, other: TicketBank) -> TicketBank:
     known = set(one.seeds)
     new = [k for k, seed in enumerate(other.seeds) if seed not in known]

@@ -24,6 +24,7 @@ NAMES = {
     "SaveTicketBank": "Save Ticket Bank",
     "MergeTicketBanks": "Merge Ticket Banks",
     "TicketBankReport": "Ticket Bank Report",
+    "TicketLayerReport": "Ticket Layer Report",
 }
 
 Prompt = dict[str, Any]

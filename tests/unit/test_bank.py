@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from winning_tickets.tickets import bank_file
 from winning_tickets.tickets.bank import BankError, TicketBank
 from winning_tickets.tickets.bank_file import load_bank, save_bank
-from winning_tickets.tickets.combine import merge, only, prune
+from winning_tickets.tickets.combine import merge, mixed, only, prune
 from winning_tickets.tickets.picture import category_map, heat_maps
 from winning_tickets.tickets.report import agreement, best_noises, histogram, report
 from winning_tickets.tickets.score import paper_score
@@ -232,6 +232,7 @@ class TestMerge:
         with pytest.raises(BankError, match="Bank 2 has layer 'input 7' instead of 'input 8', fingerprint"):
             merge([one, other])
         assert merge([one, other], any_recipe=True).recipe == one.recipe
+        assert mixed([one, other]) and not mixed([one, one])
         with pytest.raises(BankError, match="Bank 2 has other categories"):
             merge([one, make_bank(("cat", "tree", "sun"))], any_recipe=True)
 

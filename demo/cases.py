@@ -1,0 +1,165 @@
+"""What measuring on the demo model is made of: cases of two objects in two boxes, sampled and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import comfy.sample
+import model as model_module
+import torch
+from judge import load_judge
+from scenes import NAMES, SHARED_COLOUR, listing
+from tqdm import tqdm
+from verdict import Found, classes_of, find, share
+from winning_tickets.probe import cutoff
+from winning_tickets.tickets.build import Layout
+from winning_tickets.tickets.regions import Region
+from winning_tickets.tickets.select import Thresholds
+
+SHAPE = (4, 32, 32)
+BATCH = 16
+LAYOUTS = {
+    "left, right": ((0.0625, 0.3125, 0.4375, 0.6875), (0.5625, 0.3125, 0.9375, 0.6875)),
+    "diagonal": ((0.0625, 0.0625, 0.4375, 0.4375), (0.5625, 0.5625, 0.9375, 0.9375)),
+}
+
+
+class Fixed:
+    """NOISE that was made before."""
+
+    def __init__(self, noise: torch.Tensor) -> None:
+        self.noise, self.seed = noise, 0
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return self.noise
+
+
+def conditioning(clip: Any, prompts: Sequence[str]) -> Any:
+    """One conditioning in which each image of the batch has its own prompt."""
+    rows = [clip.encode_from_tokens(clip.tokenize(p)) for p in prompts]
+    return [[torch.cat(rows), {}]]
+
+
+def batches(prompts: Sequence[str], work: Callable[[slice], torch.Tensor], name: str) -> torch.Tensor:
+    starts = range(0, len(prompts), BATCH)
+    return torch.cat([work(slice(i, i + BATCH)) for i in tqdm(starts, desc=name, leave=False)])
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are made."""
+
+    steps: int
+    cfg: float
+    sampler: str
+    guided: float
+
+
+def stock(parts: Any, how: Sampling, prompts: Sequence[str], noise: torch.Tensor, name: str) -> torch.Tensor:
+    """Latents at model scale, by the stock KSampler's path."""
+
+    def work(part: slice) -> torch.Tensor:
+        chosen = prompts[part]
+        conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
+        empty = torch.zeros(len(chosen), *SHAPE)
+        result = comfy.sample.sample(
+            parts.model,
+            noise[part],
+            how.steps,
+            how.cfg,
+            how.sampler,
+            "normal",
+            *conds,
+            empty,
+            disable_pbar=True,
+            seed=0,
+        )
+        return result * model_module.LATENT_SCALE
+
+    return batches(prompts, work, name)
+
+
+def cut(parts: Any, how: Sampling, prompts: Sequence[str], noise: torch.Tensor, name: str) -> torch.Tensor:
+    """Latents at model scale, by Guidance Cutoff KSampler's path."""
+
+    def work(part: slice) -> torch.Tensor:
+        chosen = prompts[part]
+        conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
+        latent = {"samples": torch.zeros(len(chosen), *SHAPE)}
+        settings = (0, how.steps, how.cfg, how.sampler, "normal", *conds, latent, 1.0, how.guided)
+        result, _ = cutoff.sample(parts.model, *settings, cutoff.CONDITIONAL, Fixed(noise[part]))
+        return result["samples"] * model_module.LATENT_SCALE
+
+    return batches(prompts, work, name)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two categories and their boxes."""
+
+    names: tuple[str, str]
+    boxes: tuple[tuple[float, ...], tuple[float, ...]]
+
+    @property
+    def shared_colour(self) -> bool:
+        return tuple(sorted(self.names)) in {tuple(sorted(p)) for p in SHARED_COLOUR}
+
+
+def every_case(about: int = 0) -> list[Case]:
+    """All pairs of concepts, in both layouts and both orders; or `about` so many of them."""
+    cases = [
+        Case(names, boxes)
+        for pair in combinations(NAMES, 2)
+        for boxes in LAYOUTS.values()
+        for names in (pair, pair[::-1])
+    ]
+    return cases[:: max(1, len(cases) // about) if about else 1]
+
+
+def ticket_noise(bank: Any, cases: Sequence[Case], thresholds: Thresholds) -> torch.Tensor:
+    built = []
+    for i, case in enumerate(cases):
+        places = tuple(Region(n, *b) for n, b in zip(case.names, case.boxes, strict=True))
+        built.append(Layout(bank, places, 32, 32, thresholds).build(20_000 + i))
+    return torch.cat(built)
+
+
+class Outcome:
+    """Where the objects of each case are in the images made from `noise`."""
+
+    def __init__(self, parts: Any, how: Sampling, cases: Sequence[Case], noise: torch.Tensor) -> None:
+        self.cases = cases
+        judge = load_judge()
+        self.latents = cut(parts, how, [listing(c.names) for c in cases], noise, "sampling")
+        maps = classes_of(judge, self.latents)
+        self.found = [
+            [find(m, NAMES.index(n) + 1) for n in c.names] for m, c in zip(maps, cases, strict=True)
+        ]
+
+    def objects(self) -> Iterator[tuple[str, Found, tuple[float, ...]]]:
+        for case, found in zip(self.cases, self.found, strict=True):
+            yield from zip(case.names, found, case.boxes, strict=True)
+
+    def hits(self, swapped: bool = False) -> list[bool]:
+        """Both centroids in their own boxes; or, swapped, in each other's."""
+        turn = -1 if swapped else 1
+        return [
+            all(f.inside(b) for f, b in zip(found, case.boxes[::turn], strict=True))
+            for case, found in zip(self.cases, self.found, strict=True)
+        ]
+
+    def iou(self) -> float:
+        values = [f.iou(box) for _, f, box in self.objects()]
+        return sum(values) / len(values)
+
+    def present(self) -> list[bool]:
+        return [all(f.present for f in found) for found in self.found]
+
+    def __str__(self) -> str:
+        swapped, present = (sum(v) / len(self.cases) for v in (self.hits(swapped=True), self.present()))
+        return (
+            f"{share(self.hits())}, swapped {swapped:.3f}, IoU {self.iou():.3f}, both present {present:.3f}"
+        )
