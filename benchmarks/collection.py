@@ -1,4 +1,4 @@
-"""Collect Tickets against the authors' procedure: FLOPs, forwards and wall time, with equal scores.
+"""Collect Tickets against the authors' procedure: FLOPs, forwards, wall time, memory; with equal scores.
 
     python benchmarks/collection.py --comfyui DIR [--noises 2] [--pixels 512]
 
@@ -39,10 +39,11 @@ import real_size
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from memory import Peak
 from torch.utils.flop_counter import FlopCounterMode
-from winning_tickets.probe.attention import cross_attention_layers, token_attention
+from winning_tickets.probe.attention import cross_attention_layers, find_layers, token_attention
 from winning_tickets.probe.collect import Wish, collect, latent_size
-from winning_tickets.probe.first_step import FirstStep
+from winning_tickets.probe.first_step import FirstStep, read_attention
 from winning_tickets.probe.text import encode_prompt
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import make_prompts
@@ -178,6 +179,26 @@ def times() -> None:
         f"SD1.5's shape, {ARGS.pixels}x{ARGS.pixels}, {torch.get_num_threads()} threads: theirs / ours"
         f" {statistics.median(ratio):.2f} (of {', '.join(f'{r:.2f}' for r in ratio)})"
     )
+    peaks(model, clip)
+
+
+def peaks(model: Any, clip: Any) -> None:
+    """Peak memory of activations: two prompts on one noise, and a stock guided step of one image."""
+    shape = latent_size(model, ARGS.pixels, ARGS.pixels)
+    sigma = float(model.get_model_object("model_sampling").sigma_max)
+    encoded = [encode_prompt(clip, p) for p in make_prompts(CATEGORIES)][:2]
+    x = plain_noise(0, shape)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(encoded[0].conditioning, clip.encode_from_tokens_scheduled(clip.tokenize("")))
+    guider.set_cfg(7.5)
+    with Peak() as stock:
+        sigmas = torch.tensor([sigma, 0.0])
+        guider.sample(x, torch.zeros_like(x), FirstStep(), sigmas, seed=0, disable_pbar=True)
+    print(f"Peak of activations, 2 rows: stock guided step {stock.bytes / 1e6:.0f} MB")
+    for name in ("input 8", "output 11"):
+        with Peak() as mine:
+            read_attention(model, encoded, x, find_layers(model, name), sigma)
+        print(f"  collecting at {name}: {mine.bytes / 1e6:.0f} MB, {mine.bytes / stock.bytes:.2f} of it")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Layer(NamedTuple):
 
 def cross_attention_layers(model: Any) -> list[Layer]:
     """Every cross-attention layer of a MODEL's UNet, in forward order; ProbeError for other models."""
-    unet = model.get_model_object("diffusion_model")
+    unet = plain_clone(model).get_model_object("diffusion_model")
     if not isinstance(unet, UNetModel):
         raise ProbeError(
             f"This model is a {type(unet).__name__} without UNet cross-attention;"
@@ -55,6 +55,20 @@ def cross_attention_layers(model: Any) -> list[Layer]:
         if isinstance(part, SpatialTransformer)
         for depth in range(len(part.transformer_blocks))
     ]
+
+
+def plain_clone(model: Any) -> Any:
+    """A clone of MODEL that is neither compiled nor spread over several GPUs: no forward can be ended there.
+
+    Compiled by ComfyUI's wrapper, or by object patches that hold what torch.compile returns.
+    """
+    clone = model.clone()
+    clone.remove_wrappers_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, COMPILE_KEY)
+    clone.remove_additional_models("multigpu")
+    for name, value in list(clone.object_patches.items()):
+        if hasattr(value, "_orig_mod"):
+            del clone.object_patches[name]
+    return clone
 
 
 def find_layers(model: Any, names: str) -> list[Layer]:
@@ -88,15 +102,10 @@ class Reader:
     maps: dict[tuple[uuid.UUID, Layer], torch.Tensor] = field(default_factory=dict)
 
     def attach(self, model: Any) -> Any:
-        """A clone of MODEL that is read whenever it is evaluated.
-
-        The clone is neither compiled nor spread over several GPUs: a forward could not be ended there.
-        """
-        clone = model.clone()
-        wrappers = comfy.patcher_extension.WrappersMP
-        clone.remove_wrappers_with_key(wrappers.APPLY_MODEL, COMPILE_KEY)
-        clone.remove_additional_models("multigpu")
-        clone.add_wrapper_with_key(wrappers.DIFFUSION_MODEL, "winning_tickets", self._evaluate)
+        """A plain clone of MODEL that is read whenever it is evaluated."""
+        clone = plain_clone(model)
+        key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+        clone.add_wrapper_with_key(key, "winning_tickets", self._evaluate)
         return clone
 
     def _evaluate(

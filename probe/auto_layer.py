@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from .layers import LayerProbe, LayerWorth, recommended
 AUTO = "auto"
 NOISES = 8
 PROMPTS = 4
-PLANTED = 2
+SAMPLES = 8
 # The same question has the same answer: seed 0, whatever the seed of the collection.
 SEED = 0
 _known: dict[tuple[Any, ...], list[LayerWorth]] = {}
@@ -43,8 +44,10 @@ def choose_layer(
             progress(done, 2 * len(probe.prompts))
 
         layers = [layer for layer in cross_attention_layers(model) if layer.depth == 0]
+        pairs = min(PROMPTS, max(1, math.comb(len(wish.categories), 2)))
+        planted = 2 * math.ceil(SAMPLES / 2 / pairs)
         about = (model, clip, wish.categories, NOISES, SEED, shape, layers, wish.template)
-        probe = LayerProbe(*about, prompts=PROMPTS, planted=PLANTED, tick=tick)
+        probe = LayerProbe(*about, prompts=PROMPTS, planted=planted, tick=tick)
         _known[key] = probe.reach()
     worths = _known[key]
     best = recommended(worths)

@@ -72,6 +72,16 @@ def tiny_unet(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def randomised() -> Callable[[torch.nn.Module, int], None]:
+    return randomise
+
+
+@pytest.fixture(scope="session")
+def unet_settings() -> Callable[..., dict[str, Any]]:
+    return tiny_unet
+
+
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., Any]:
     def make(
         seed: int = 0,

@@ -367,6 +367,30 @@ def test_compiled_model_is_read_uncompiled(model: Any, clip: Any) -> None:
     assert theirs.wrappers[wrapper][attention.COMPILE_KEY] == [compiled]
 
 
+@pytest.mark.parametrize("part", ["diffusion_model", "diffusion_model.middle_block"])
+def test_object_patches_that_compile_are_left_out(model: Any, clip: Any, part: str) -> None:
+    """As third-party compile nodes do it. torch.compile is lazy: the backend would only run when called."""
+
+    def backend(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the compiled model was called")
+
+    theirs = model.clone()
+    compiled = torch.compile(model.get_model_object(part), backend=backend)
+    theirs.add_object_patch(part, compiled)
+    bank = bank_of(theirs, clip, layer="output 1")
+    assert torch.equal(bank.attention, bank_of(model, clip, layer="output 1").attention)
+    assert theirs.object_patches == {part: compiled}
+
+
+def test_a_patch_that_replaces_the_forward_is_named_not_an_empty_bank(model: Any, clip: Any) -> None:
+    """Rule: a run in which nothing was captured is an error."""
+    theirs = model.clone()
+    key = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    theirs.add_wrapper_with_key(key, "other", lambda executor, x, *args, **kwargs: torch.zeros_like(x))
+    with pytest.raises(attention.ProbeError, match="No attention was read at layer input 3"):
+        bank_of(theirs, clip)
+
+
 def test_model_spread_over_gpus_is_read_on_one(model: Any, clip: Any) -> None:
     spread = model.clone()
     spread.set_additional_models("multigpu", [model.clone()])

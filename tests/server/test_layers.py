@@ -17,7 +17,7 @@ def layer_report(**changes: Any) -> Prompt:
         "clip": ["1", 1],
         "categories": "castle\ntree\ncar",
         "noises": 8,
-        "planted": 2,
+        "planted": 6,
         "seed": 0,
         "width": 256,
         "height": 256,

@@ -50,6 +50,16 @@ def test_modules_stay_small_ascii_and_have_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(text))
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_readmes_drawing_names_every_module(layer: str) -> None:
+    """Rule: the drawing in README must stay true."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    drawing = text.split("## How it is built")[1].split("```")[1]
+    part = drawing.split(f"  {layer}/")[1].split("\n    v\n")[0].split("\n\n")[0]
+    modules = {p.stem for p in (ROOT / layer).glob("*.py")} - {"__init__"}
+    assert modules <= set(re.findall(r"\w+", part))
+
+
 def test_help_page_for_every_node() -> None:
     source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "nodes").glob("*.py"))
     ids = {
