@@ -39,8 +39,8 @@ def cross_attention_layers(model: Any) -> list[Layer]:
     unet = plain_clone(model).get_model_object("diffusion_model")
     if not isinstance(unet, UNetModel):
         raise ProbeError(
-            f"This model is a {type(unet).__name__} without UNet cross-attention;"
-            " tickets can be collected on SD1.x, SD2.x and SDXL models."
+            f"This model is {type(model.model).__name__}, a {type(unet).__name__}: it has no UNet with"
+            " cross-attention. Tickets can be collected on SD1.x, SD2.x and SDXL models."
         )
     sections: list[tuple[str, Iterable[Any]]] = [
         ("input", unet.input_blocks),

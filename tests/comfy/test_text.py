@@ -1,4 +1,4 @@
-"""Phrases are found, and collected, with every CLIP: L, G, H, and SDXL's L and G together."""
+"""Every CLIP is read, L, G, H, and SDXL's L and G together; other encoders and models are refused."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.sd2_clip
 import pytest
 import torch
+from winning_tickets.probe.attention import ProbeError, cross_attention_layers
 from winning_tickets.probe.collect import Wish, collect
 from winning_tickets.probe.text import encode_prompt
 from winning_tickets.tickets.prompts import make_prompts
@@ -28,6 +30,49 @@ CONFIG = {
     "hidden_act": "gelu",
     "max_position_embeddings": 77,
     "eos_token_id": 49407,
+}
+T5 = {
+    "num_layers": 1,
+    "d_model": WIDTH,
+    "d_ff": WIDTH,
+    "d_kv": WIDTH // 2,
+    "num_heads": 2,
+    "vocab_size": 32128,
+    "model_type": "t5",
+    "dense_act_fn": "gelu_pytorch_tanh",
+    "is_gated_act": True,
+}
+FLUX = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": WIDTH,
+    "context_in_dim": WIDTH,
+    "hidden_size": WIDTH,
+    "mlp_ratio": 4.0,
+    "num_heads": 2,
+    "depth": 1,
+    "depth_single_blocks": 1,
+    "axes_dim": [4, 6, 6],
+    "txt_ids_dims": [],
+    "theta": 10_000,
+    "qkv_bias": True,
+    "guidance_embed": False,
+}
+SD3 = {
+    "input_size": None,
+    "in_channels": 16,
+    "depth": 2,
+    "patch_size": 2,
+    "adm_in_channels": WIDTH,
+    "context_embedder_config": {
+        "target": "torch.nn.Linear",
+        "params": {"in_features": WIDTH, "out_features": 128},
+    },
+    "num_patches": 64,
+    "pos_embed_max_size": 8,
+    "pos_embed_scaling_factor": None,
 }
 ENCODERS: dict[str, tuple[Any, Any]] = {
     "L": (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
@@ -80,3 +125,26 @@ def test_tickets_are_collected_on_sdxl(sdxl: Any, make_clip: Callable[[str], Any
     assert r.latent_scale == comfy.latent_formats.SDXL().scale_factor
     assert float(bank.attention.min()) > 0 and float(bank.attention.max()) < 1
     assert float(bank.score("cat", "tree").std()) > 0
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"), [(comfy.supported_models.Flux, FLUX), (comfy.supported_models.SD3, SD3)]
+)
+def test_models_without_unet_are_refused_by_their_name(family: Any, settings: Any) -> None:
+    config = family(settings)
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    model = config.get_model({}, "", device=cpu)
+    patcher = comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
+    with pytest.raises(ProbeError, match=f"is {family.__name__}, .* has no UNet .* SD1.x, SD2.x and SDXL"):
+        cross_attention_layers(patcher)
+
+
+def test_an_encoder_that_is_no_clip_is_refused_by_its_name() -> None:
+    t5 = comfy.text_encoders.pixart_t5
+    target = comfy.supported_models_base.ClipTarget(t5.PixArtTokenizer, t5.PixArtT5XXL)
+    options = {"dtype": torch.float32, "t5xxl_model_config": T5}
+    clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
+    (prompt,) = make_prompts(("cat", "tree"))
+    with pytest.raises(ProbeError, match=r"encoder \(t5xxl\) is no CLIP"):
+        encode_prompt(clip, prompt)

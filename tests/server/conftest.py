@@ -127,12 +127,23 @@ class Listener:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ticket banks that extra_model_paths.yaml names."""
+    return tmp_path_factory.mktemp("other_models") / "tickets"
+
+
+@pytest.fixture(scope="session")
+def server(elsewhere: Path) -> Iterator[Server]:
+    elsewhere.mkdir()
+    paths = elsewhere.parent / "extra_model_paths.yaml"
+    lines = ("others:", f"  base_path: {elsewhere.parent.as_posix()}", f"  ticket_banks: {elsewhere.name}")
+    paths.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    extra = ("--extra-model-paths-config", str(paths))
     root = Path(os.environ.get("COMFYUI_DIR") or HOME / "ComfyUI")
     packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
     if not WEIGHTS.is_file():
         pytest.fail(f"The demo model is missing: there is no {WEIGHTS}.")
-    with Server(Install(root, Path(sys.executable)), packs) as server:
+    with Server(Install(root, Path(sys.executable)), packs, extra=extra) as server:
         yield server
 
 

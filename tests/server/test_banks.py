@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from comfyui import ROOT
 from comfyui_client import Client, PromptError
 from comfyui_server import Server
 
@@ -56,6 +58,19 @@ def test_saved_bank_draws_the_same_picture(
     new = everything_below(banks.parent) - before
     assert new - {"ticket_banks"} == {"ticket_banks/mine", "ticket_banks/mine/first.safetensors"}
     assert run(loading).pictures["8"].tobytes() == example.pictures["8"].tobytes()
+
+
+def test_banks_of_extra_model_paths_are_offered_beside_those_shipped(
+    client: Client, run: Callable[[Prompt], Any], elsewhere: Path
+) -> None:
+    (shipped,) = (ROOT / "ticket_banks").glob("*.safetensors")
+    (elsewhere / "from_a_friend.safetensors").write_bytes(shipped.read_bytes())
+    described = json.loads(client.get("/object_info/LoadTicketBank"))["LoadTicketBank"]
+    kind, settings = described["input"]["required"]["name"]
+    offered = settings["options"] if kind == "COMBO" else kind
+    assert {shipped.name, "from_a_friend.safetensors"} <= set(offered)
+    load = {"class_type": "LoadTicketBank", "inputs": {"name": "from_a_friend.safetensors"}}
+    assert "12 categories" in run({"1": load, "2": report_of(["1", 0])}).text("2")
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/x", "", "..", "a/../b", "a/../../b", "mine/", "C:\\x"])
