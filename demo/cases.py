@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -25,6 +26,37 @@ LAYOUTS = {
     "left, right": ((0.0625, 0.3125, 0.4375, 0.6875), (0.5625, 0.3125, 0.9375, 0.6875)),
     "diagonal": ((0.0625, 0.0625, 0.4375, 0.4375), (0.5625, 0.5625, 0.9375, 0.9375)),
 }
+
+
+SETS: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = {
+    "two": tuple(LAYOUTS.values()),
+    "unequal": (
+        ((0.03125, 0.15625, 0.59375, 0.84375), (0.6875, 0.375, 0.9375, 0.625)),
+        ((0.0625, 0.0625, 0.3125, 0.3125), (0.375, 0.375, 0.96875, 0.96875)),
+    ),
+    "three": (
+        (
+            (0.03125, 0.3125, 0.34375, 0.6875),
+            (0.34375, 0.3125, 0.65625, 0.6875),
+            (0.65625, 0.3125, 0.96875, 0.6875),
+        ),
+        (
+            (0.0625, 0.0625, 0.4375, 0.4375),
+            (0.5625, 0.0625, 0.9375, 0.4375),
+            (0.3125, 0.5625, 0.6875, 0.9375),
+        ),
+    ),
+    "four": (
+        (
+            (0.0625, 0.0625, 0.4375, 0.4375),
+            (0.5625, 0.0625, 0.9375, 0.4375),
+            (0.0625, 0.5625, 0.4375, 0.9375),
+            (0.5625, 0.5625, 0.9375, 0.9375),
+        ),
+    ),
+}
+"""Boxes by name of the set; every set has one or two layouts, of two to four regions."""
+SET_SIZE = 216
 
 
 class Fixed:
@@ -98,14 +130,15 @@ def cut(parts: Any, how: Sampling, prompts: Sequence[str], noise: torch.Tensor, 
 
 @dataclass(frozen=True)
 class Case:
-    """Two categories and their boxes."""
+    """Categories and their boxes."""
 
-    names: tuple[str, str]
-    boxes: tuple[tuple[float, ...], tuple[float, ...]]
+    names: tuple[str, ...]
+    boxes: tuple[tuple[float, ...], ...]
 
     @property
     def shared_colour(self) -> bool:
-        return tuple(sorted(self.names)) in {tuple(sorted(p)) for p in SHARED_COLOUR}
+        """Two of them are of one colour."""
+        return any(set(pair) <= set(self.names) for pair in SHARED_COLOUR)
 
 
 def every_case(about: int = 0) -> list[Case]:
@@ -117,6 +150,19 @@ def every_case(about: int = 0) -> list[Case]:
         for names in (pair, pair[::-1])
     ]
     return cases[:: max(1, len(cases) // about) if about else 1]
+
+
+def cases_of(name: str) -> list[Case]:
+    """All cases of "two", SET_SIZE of another set, in an order of which any beginning is a fair sample."""
+    order = random.Random(name)
+    if name == "two":
+        cases = every_case()
+        order.shuffle(cases)
+        return cases
+    layouts = SETS[name]
+    return [
+        Case(tuple(order.sample(NAMES, len(layouts[0]))), layouts[i % len(layouts)]) for i in range(SET_SIZE)
+    ]
 
 
 def ticket_noise(bank: Any, cases: Sequence[Case], thresholds: Thresholds) -> torch.Tensor:
@@ -144,10 +190,10 @@ class Outcome:
             yield from zip(case.names, found, case.boxes, strict=True)
 
     def hits(self, swapped: bool = False) -> list[bool]:
-        """Both centroids in their own boxes; or, swapped, in each other's."""
-        turn = -1 if swapped else 1
+        """All centroids in their own boxes; or, swapped, each in the next one's."""
+        turn = 1 if swapped else 0
         return [
-            all(f.inside(b) for f, b in zip(found, case.boxes[::turn], strict=True))
+            all(f.inside(b) for f, b in zip(found, case.boxes[turn:] + case.boxes[:turn], strict=True))
             for case, found in zip(self.cases, self.found, strict=True)
         ]
 

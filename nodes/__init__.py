@@ -5,11 +5,14 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..probe import files
+from .arrange import ArrangeNoiseByRegions, PickBestNoise
 from .banks import LoadTicketBank, MergeTicketBanks, SaveTicketBank, TicketBankReport
 from .collect import CollectTickets
 from .cutoff import GuidanceCutoffKSampler
 from .layers import TicketLayerReport
 from .layout import TicketLatentFromRegions
+from .noise_report import NoiseReport
+from .regions import TicketRegionFromMask, TicketRegionsFromBoxes
 
 NODES: list[type[io.ComfyNode]] = [
     CollectTickets,
@@ -20,6 +23,11 @@ NODES: list[type[io.ComfyNode]] = [
     MergeTicketBanks,
     TicketBankReport,
     TicketLayerReport,
+    ArrangeNoiseByRegions,
+    PickBestNoise,
+    TicketRegionFromMask,
+    TicketRegionsFromBoxes,
+    NoiseReport,
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from einops import rearrange
 from torch.nn import functional as F
 
@@ -55,6 +55,18 @@ def cross_attention_layers(model: Any) -> list[Layer]:
         if isinstance(part, SpatialTransformer)
         for depth in range(len(part.transformer_blocks))
     ]
+
+
+def cell_side(model: Any, layer: Layer) -> int:
+    """Side in latent pixels of what lies under one cell of a layer's map."""
+    unet = plain_clone(model).get_model_object("diffusion_model")
+    whole = len(unet.input_blocks)
+    before = {"input": layer.number}.get(layer.block, whole)
+    halvings = sum(isinstance(part, Downsample) for block in unet.input_blocks[:before] for part in block)
+    if layer.block == "output":
+        undone = unet.output_blocks[: layer.number]
+        halvings -= sum(isinstance(part, Upsample) for block in undone for part in block)
+    return int(2**halvings)
 
 
 def plain_clone(model: Any) -> Any:

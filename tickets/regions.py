@@ -1,15 +1,13 @@
-"""Regions: a category and a box each, as text, and the cells of a grid that belong to them."""
+"""Regions: a category and a box or mask each, and the cells of a grid that belong to them."""
 
 from __future__ import annotations
 
-import math
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-LINE = re.compile(r"^(?P<category>.*?)\s*:\s*(?P<numbers>[^:]*)$")
-EXAMPLE = "castle: 0.62 0.18 1.0 0.69"
+SMALLER, LISTED = OVERLAPS = ("smaller", "listed first")
 
 
 class RegionError(ValueError):
@@ -26,77 +24,107 @@ class Region:
     x1: float
     y1: float
 
-    @property
-    def area(self) -> float:
+    def area(self, index: int = 0) -> float:
+        """Share of the image, the same for every image of a batch."""
         return (self.x1 - self.x0) * (self.y1 - self.y0)
 
+    def coverage(self, rows: float, columns: float, index: int = 0) -> torch.Tensor:
+        """Share of each whole cell that the region covers, float64 [floor(rows), floor(columns)].
 
-def _region(number: int, line: str) -> Region:
-    found = LINE.match(line)
-    where = f"Region {number} ({line!r})"
-    if not found or not found["category"].strip():
-        raise RegionError(f'{where} names no category: write it like "{EXAMPLE}".')
-    try:
-        box = [float(n) for n in re.split(r"[\s,]+", found["numbers"].strip())]
-    except ValueError:
-        box = []
-    if len(box) != 4 or not all(math.isfinite(n) for n in box):
-        raise RegionError(f"{where} needs four numbers (left top right bottom, from 0 to 1): {EXAMPLE}")
-    x0, y0, x1, y1 = box
-    if min(box) < 0 or max(box) > 1:
-        raise RegionError(f"{where} leaves the image: all four numbers lie between 0 and 1.")
-    if x0 >= x1 or y0 >= y1:
-        raise RegionError(f"{where} is empty: left must be below right, top below bottom.")
-    return Region(" ".join(found["category"].split()), x0, y0, x1, y1)
+        rows and columns are the image's size in cells; a last partial cell is not part of the grid.
+        """
+        y = _overlap(torch.tensor([self.y0, self.y1]) * rows, int(rows))
+        x = _overlap(torch.tensor([self.x0, self.x1]) * columns, int(columns))
+        return y @ x.T
 
 
-def parse_regions(text: str) -> list[Region]:
-    """One region a line, `category: x0 y0 x1 y1`; blank lines and lines starting with # are skipped."""
-    lines = [line.strip() for line in text.splitlines()]
-    regions = [
-        _region(number, line)
-        for number, line in enumerate((x for x in lines if x and not x.startswith("#")), 1)
-    ]
-    if not regions:
-        raise RegionError(f'No regions: write one a line, like "{EXAMPLE}".')
-    return regions
+@dataclass(frozen=True, eq=False)
+class MaskRegion:
+    """A category and its masks [images, h, w] in 0..1, spread over the whole image.
+
+    Image `index` of a batch has mask `index`; when there are fewer masks, they begin again.
+    """
+
+    category: str
+    masks: torch.Tensor
+
+    def __post_init__(self) -> None:
+        masks = self.masks
+        if masks.dim() != 3 or not masks.numel() or not bool(torch.isfinite(masks).all()):
+            raise RegionError(
+                f'The mask of "{self.category}" is {tuple(masks.shape)}: it must be [images, height, width] and'
+                " finite."
+            )
+        empty = [i for i, mask in enumerate(masks) if not bool((mask > 0).any())]
+        if empty:
+            which = f" number {empty[0] + 1}" if len(masks) > 1 else ""
+            raise RegionError(f'The mask{which} of "{self.category}" is empty: paint where it shall be.')
+
+    def _mask(self, index: int) -> torch.Tensor:
+        return self.masks[index % len(self.masks)].to("cpu", torch.float64).clamp(0, 1)
+
+    def area(self, index: int = 0) -> float:
+        """Share of the image in mask `index`."""
+        return float(self._mask(index).mean())
+
+    def coverage(self, rows: float, columns: float, index: int = 0) -> torch.Tensor:
+        """Mean of the mask over each whole cell; as `Region.coverage`."""
+        mask = self._mask(index)
+        h, w = mask.shape
+        y = _overlap(torch.linspace(0, rows, h + 1, dtype=torch.float64), int(rows))
+        x = _overlap(torch.linspace(0, columns, w + 1, dtype=torch.float64), int(columns))
+        return y @ mask @ x.T
 
 
-def _cover(low: float, high: float, cells: float, count: int) -> torch.Tensor:
-    """How much of each of `count` unit cells lies in low..high, both fractions of `cells`."""
-    edges = torch.arange(count + 1, dtype=torch.float64)
-    start, end = edges[:-1].clamp_min(low * cells), edges[1:].clamp_max(high * cells)
+AnyRegion = Region | MaskRegion
+
+
+def categories_of(regions: Sequence[AnyRegion]) -> tuple[str, ...]:
+    """The categories present, in the order of the regions."""
+    return tuple(dict.fromkeys(r.category for r in regions))
+
+
+def by_category(regions: Sequence[AnyRegion], owner: torch.Tensor) -> torch.Tensor:
+    """Index into `categories_of` of every cell, from the index of its region; -1 stays -1."""
+    categories = categories_of(regions)
+    return torch.tensor([*(categories.index(r.category) for r in regions), -1])[owner]
+
+
+def _overlap(edges: torch.Tensor, count: int) -> torch.Tensor:
+    """How much of each of `count` unit cells lies between neighbouring edges [count, len(edges) - 1]."""
+    edges = edges.to(torch.float64)
+    cells = torch.arange(count, dtype=torch.float64)[:, None]
+    start, end = torch.maximum(edges[:-1], cells), torch.minimum(edges[1:], cells + 1)
     return (end - start).clamp_min(0)
 
 
-def coverage(region: Region, rows: float, columns: float) -> torch.Tensor:
-    """Share of each whole cell that the region covers, float64 [floor(rows), floor(columns)].
-
-    rows and columns are the image's size in cells; a last partial cell is not part of the grid.
-    """
-    y = _cover(region.y0, region.y1, rows, int(rows))
-    x = _cover(region.x0, region.x1, columns, int(columns))
-    return y[:, None] * x[None, :]
-
-
-def assign_cells(regions: list[Region], rows: float, columns: float) -> torch.Tensor:
+def assign_cells(
+    regions: Sequence[AnyRegion], rows: float, columns: float, index: int = 0, overlap: str = SMALLER
+) -> torch.Tensor:
     """Index of the region each cell belongs to, -1 for background: int64 [floor(rows), floor(columns)].
 
-    A cell belongs to a region that covers at least half of it; a region that covers no cell so far
-    gets the one it covers most. Where regions overlap, the smaller one wins (as in the paper).
+    A cell belongs to a region that covers at least half of it; a region too thin for that gets the
+    cell it covers most, also from larger ones. Where regions overlap, the smaller one wins (as in the
+    paper), or the one listed first. index: of the image, for regions with a mask for each.
     """
+    if overlap not in OVERLAPS:
+        raise RegionError(f'overlap is "{overlap}"; choose one of {", ".join(OVERLAPS)}.')
     owner = torch.full((int(rows), int(columns)), -1, dtype=torch.int64)
-    order = sorted(range(len(regions)), key=lambda i: regions[i].area, reverse=True)
+    order = list(range(len(regions)))[::-1]
+    if overlap == SMALLER:
+        order = sorted(range(len(regions)), key=lambda i: regions[i].area(index), reverse=True)
+    shares = [r.coverage(rows, columns, index) for r in regions]
     for i in order:
-        share = coverage(regions[i], rows, columns)
-        mine = share >= 0.5
-        if not mine.any():
-            mine.view(-1)[int(share.argmax())] = True
-        owner[mine] = i
+        owner[shares[i] >= 0.5] = i
+    thin = [i for i in order if not bool((shares[i] >= 0.5).any())]
+    for i in thin[::-1]:
+        share = torch.where(torch.isin(owner, torch.tensor(thin)), -1.0, shares[i])
+        if float(share.max()) > 0:
+            owner.view(-1)[int(share.argmax())] = i
     for i in order:
         if not (owner == i).any():
-            hidden = regions[i]
             raise RegionError(
-                f'The region of "{hidden.category}" is covered by smaller ones: make it larger or move it.'
+                f'The region of "{regions[i].category}" is covered by others: make it larger, move it, or'
+                " change their order."
             )
     return owner

@@ -1,13 +1,16 @@
-"""Which blocks win where: the paper's thresholds (released code, `product_image`)."""
+"""Which tickets win where: the paper's thresholds (released code, `product_image`), or by rank."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from .bank import BankError, TicketBank
+
+RELAX, REPEAT, REFUSE = SHORTAGES = ("relax", "repeat", "error")
 
 
 @dataclass(frozen=True)
@@ -25,62 +28,192 @@ class Thresholds:
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; scores and thresholds lie between 0 and 1.")
 
+    def excess(self, bank: TicketBank, present: Sequence[str]) -> Excess:
+        """How far each ticket is from passing.
+
+        One category: its average score counts. Two: a winner of u scores above t_pos for u and below
+        t_neg for v, a loser below t_bg for both. Three: as the released code, winners need no low score
+        for the others and losers are judged by the averages. More: the rule for two, against each other.
+        """
+        if len(present) == 1:
+            average = bank.average(present[0])
+            return Excess({present[0]: self.t_pos_single - average}, average - self.t_bg_single)
+        score = {(u, v): bank.score(u, v) for u in present for v in present if u != v}
+        three = len(present) == 3
+        winners = {}
+        for u in present:
+            others = [v for v in present if v != u]
+            far = [self.t_pos - score[u, v] for v in others]
+            if not three:
+                far += [score[v, u] - self.t_neg for v in others]
+            winners[u] = _most(far)
+        low = [bank.average(u) for u in present] if three else list(score.values())
+        return Excess(winners, _most(low) - self.t_bg)
+
+    def advice(self, background: bool) -> str:
+        """What to change when too few tickets pass."""
+        if background:
+            return f"raise t_bg (now {self.t_bg}, alone {self.t_bg_single})"
+        return f"lower t_pos (now {self.t_pos}, alone {self.t_pos_single}) or raise t_neg (now {self.t_neg})"
+
 
 @dataclass(frozen=True)
-class Pools:
-    """Indices into a bank's blocks: winners per category, and losers for the background."""
+class Rank:
+    """The best tickets by rank difference.
+
+    A ticket's rank for u beside v is the share of the bank that scores lower. Winners of u are the `best`
+    share of the bank by the rank for u minus the best one of any other category present; losers the
+    `best_background` share by their best rank, lowest first. temperature: 0 draws the very best, 1 any of
+    the best share.
+    """
+
+    best: float = 0.05
+    best_background: float = 0.05
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("best", "best_background"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ValueError(f"{name} is {value}; it is a share of the bank, above 0 and up to 1.")
+        if not 0 <= self.temperature <= 1:
+            raise ValueError(f"temperature is {self.temperature}; it lies between 0 and 1.")
+
+    def excess(self, bank: TicketBank, present: Sequence[str]) -> Excess:
+        """How far behind the best share each ticket's place is, in shares of the bank."""
+        if len(present) == 1:
+            place = rank(bank.average(present[0]))
+            return Excess({present[0]: 1 - place - self.best}, place - self.best_background)
+        ranks = {(u, v): rank(bank.score(u, v)) for u in present for v in present if u != v}
+        winners = {}
+        for u in present:
+            gaps = [ranks[u, v] - ranks[v, u] for v in present if v != u]
+            winners[u] = 1 - rank(-_most([-g for g in gaps])) - self.best
+        return Excess(winners, rank(_most(list(ranks.values()))) - self.best_background)
+
+    def advice(self, background: bool) -> str:
+        """What to change when too few tickets are among the best."""
+        name = "best_background" if background else "best"
+        return f"raise {name} (now {getattr(self, name):.1%} of the bank)"
+
+
+Selection = Thresholds | Rank
+
+
+@dataclass(frozen=True)
+class Excess:
+    """How far each ticket [tickets] is from being chosen; those below 0 are. winners: per category."""
 
     winners: dict[str, torch.Tensor]
     losers: torch.Tensor
 
 
-def _all(conditions: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(conditions).all(0).nonzero().flatten()
+@dataclass(frozen=True)
+class Pools:
+    """Indices into a bank's blocks, none twice: winners per category, losers for the background.
+
+    notes: what had to be widened, one sentence for people for each.
+    """
+
+    winners: dict[str, torch.Tensor]
+    losers: torch.Tensor
+    notes: tuple[str, ...] = ()
+
+
+def _most(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(values)).amax(0)
+
+
+def rank(values: torch.Tensor) -> torch.Tensor:
+    """Share of the values below each, plus half of those equal to it, itself included: float32 in 0..1."""
+    numbers = values.numpy()
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    ends = np.append(starts[1:], len(ordered))
+    places = np.empty(len(ordered), np.float32)
+    places[order] = np.repeat((starts + ends) / (2 * len(ordered)), ends - starts)
+    return torch.from_numpy(places)
+
+
+def make_pools(
+    bank: TicketBank,
+    selection: Selection,
+    needed: Mapping[str, int],
+    needed_background: int,
+    shortage: str = RELAX,
+) -> Pools:
+    """Tickets to draw from: winners of each category in `needed`, and losers.
+
+    needed: how many blocks an image has for each. A ticket that several categories want goes to the
+    one it passes by most, one that wins anywhere is no loser. When too few pass: `relax` takes the ones
+    that come nearest, `repeat` uses tickets again (as the paper; not without any), `error` refuses.
+    BankError says how many are needed, how many there are, and what to change.
+    """
+    if shortage not in SHORTAGES:
+        raise ValueError(f"shortage is {shortage!r}; choose one of {', '.join(SHORTAGES)}.")
+    present = list(needed)
+    excess = selection.excess(bank, present)
+    stacked = torch.stack([excess.winners[c] for c in present])
+    owner = torch.where(stacked.amin(0) < 0, stacked.argmin(0), -1)
+    owner[(owner < 0) & (excess.losers < 0)] = len(present)
+    groups = [(i, c, excess.winners[c], needed[c]) for i, c in enumerate(present)]
+    groups.append((len(present), "", excess.losers, needed_background))
+    notes = []
+    for i, category, far, count in groups:
+        have = int((owner == i).sum())
+        if have >= count or (shortage == REPEAT and have):
+            continue
+        free = (owner < 0).nonzero().flatten()
+        for j, _, own, least in groups:
+            free = torch.cat([free, _surplus(owner == j, own, least)]) if j != i else free
+        whose = f'of "{category}"' if category else "for the background"
+        if shortage != RELAX or have + len(free) < count:
+            fix = selection.advice(not category) + ", " if shortage != RELAX else ""
+            also = ", set shortage to relax," if shortage == REFUSE else ""
+            raise BankError(
+                f"{count} tickets {whose} are needed and {have or 'none'} found"
+                f" ({len(bank.blocks)} in the bank): {fix}collect more noises{also} or draw less of it."
+            )
+        nearest = torch.topk(far[free], count - have, largest=False)
+        owner[free[nearest.indices]] = i
+        notes.append(
+            f"{count - have} of {count} tickets {whose} miss the limit, by up to {float(nearest.values.max()):.3f}."
+        )
+    pools = {c: _sorted(owner == i, excess.winners[c], selection) for i, c in enumerate(present)}
+    return Pools(pools, _sorted(owner == len(present), excess.losers, selection), tuple(notes))
+
+
+def _surplus(chosen: torch.Tensor, far: torch.Tensor, needed: int) -> torch.Tensor:
+    """Of the chosen tickets the worst ones, those beyond what is needed."""
+    found = chosen.nonzero().flatten()
+    return found[torch.argsort(far[found], stable=True)][needed:]
+
+
+def _sorted(chosen: torch.Tensor, far: torch.Tensor, selection: Selection) -> torch.Tensor:
+    """Indices of the chosen tickets; by rank the best come first, else as in the bank."""
+    found = chosen.nonzero().flatten()
+    return found[torch.argsort(far[found], stable=True)] if isinstance(selection, Rank) else found
 
 
 def threshold_pools(
     bank: TicketBank, categories: Sequence[str], thresholds: Thresholds | None = None
 ) -> Pools:
-    """Winning tickets of each category and losing ones, for the categories present in one image.
+    """The released code's pools as they are: nothing is widened, a ticket may be in several."""
+    excess = (thresholds or Thresholds()).excess(bank, list(dict.fromkeys(categories)))
+    winners = {c: (far < 0).nonzero().flatten() for c, far in excess.winners.items()}
+    return Pools(winners, (excess.losers < 0).nonzero().flatten())
 
-    One category: its average score counts. Two: a winner of u scores above t_pos for u and below t_neg
-    for v, a loser below t_bg for both. Three: as the released code, winners need no low score
-    for the others and losers are judged by the averages. More: the rule for two, against each other.
-    """
-    t = thresholds or Thresholds()
-    present = list(dict.fromkeys(categories))
-    if len(present) == 1:
-        average = bank.average(present[0])
-        return Pools({present[0]: _all([average > t.t_pos_single])}, _all([average < t.t_bg_single]))
-    score = {(u, v): bank.score(u, v) for u in present for v in present if u != v}
-    three = len(present) == 3
-    winners = {}
-    for u in present:
-        others = [v for v in present if v != u]
-        rules = [score[u, v] > t.t_pos for v in others]
-        if not three:
-            rules += [score[v, u] < t.t_neg for v in others]
-        winners[u] = _all(rules)
-    low = [bank.average(u) for u in present] if three else list(score.values())
-    return Pools(winners, _all([s < t.t_bg for s in low]))
+
+def eligible(pool: torch.Tensor, count: int, selection: Selection) -> torch.Tensor:
+    """The part of a pool that `count` tickets are drawn from, by the temperature."""
+    if not isinstance(selection, Rank):
+        return pool
+    extra = max(0, len(pool) - count)
+    return pool[: count + round(selection.temperature * extra)]
 
 
 def draw(pool: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """`count` indices of `pool` in random order, without replacement until the pool is used up."""
     turns = [torch.randperm(len(pool), generator=generator) for _ in range(-(-count // len(pool)))]
     return pool[torch.cat(turns)[:count]]
-
-
-def require(pools: Pools, thresholds: Thresholds, background: bool) -> None:
-    """BankError when a region, or the background if there is any, has no ticket to draw from."""
-    for category, pool in pools.winners.items():
-        if not len(pool):
-            raise BankError(
-                f'No ticket of "{category}" passes the thresholds (t_pos {thresholds.t_pos}, t_neg'
-                f" {thresholds.t_neg}): lower t_pos, raise t_neg, or collect more noises."
-            )
-    if background and not len(pools.losers):
-        raise BankError(
-            f"No losing ticket for the background (t_bg {thresholds.t_bg}, alone"
-            f" {thresholds.t_bg_single}): raise t_bg, or collect more noises."
-        )

@@ -14,10 +14,10 @@ from winning_tickets.probe import cutoff
 from winning_tickets.probe.auto_layer import choose_layer
 from winning_tickets.probe.collect import Wish, collect
 from winning_tickets.probe.layers import LayerProbe
-from winning_tickets.probe.noise import TicketNoise, empty_latent
+from winning_tickets.probe.noise import empty_latent, ticket_noise
 from winning_tickets.tickets.bank_file import load_bank
 from winning_tickets.tickets.build import Layout
-from winning_tickets.tickets.regions import parse_regions
+from winning_tickets.tickets.region_forms import parse_regions
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.append(str(ROOT / "demo"))
@@ -112,8 +112,18 @@ def test_objects_follow_their_tickets_and_not_plain_noise(parts: Any, judge: Any
         positive = parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(listing(pair)))
         negative = parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(""))
         for kind in hits:
-            noise = TicketNoise(layout, seed) if kind == "tickets" else None
-            settings = (seed, 12, 5.0, "euler", "normal", positive, negative, empty_latent(1, layout), 1.0)
+            noise = ticket_noise(layout, seed, "the node") if kind == "tickets" else None
+            settings = (
+                seed,
+                12,
+                5.0,
+                "euler",
+                "normal",
+                positive,
+                negative,
+                empty_latent(1, layout.shape),
+                1.0,
+            )
             latent, _ = cutoff.sample(parts.model, *settings, 0.5, cutoff.CONDITIONAL, noise)
             (classes,) = classes_of(judge, latent["samples"] * demo.LATENT_SCALE)
             found = [find(classes, NAMES.index(n) + 1) for n in pair]

@@ -12,10 +12,10 @@ import comfy.samplers
 import pytest
 import torch
 from winning_tickets.probe import collect, cutoff
-from winning_tickets.probe.noise import TicketNoise, empty_latent, noise_latent
+from winning_tickets.probe.noise import empty_latent, noise_latent, ticket_noise
 from winning_tickets.tickets.build import Layout
 from winning_tickets.tickets.noise import plain_noise
-from winning_tickets.tickets.regions import parse_regions
+from winning_tickets.tickets.region_forms import parse_regions
 from winning_tickets.tickets.select import Thresholds
 
 TYPES = comfy.model_base.ModelType
@@ -55,8 +55,8 @@ def case(request: pytest.FixtureRequest, make_model: Any, clip: Any) -> tuple[An
 def test_noise_reaches_the_unet_through_the_cutoff_sampler(case: Any, encode: Any) -> None:
     model, layout = case
     spied, seen = first_input(model)
-    latent = empty_latent(2, layout)
-    noise = TicketNoise(layout, 9)
+    latent = empty_latent(2, layout.shape)
+    noise = ticket_noise(layout, 9, "the node")
     conds = encode("a cat"), encode("")
     cutoff.sample(spied, 0, 2, 5.0, "euler", "simple", *conds, latent, 1.0, 0.5, cutoff.CONDITIONAL, noise)
     built = layout.build(9, (0, 1))
@@ -98,7 +98,7 @@ def test_noise_object_serves_a_guider_as_random_noise_does(case: Any, encode: An
     spied, seen = first_input(model)
     guider = comfy.samplers.CFGGuider(spied)
     guider.inner_set_conds({"positive": encode("a cat"), "negative": encode("")})
-    noise, latent = TicketNoise(layout, 4), empty_latent(1, layout)
+    noise, latent = ticket_noise(layout, 4, "the node"), empty_latent(1, layout.shape)
     sigma = float(model.get_model_object("model_sampling").sigma_max)
     guider.sample(
         noise.generate_noise(latent),
@@ -121,9 +121,9 @@ def test_plain_noise_is_stock_comfyui_noise() -> None:
 
 def test_image_k_of_a_batch_equals_a_run_with_batch_index_k(model: Any, clip: Any) -> None:
     layout = make_layout(model, clip)
-    noise = TicketNoise(layout, 3)
-    batch = noise.generate_noise(empty_latent(4, layout))
-    alone = noise.generate_noise({**empty_latent(1, layout), "batch_index": [2]})
+    noise = ticket_noise(layout, 3, "the node")
+    batch = noise.generate_noise(empty_latent(4, layout.shape))
+    alone = noise.generate_noise({**empty_latent(1, layout.shape), "batch_index": [2]})
     assert torch.equal(alone[0], batch[2])
     assert not torch.equal(batch[0], batch[1])
 
@@ -131,11 +131,11 @@ def test_image_k_of_a_batch_equals_a_run_with_batch_index_k(model: Any, clip: An
 def test_noise_for_another_size_is_refused(model: Any, clip: Any) -> None:
     layout = make_layout(model, clip)
     with pytest.raises(ValueError, match=r"for a latent of \(4, 16, 24\).*\(4, 32, 32\)"):
-        TicketNoise(layout, 3).generate_noise({"samples": torch.zeros(1, 4, 32, 32)})
+        ticket_noise(layout, 3, "the node").generate_noise({"samples": torch.zeros(1, 4, 32, 32)})
 
 
 def test_noise_and_noise_latent_together_are_refused(model: Any, clip: Any, encode: Any) -> None:
     layout = make_layout(model, clip)
     latent = noise_latent(layout.build(1), 14.6, 0.18)
     with pytest.raises(ValueError, match="both a noise and a latent that is noise already"):
-        cutoff.initial_noise(latent, latent["samples"], 0, TicketNoise(layout, 1))
+        cutoff.initial_noise(latent, latent["samples"], 0, ticket_noise(layout, 1, "the node"))

@@ -16,7 +16,7 @@ LAYERS = {
     "probe": {"probe", "tickets"},
     "nodes": {"nodes", "probe", "tickets"},
 }
-RUNTIME = {"torch", "numpy", "safetensors", "einops"}
+RUNTIME = {"torch", "numpy", "safetensors", "einops", "scipy"}
 COMFYUI = {"comfy", "comfy_api", "comfyui_version", "folder_paths", "latent_preview"}
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 

@@ -10,9 +10,9 @@ from banks import make_bank
 from winning_tickets.tickets import noise
 from winning_tickets.tickets.bank import BankError, TicketBank
 from winning_tickets.tickets.build import Layout, image_generator
-from winning_tickets.tickets.regions import Region, RegionError, assign_cells, parse_regions
+from winning_tickets.tickets.regions import Region
 from winning_tickets.tickets.score import paper_score, pool_cells
-from winning_tickets.tickets.select import Thresholds, draw, threshold_pools
+from winning_tickets.tickets.select import REFUSE, REPEAT, Thresholds, draw, threshold_pools
 
 
 def paper_scores(attention: torch.Tensor) -> torch.Tensor:
@@ -59,55 +59,6 @@ class TestScore:
         attention = torch.arange(15).view(1, 1, 3, 5).float()
         expected = torch.tensor([[[[3.0, 5.0]]]])
         assert torch.equal(pool_cells(attention, 2), expected)
-
-
-class TestRegions:
-    def test_text_form(self) -> None:
-        found = parse_regions("# layout\n castle: 0.62 0.18 1.0 0.69 \n\nfire  hydrant: 0, 0.5, .25, 1")
-        assert found == [
-            Region("castle", 0.62, 0.18, 1.0, 0.69),
-            Region("fire hydrant", 0.0, 0.5, 0.25, 1.0),
-        ]
-
-    @pytest.mark.parametrize(
-        "text, complaint",
-        [
-            ("", "No regions"),
-            ("cat: 0 0 1", "Region 1 .* four numbers"),
-            ("cat: 0 0 1 nan", "four numbers"),
-            ("cat: 0 0 1 x", "four numbers"),
-            ("cat: 0 0 1 1\n: 0 0 1 1", "Region 2 .* names no category"),
-            ("cat 0 0 1 1", "names no category"),
-            ("cat: -0.1 0 1 1", "leaves the image"),
-            ("cat: 0 0 128 128", "leaves the image"),
-            ("cat: 0.5 0 0.5 1", "is empty"),
-            ("cat: 0.9 0 0.5 1", "left must be below right"),
-        ],
-    )
-    def test_bad_text_names_the_region_and_the_fix(self, text: str, complaint: str) -> None:
-        with pytest.raises(RegionError, match=complaint):
-            parse_regions(text)
-
-    def test_cell_belongs_to_a_region_that_covers_half_of_it(self) -> None:
-        owner = assign_cells([Region("a", 0.0, 0.0, 0.4, 0.5), Region("b", 0.65, 0.5, 1.0, 1.0)], 4, 4)
-        assert owner.tolist() == [[0, 0, -1, -1], [0, 0, -1, -1], [-1, -1, -1, 1], [-1, -1, -1, 1]]
-
-    def test_smaller_region_wins(self) -> None:
-        owner = assign_cells([Region("small", 0.5, 0.5, 1, 1), Region("large", 0, 0, 1, 1)], 2, 2)
-        assert owner.tolist() == [[1, 1], [1, 0]]
-
-    def test_thin_region_keeps_its_best_cell(self) -> None:
-        owner = assign_cells([Region("mast", 0.3, 0.0, 0.32, 0.26)], 4, 4)
-        assert (owner == 0).nonzero().tolist() == [[0, 1]]
-
-    def test_region_hidden_by_smaller_ones_is_named(self) -> None:
-        layout = [Region("back", 0, 0, 1, 1), Region("l", 0, 0, 0.5, 1), Region("r", 0.5, 0, 1, 1)]
-        with pytest.raises(RegionError, match='"back" is covered'):
-            assign_cells(layout, 4, 4)
-
-    def test_partial_edge_cells_are_no_part_of_the_grid(self) -> None:
-        owner = assign_cells([Region("all", 0, 0, 1, 1)], 4.75, 4.25)
-        assert owner.shape == (4, 4) and not owner.any()
 
 
 class TestSelect:
@@ -166,7 +117,7 @@ class TestBuild:
     def test_every_cell_holds_a_ticket_of_its_pool(self) -> None:
         layout, bank = self.layout, self.layout.bank
         pools = threshold_pools(bank, ["cat", "tree"])
-        owner = layout.owner
+        owner = layout.owner()
         built = noise.to_blocks(layout.build(1), 4)[0]
         for row in range(owner.shape[0]):
             for column in range(owner.shape[1]):
@@ -187,15 +138,22 @@ class TestBuild:
         assert not torch.equal(self.layout.build(4), together[:1])
 
     def test_empty_pool_is_an_error_that_says_what_to_change(self) -> None:
-        strict = replace(self.layout, thresholds=Thresholds(t_pos=1.0))
-        with pytest.raises(BankError, match='No ticket of "cat".*lower t_pos'):
+        strict = replace(self.layout, shortage=REPEAT, selection=Thresholds(t_pos=1.0))
+        with pytest.raises(BankError, match='tickets of "cat" are needed and none found.*lower t_pos'):
             strict.build(0)
-        strict = replace(self.layout, thresholds=Thresholds(t_bg=0.0))
-        with pytest.raises(BankError, match="raise t_bg"):
+        strict = replace(self.layout, shortage=REPEAT, selection=Thresholds(t_bg=0.0))
+        with pytest.raises(BankError, match="for the background.*raise t_bg"):
             strict.build(0)
 
     def test_no_background_needs_no_losers(self) -> None:
-        full = Layout(self.layout.bank, (Region("cat", 0, 0, 1, 1),), 16, 16, Thresholds(t_bg_single=0.0))
+        full = Layout(
+            self.layout.bank,
+            (Region("cat", 0, 0, 1, 1),),
+            16,
+            16,
+            Thresholds(t_bg_single=0.0),
+            shortage=REFUSE,
+        )
         assert full.build(0).shape == (1, 4, 16, 16)
 
     def test_draws_are_the_same_on_every_machine(self) -> None:

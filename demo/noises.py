@@ -1,0 +1,144 @@
+"""Which initial noise puts things where they are asked for: every kind, with controls and intervals.
+
+    python demo/noises.py --comfyui DIR [--sets two three] [--only TEXT] [--cases 216] [--table]
+
+Run with the Python of that ComfyUI. What was measured is kept in demo/progress/noises.jsonl, a line for
+every image; started again, it goes on from there. Prints the table of all there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import start
+
+HERE = Path(__file__).parent
+KEPT = HERE / "progress" / "noises.jsonl"
+CHUNK = 16
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    start.add_option(parser)
+    parser.add_argument("--sets", nargs="+", default=["two"], help="two, unequal, three, four")
+    parser.add_argument("--only", default="", help="only kinds whose name holds this")
+    parser.add_argument("--cases", type=int, default=1000, help="so many of each set (default: all)")
+    parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
+    return parser.parse_args()
+
+
+ARGS = parse()
+start.comfyui(ARGS.comfyui)
+start.pack()
+
+import comfy.utils
+import model as model_module
+import torch
+from cases import Case, Outcome, Sampling, cases_of
+from kinds import FIRST_SEED, KINDS, LAYER, Kind
+from scenes import NAMES
+from verdict import share
+from winning_tickets.probe.collect import Wish, collect
+from winning_tickets.probe.fingerprint import fingerprint
+from winning_tickets.tickets.bank_file import load_bank, save_bank
+
+NOISES = 128
+
+
+def the_bank(parts: Any) -> Any:
+    """All pairs of the twelve concepts on 128 noises; kept beside the results."""
+    path = HERE / "progress" / f"bank-{fingerprint(parts.model, parts.clip)}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        save_bank(collect(parts.model, parts.clip, Wish(NAMES, NOISES, 0, 256, 256, LAYER)), path)
+    return load_bank(path)
+
+
+def kept(model: str) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
+    """(set, kind) -> case -> what was found, of this model."""
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
+    if KEPT.exists():
+        for line in KEPT.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if entry["model"] == model:
+                found[entry["set"], entry["kind"]][entry["case"]] = entry
+    return found
+
+
+def measure(
+    parts: Any, bank: Any, name: str, kind: Kind, numbers: Sequence[int], cases: Sequence[Case]
+) -> None:
+    """Draw, judge and keep some cases of a set."""
+    how = Sampling(20, 5.0, kind.sampler, 0.5)
+    noise = torch.cat([kind.make(parts, bank, cases[i], FIRST_SEED + i) for i in numbers])
+    result = Outcome(parts, how, [cases[i] for i in numbers], noise)
+    with KEPT.open("a", encoding="utf-8") as file:
+        for at, i in enumerate(numbers):
+            found = result.found[at]
+            boxes = zip(found, cases[i].boxes, strict=True)
+            entry = {
+                "model": bank.recipe.fingerprint,
+                "set": name,
+                "kind": kind.name,
+                "case": i,
+                "hit": result.hits()[at],
+                "swapped": result.hits(swapped=True)[at],
+                "present": result.present()[at],
+                "iou": round(sum(f.iou(box) for f, box in boxes) / len(found), 4),
+                "shared_colour": cases[i].shared_colour,
+            }
+            file.write(json.dumps(entry) + "\n")
+
+
+def row(kind: str, entries: Iterable[dict[str, Any]]) -> str:
+    every = list(entries)
+    shared, other = ([e["hit"] for e in every if e["shared_colour"] == s] for s in (True, False))
+    parts = [
+        kind,
+        share([e["hit"] for e in every]),
+        share([e["swapped"] for e in every]),
+        f"{sum(e['iou'] for e in every) / len(every):.3f}",
+        share([e["present"] for e in every]),
+        share(shared) if shared else "-",
+        share(other) if other else "-",
+    ]
+    return "| " + " | ".join(parts) + " |"
+
+
+def tables(model: str) -> None:
+    found = kept(model)
+    for name in dict.fromkeys(key[0] for key in found):
+        print(
+            f"\n{name}:\n| noise | in their own boxes | in each other's | mean IoU | all present | shared colour | others |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- |")
+        for kind in KINDS:
+            if (name, kind.name) in found:
+                print(row(kind.name, found[name, kind.name].values()))
+
+
+def main() -> None:
+    comfy.utils.set_progress_bar_enabled(False)
+    parts = model_module.load()
+    model = fingerprint(parts.model, parts.clip)
+    if not ARGS.table:
+        bank = the_bank(parts)
+        for name in ARGS.sets:
+            cases = cases_of(name)[: ARGS.cases]
+            for kind in (k for k in KINDS if ARGS.only in k.name):
+                done = kept(model)[name, kind.name]
+                missing = [i for i in range(len(cases)) if i not in done]
+                for at in range(0, len(missing), CHUNK):
+                    measure(parts, bank, name, kind, missing[at : at + CHUNK], cases)
+                print(row(kind.name, kept(model)[name, kind.name].values()), flush=True)
+    tables(model)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()

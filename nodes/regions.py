@@ -1,0 +1,117 @@
+"""Regions from masks and boxes, and what nodes that take regions share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..tickets.region_forms import named, parse_boxes, parse_regions, require_regions
+from ..tickets.regions import AnyRegion, MaskRegion, Region
+from .types import CATEGORY, side_input
+
+Regions = io.Custom("TICKET_REGIONS")
+EXAMPLE = "castle: 0.62 0.18 1.0 0.69\nlake: 0.0 0.56 1.0 1.0\nsky: 0.0 0.0 1.0 0.56"
+EACH, PER_IMAGE = BATCHES = ("one for each image", "one region for each")
+
+
+def regions_input() -> io.String.Input:
+    return io.String.Input(
+        "regions",
+        multiline=True,
+        default=EXAMPLE,
+        tooltip="One region a line: category, colon, then left, top, right and bottom as fractions of the"
+        " image. May be empty when more regions are connected.",
+    )
+
+
+def more_regions_input() -> io.Input:
+    return io.MultiType.Input(
+        "more_regions",
+        [Regions, io.BoundingBox, io.Array],
+        optional=True,
+        tooltip="Further regions: from Ticket Region from Mask, or boxes that carry labels (detectors), or"
+        " the elements of Create Bounding Boxes.",
+    )
+
+
+def all_regions(text: str, more: Any, width: int, height: int) -> tuple[AnyRegion, ...]:
+    """Regions of the text, then those connected; RegionError when there are none."""
+    found: list[AnyRegion] = list(parse_regions(text))
+    if more is not None:
+        given = isinstance(more, (list, tuple)) and all(isinstance(r, (Region, MaskRegion)) for r in more)
+        found += more if given else parse_boxes(more, "", width, height)
+    require_regions(found)
+    return tuple(found)
+
+
+class TicketRegionFromMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TicketRegionFromMask",
+            display_name="Ticket Region from Mask",
+            category=CATEGORY,
+            description="A mask and what shall be there, as a region for Ticket Latent from Regions. Chain"
+            " several of them through regions.",
+            search_aliases=["mask to region", "inpaint mask", "paint", "segment"],
+            inputs=[
+                io.Mask.Input("mask", tooltip="Any size: it is spread over the whole image."),
+                io.String.Input("category", default="castle", tooltip="What shall be there."),
+                io.Combo.Input(
+                    "batch",
+                    options=list(BATCHES),
+                    default=EACH,
+                    tooltip="What several masks in one batch are: one for each image of the batch, or a region"
+                    " of its own for each of them.",
+                ),
+                Regions.Input("regions", optional=True, tooltip="Regions that come before this one."),
+            ],
+            outputs=[Regions.Output(display_name="regions", tooltip="All regions so far.")],
+        )
+
+    @classmethod
+    def execute(cls, mask: torch.Tensor, category: str, batch: str, regions: Any = None) -> io.NodeOutput:
+        masks = mask if mask.dim() == 3 else mask[None]
+        parts = [masks] if batch == EACH else list(masks.split(1))
+        mine = [MaskRegion(named(category, "The mask"), part) for part in parts]
+        return io.NodeOutput((*(regions or ()), *mine))
+
+
+class TicketRegionsFromBoxes(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TicketRegionsFromBoxes",
+            display_name="Ticket Regions from Boxes",
+            category=CATEGORY,
+            description="Bounding boxes of a detector, or drawn with Create Bounding Boxes, as regions for"
+            " Ticket Latent from Regions.",
+            search_aliases=["bbox to region", "bounding boxes", "detections", "elements"],
+            inputs=[
+                io.MultiType.Input(
+                    "boxes",
+                    [io.BoundingBox, io.Array],
+                    tooltip="Boxes in pixels, or elements. Of lists for several images, the first counts.",
+                ),
+                io.String.Input(
+                    "category", default="", tooltip="What shall be in the boxes that carry no label."
+                ),
+                side_input("width", "Width of the image that the boxes were made for, in pixels."),
+                side_input("height", "Height of the image that the boxes were made for, in pixels."),
+                Regions.Input("regions", optional=True, tooltip="Regions that come before these."),
+            ],
+            outputs=[
+                Regions.Output(display_name="regions", tooltip="All regions so far."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, boxes: Any, category: str, width: int, height: int, regions: Any = None
+    ) -> io.NodeOutput:
+        mine = parse_boxes(boxes, category, width, height)
+        require_regions(mine)
+        lines = [f"{r.category}: {r.x0:.4g} {r.y0:.4g} {r.x1:.4g} {r.y1:.4g}" for r in mine]
+        return io.NodeOutput((*(regions or ()), *mine), ui=ui.PreviewText("\n".join(lines)))

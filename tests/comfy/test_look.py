@@ -1,0 +1,240 @@
+"""Noise judged in context before a step is sampled, with ComfyUI's real sampler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.samplers
+import pytest
+import torch
+from winning_tickets.probe import collect
+from winning_tickets.probe.attention import ProbeError, cell_side, cross_attention_layers
+from winning_tickets.probe.build import (
+    PlaceWish,
+    TicketWish,
+    arrange_noise,
+    build_tickets,
+    pick_noise,
+)
+from winning_tickets.probe.cost import forward_share
+from winning_tickets.probe.first_step import read_layers
+from winning_tickets.probe.look import Look
+from winning_tickets.probe.noise import searched_tickets
+from winning_tickets.probe.text import encode_prompt
+from winning_tickets.tickets.build import Layout
+from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.tickets.prompts import JOINT, make_prompts
+from winning_tickets.tickets.region_forms import parse_regions
+from winning_tickets.tickets.search import derived_seed
+from winning_tickets.tickets.select import Rank
+
+REGIONS = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
+SHAPE = (4, 16, 24)
+WISH = PlaceWish(REGIONS, 192, 128, 7, 1, 3, 2, "input 3")
+
+
+def counting(model: Any) -> tuple[Any, list[int]]:
+    """A clone of MODEL, and how many images each of its forwards had."""
+    rows: list[int] = []
+
+    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        rows.append(x.shape[0])
+        return executor(x, *args, **kwargs)
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "count", wrapper)
+    return clone, rows
+
+
+@pytest.fixture
+def layout(model: Any, clip: Any) -> Layout:
+    bank = collect.collect(model, clip, collect.Wish(("cat", "tree"), 6, 0, 128, 128, "input 3"))
+    return Layout(bank, REGIONS, 24, 16, Rank(0.2, 0.2))
+
+
+def test_a_look_reads_what_collecting_reads(model: Any, clip: Any) -> None:
+    """The rule: a noise scores the same in a bank's joint prompt and under a look."""
+    wish = collect.Wish(("cat", "tree", "car"), 3, 5, 192, 128, "input 3", scheme=JOINT)
+    bank = collect.collect(model, clip, wish)
+    look = Look(model, clip, wish.categories, "input 3", 192, 128, bank.recipe.block)
+    maps = look(torch.cat([plain_noise(s, SHAPE) for s in bank.seeds]))
+    for c in range(3):
+        torch.testing.assert_close(maps[:, c], bank.maps(c), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 32])
+def test_scores_do_not_depend_on_how_many_are_looked_at_at_once(model: Any, clip: Any, at_once: int) -> None:
+    look = Look(model, clip, ("cat", "tree"), "input 3", 192, 128, 4)
+    noise = torch.cat([plain_noise(s, SHAPE) for s in range(5)])
+    expected = torch.cat([look(n[None]) for n in noise])
+    look.rows.count = at_once
+    torch.testing.assert_close(look(noise), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_cells_are_as_large_as_the_maps_say(model: Any, clip: Any) -> None:
+    layers = cross_attention_layers(model)
+    (prompt,) = make_prompts(("cat", "tree"), JOINT)
+    noise = plain_noise(0, (4, 32, 32))
+    maps = read_layers(model, [encode_prompt(clip, prompt)], noise, layers, 14.6)
+    for layer, (found,) in zip(layers, maps, strict=True):
+        assert found.shape[-1] * cell_side(model, layer) == 32, str(layer)
+
+
+def test_blocks_finer_than_the_map_are_refused(model: Any, clip: Any) -> None:
+    look = Look(model, clip, ("cat", "tree"), "middle 0", 192, 128, 2)
+    with pytest.raises(ProbeError, match="Blocks of 2 latent pixels cannot be told apart at middle 0.*finer"):
+        look(plain_noise(0, SHAPE))
+
+
+def test_the_share_of_a_forward_grows_with_the_layer(model: Any) -> None:
+    shares = [forward_share(model, layer, 16, 24) for layer in cross_attention_layers(model)]
+    assert shares == sorted(shares) and 0 < shares[0] < 0.5 < shares[-1] < 1
+
+
+def test_tickets_are_looked_at_as_often_as_the_report_says(model: Any, clip: Any, layout: Layout) -> None:
+    counted, rows = counting(model)
+    result = build_tickets(TicketWish(layout, 3, 2, 4, 1), counted, clip)
+    assert sum(rows) == 2 * 4 * 2 and "16 looks" in result.report
+    rows.clear()
+    result.noise.generate_noise(result.empty)
+    assert not rows, "what was built is not looked at again"
+    blind = build_tickets(TicketWish(layout, 3, 2, 4, 1))
+    assert torch.equal(blind.noise.generate_noise(blind.empty), layout.build(3, (0, 1)))
+    assert "connect model and clip" in blind.report
+
+
+def test_looking_finds_a_better_fit(model: Any, clip: Any, layout: Layout) -> None:
+    look = Look(model, clip, layout.categories, "input 3", 192, 128, layout.bank.recipe.block)
+    searching = searched_tickets(layout, look, 6, 2)
+    searching(3, 0)
+    (found,) = searching.found.values()
+    assert found.after > found.before
+
+
+@pytest.mark.parametrize("kind", ["tickets", "arrange", "pick"])
+def test_image_k_of_a_batch_equals_a_run_with_batch_index_k(
+    model: Any, clip: Any, layout: Layout, kind: str
+) -> None:
+    def run(batch: int) -> Any:
+        if kind == "tickets":
+            return build_tickets(TicketWish(layout, 3, batch, 3, 1), model, clip)
+        make = arrange_noise if kind == "arrange" else pick_noise
+        return make(model, clip, replace(WISH, batch=batch))
+
+    many, one = run(3), run(1)
+    batch = many.noise.generate_noise(many.empty)
+    alone = one.noise.generate_noise({**one.empty, "batch_index": [2]})
+    assert torch.equal(alone[0], batch[2])
+    assert not torch.equal(batch[0], batch[1])
+
+
+def test_arranged_noise_is_a_permutation_of_one_seeds_noise(model: Any, clip: Any) -> None:
+    result = arrange_noise(model, clip, WISH)
+    values = result.noise.generate_noise(result.empty).flatten().sort().values
+    seeds = [derived_seed(7, j) for j in range(3)]
+    assert any(torch.equal(values, plain_noise(s, SHAPE).flatten().sort().values) for s in seeds)
+
+
+def test_picked_noise_is_one_of_the_seeds_unchanged(model: Any, clip: Any) -> None:
+    result = pick_noise(model, clip, replace(WISH, candidates=5))
+    built = result.noise.generate_noise(result.empty)
+    assert any(torch.equal(built, plain_noise(derived_seed(7, j), SHAPE)) for j in range(5))
+
+
+def test_any_noise_that_has_a_seed_is_picked_from(model: Any, clip: Any, layout: Layout) -> None:
+    class Uniform:
+        """A noise of another pack."""
+
+        def __init__(self, seed: int) -> None:
+            self.seed = seed
+
+        def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+            generator = torch.Generator().manual_seed(self.seed)
+            return torch.rand(input_latent["samples"].shape, generator=generator)
+
+    theirs = Uniform(4)
+    found = pick_noise(model, clip, WISH, theirs)
+    assert theirs.seed == 4
+    built = found.noise.generate_noise(found.empty)
+    latent = {"samples": torch.zeros(1, *SHAPE)}
+    assert any(torch.equal(built, Uniform(derived_seed(4, j)).generate_noise(latent)) for j in range(3))
+    tickets = build_tickets(TicketWish(layout, 3, 1, 1, 0)).noise
+    best = pick_noise(model, clip, WISH, tickets)
+    drawn = [layout.build(derived_seed(3, j)) for j in range(3)]
+    assert any(torch.equal(best.noise.generate_noise(best.empty), d) for d in drawn)
+
+
+def test_noise_that_has_no_seed_is_refused(model: Any, clip: Any) -> None:
+    class Zeros:
+        seed = 0
+
+        def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+            return torch.zeros_like(input_latent["samples"])
+
+    with pytest.raises(ValueError, match="does not change with its seed"):
+        pick_noise(model, clip, WISH, Zeros())
+
+
+def test_only_one_of_model_and_clip_is_refused(model: Any, clip: Any, layout: Layout) -> None:
+    with pytest.raises(ProbeError, match="only one of model and clip"):
+        build_tickets(TicketWish(layout, 3, 1, 2, 0), model, None)
+
+
+def test_a_patched_model_is_told_apart_from_the_banks(model: Any, clip: Any, layout: Layout) -> None:
+    same = build_tickets(TicketWish(layout, 3, 1, 1, 0), model, clip)
+    assert "Warning" not in same.report
+    patched = model.clone()
+    key = next(k for k in model.model_state_dict() if k.endswith("attn2.to_q.weight"))
+    patched.add_patches({key: (torch.ones_like(model.model_state_dict()[key]),)}, 0.5)
+    other = build_tickets(TicketWish(layout, 3, 1, 1, 0), patched, clip)
+    assert "Warning: this model is not the one the bank was collected on" in other.report
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_cancel_leaves_nothing_on_the_model(model: Any, clip: Any, after: int) -> None:
+    options = dict(model.model_options)
+    patches = {k: list(v) for k, v in model.patches.items()}
+    counted, rows = counting(model)
+
+    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(rows) > after:
+            raise comfy.model_management.InterruptProcessingException()
+        return executor(x, *args, **kwargs)
+
+    key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    counted.add_wrapper_with_key(key, "cancel", wrapper)
+    before = {k: str(v) for k, v in counted.model_options.items()}
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        arrange_noise(counted, clip, replace(WISH, rounds=5))
+    assert model.model_options == options and {k: list(v) for k, v in model.patches.items()} == patches
+    assert {k: str(v) for k, v in counted.model_options.items()} == before
+
+
+@pytest.mark.parametrize("make", [arrange_noise, pick_noise])
+def test_what_is_built_is_the_first_input_of_the_unet(model: Any, clip: Any, encode: Any, make: Any) -> None:
+    result = make(model, clip, WISH)
+    seen: list[torch.Tensor] = []
+
+    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.append(x.clone())
+        return executor(x, *args, **kwargs)
+
+    spied = model.clone()
+    spied.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "spy", wrapper)
+    sigma = float(model.get_model_object("model_sampling").sigma_max)
+    guider = comfy.samplers.CFGGuider(spied)
+    guider.inner_set_conds({"positive": encode("a cat"), "negative": encode("")})
+    noise = result.noise.generate_noise(result.empty)
+    euler = comfy.samplers.sampler_object("euler")
+    guider.sample(
+        noise, result.empty["samples"], euler, torch.tensor([sigma, 0.0]), disable_pbar=True, seed=0
+    )
+    torch.testing.assert_close(seen[0][:1], noise, rtol=0, atol=1e-6)
+
+
+def test_an_image_smaller_than_a_block_is_refused(model: Any, clip: Any) -> None:
+    with pytest.raises(ProbeError, match="do not fit an image of 64x64: raise"):
+        arrange_noise(model, clip, replace(WISH, width=64, height=64, cells=8))

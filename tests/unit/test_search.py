@@ -1,0 +1,204 @@
+"""Looking before sampling, block swap and calibration, on small cases worked out by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from banks import make_bank
+from winning_tickets.tickets.build import Layout, image_generator
+from winning_tickets.tickets.calibrate import GAUSSIANIZE, STANDARDIZE, calibrate, normal_quantiles
+from winning_tickets.tickets.context import cell_worth, fit
+from winning_tickets.tickets.noise import plain_noise, to_blocks
+from winning_tickets.tickets.noise_report import measure, picture, table
+from winning_tickets.tickets.regions import Region
+from winning_tickets.tickets.search import (
+    SwapProposer,
+    TicketProposer,
+    derived_seed,
+    plain_candidate,
+    search,
+)
+from winning_tickets.tickets.select import Rank
+from winning_tickets.tickets.swap import arrangement, block_value, swap
+
+GROUPS = torch.tensor([[0, 0, -1, -1], [0, 0, -1, -1], [-1, -1, 1, 1], [-1, -1, 1, 1]])
+
+
+def brightness(noise: torch.Tensor) -> torch.Tensor:
+    """A stand-in for attention that depends on nothing but the block: two of its channel means."""
+    means = to_blocks(noise, 4).mean((-2, -1))
+    return means[..., :2].movedim(-1, 1)
+
+
+class TestFit:
+    def test_a_cell_is_worth_its_own_score_minus_the_best_other(self) -> None:
+        scores = torch.rand(2, 3, 4, 4)
+        worth = cell_worth(scores, GROUPS)
+        for image in range(2):
+            s = scores[image]
+            assert worth[image, 0, 1] == s[0, 0, 1] - max(s[1, 0, 1], s[2, 0, 1])
+            assert worth[image, 3, 2] == s[1, 3, 2] - max(s[0, 3, 2], s[2, 3, 2])
+            assert worth[image, 0, 3] == -s[:, 0, 3].max()
+
+    def test_fit_by_hand(self) -> None:
+        scores = torch.rand(1, 2, 4, 4)
+        a, b, out = scores[0, :, GROUPS == 0], scores[0, :, GROUPS == 1], scores[0, :, GROUPS < 0]
+        expected = (a[0].mean() - a[1].mean() + b[1].mean() - b[0].mean()) / 2 - out.amax(0).mean()
+        assert float(fit(scores, GROUPS)) == pytest.approx(float(expected), abs=1e-6)
+
+    def test_a_lone_category_has_no_others(self) -> None:
+        scores = torch.rand(1, 1, 2, 2)
+        everywhere = torch.zeros(2, 2, dtype=torch.int64)
+        assert float(fit(scores, everywhere)) == pytest.approx(float(scores.mean()))
+        assert torch.equal(cell_worth(scores, everywhere), scores[:, 0])
+
+
+class TestSwap:
+    def test_the_noise_is_a_permutation_of_what_it_was(self) -> None:
+        """The rule: block swap leaves exactly the values that were drawn."""
+        x = plain_noise(3, (4, 18, 22))[0]
+        scores = torch.rand(2, 4, 5)
+        groups = torch.tensor([[0] * 2 + [-1] * 3] * 2 + [[-1] * 3 + [1] * 2] * 2)
+        swapped = swap(x, scores, groups, 4)
+        assert torch.equal(swapped.flatten().sort().values, x.flatten().sort().values)
+        assert torch.equal(swapped[:, 16:], x[:, 16:]) and torch.equal(swapped[:, :, 20:], x[:, :, 20:])
+        before, after = (to_blocks(y[None], 4).flatten(1, 2)[0].flatten(1) for y in (x, swapped))
+        assert sorted(map(tuple, before.tolist())) == sorted(map(tuple, after.tolist()))
+
+    def test_best_blocks_come_into_their_regions(self) -> None:
+        scores = torch.zeros(2, 4, 4)
+        scores[0, 3, :] = 1
+        scores[1, 0, :] = 1
+        order = arrangement(scores, GROUPS)
+        flat = GROUPS.flatten()
+        assert sorted(order[flat == 0].tolist()) == [12, 13, 14, 15]
+        assert sorted(order[flat == 1].tolist()) == [0, 1, 2, 3]
+
+    def test_what_is_satisfied_is_not_touched(self) -> None:
+        scores = torch.stack([(GROUPS == 0).float(), (GROUPS == 1).float()])
+        assert arrangement(scores, GROUPS).tolist() == list(range(16))
+        assert arrangement(torch.full((2, 4, 4), 0.5), GROUPS).tolist() == list(range(16))
+
+    def test_no_more_blocks_move_than_must(self) -> None:
+        """One block of the region lies outside: two blocks change places, all others stay."""
+        scores = torch.stack([(GROUPS == 0).float(), (GROUPS == 1).float()])
+        scores[0, 0, 0], scores[0, 0, 3] = 0.0, 1.0
+        order = arrangement(scores, GROUPS)
+        moved = (order != torch.arange(16)).nonzero().flatten().tolist()
+        assert moved == [0, 3] and order[0] == 3 and order[3] == 0
+
+    def test_moving_blocks_keep_their_order_in_the_plane(self) -> None:
+        scores = torch.zeros(1, 2, 8)
+        scores[0, :, 5:7] = 1
+        groups = torch.full((2, 8), -1)
+        groups[:, 0:2] = 0
+        order = arrangement(scores, groups).view(2, 8)
+        assert order[:, 0:2].tolist() == [[5, 6], [13, 14]]
+
+    @pytest.mark.parametrize("categories", [1, 2, 3, 5])
+    def test_the_total_value_is_the_greatest(self, categories: int) -> None:
+        """Against many random arrangements of the same noise."""
+        generator = torch.Generator().manual_seed(0)
+        scores = torch.rand(categories, 4, 4, generator=generator)
+        groups = torch.randint(-1, categories, (4, 4), generator=generator)
+        value = block_value(scores)
+        column = torch.where(groups < 0, categories, groups).flatten()
+        best = value[arrangement(scores, groups), column].sum()
+        for _ in range(300):
+            other = torch.randperm(16, generator=generator)
+            assert value[other, column].sum() <= best + 1e-4
+
+
+class TestSearch:
+    def test_rounds_of_swaps_never_make_the_fit_worse_and_keep_the_values(self) -> None:
+        draw = partial(plain_candidate, 11, 0, (4, 16, 16))
+        proposer = SwapProposer(draw, GROUPS, 4)
+        generators = partial(image_generator, 11, 0)
+        values = [search(proposer, brightness, GROUPS, 4, r, generators).after for r in range(4)]
+        assert values == sorted(values) and values[1] > values[0] + 0.2
+        found = search(proposer, brightness, GROUPS, 4, 2, generators)
+        plain = plain_noise(derived_seed(11, found.candidate), (4, 16, 16))
+        assert torch.equal(found.noise.flatten().sort().values, plain.flatten().sort().values)
+        assert found.looks == 12
+
+    def test_without_rounds_the_best_candidate_is_taken(self) -> None:
+        draw = partial(plain_candidate, 5, 2, (4, 16, 16))
+        proposer = SwapProposer(draw, GROUPS, 4)
+        found = search(proposer, brightness, GROUPS, 16, 0, partial(image_generator, 5, 2))
+        each = [
+            search(
+                SwapProposer(lambda _, j=j: draw(j), GROUPS, 4),
+                brightness,
+                GROUPS,
+                1,
+                0,
+                partial(image_generator, 5, 2),
+            )
+            for j in range(16)
+        ]
+        assert found.after == max(e.after for e in each) and found.before == each[0].after
+        assert torch.equal(found.noise, draw(found.candidate))
+        assert torch.equal(draw(0), plain_noise(5, (4, 16, 16), (2,))[0])
+
+    def test_one_candidate_and_no_rounds_is_the_noise_that_is_built_blindly(self) -> None:
+        regions = (Region("cat", 0, 0, 0.5, 0.5), Region("tree", 0.5, 0.5, 1, 1))
+        layout = Layout(make_bank(noises=40), regions, 16, 16, Rank(0.2, 0.2))
+        proposer = TicketProposer(layout, layout.plain(9, (3,))[0], 9, 3)
+        found = search(proposer, brightness, layout.groups(), 1, 0, partial(image_generator, 9, 3))
+        assert torch.equal(found.noise, layout.build(9, (3,))[0]) and found.candidate == 0
+        better = search(proposer, brightness, layout.groups(), 4, 3, partial(image_generator, 9, 3))
+        assert better.before == found.after and better.after > found.after and better.looks == 16
+
+    def test_derived_seeds_differ(self) -> None:
+        seeds = [derived_seed(2**64 - 1, j) for j in range(64)]
+        assert len(set(seeds)) == 64 and seeds[0] == 2**64 - 1
+        assert all(0 <= s < 2**64 for s in seeds)
+
+
+class TestCalibrate:
+    x = torch.rand(4, 16, 22, generator=torch.Generator().manual_seed(0)) ** 2
+
+    def test_standardize(self) -> None:
+        y = calibrate(self.x, STANDARDIZE).double()
+        torch.testing.assert_close(y.mean((-2, -1)), torch.zeros(4).double(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(y.var((-2, -1), correction=0), torch.ones(4).double(), atol=1e-5, rtol=0)
+
+    def test_gaussianize_gives_the_exact_quantiles_and_keeps_the_order(self) -> None:
+        y = calibrate(self.x, GAUSSIANIZE)
+        expected = normal_quantiles(16 * 22).float()
+        for before, after in zip(self.x.flatten(1), y.flatten(1), strict=True):
+            assert torch.equal(after.sort().values, expected)
+            assert torch.equal(after.argsort(), before.argsort())
+
+    def test_unknown_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="calibration is 'x'; choose one of none"):
+            calibrate(self.x, "x")
+
+
+class TestNoiseReport:
+    def test_plain_noise_has_the_figures_of_plain_noise(self) -> None:
+        figures = measure(plain_noise(0, (4, 64, 64), range(4)), 4)
+        assert figures.mean.abs().max() < 0.03 and (figures.variance - 1).abs().max() < 0.05
+        assert (figures.kurtosis - 3).abs().max() < 0.2 and figures.distance.max() < 0.015
+        assert abs(figures.within) < 0.01 and abs(figures.across) < 0.02
+        assert (figures.spectrum - 1).abs().max() < 0.15
+
+    def test_faults_are_seen(self) -> None:
+        plain = plain_noise(0, (4, 64, 64))
+        shifted = measure(plain * 1.2 + 0.3, 4)
+        assert (shifted.mean - 0.3).abs().max() < 0.1 and float(shifted.distance.min()) > 0.08
+        smooth = torch.nn.functional.avg_pool2d(plain, 2).repeat_interleave(2, 2).repeat_interleave(2, 3) * 2
+        figures = measure(smooth, 2)
+        assert figures.within > 0.95 and abs(figures.across) < 0.05
+        assert float(figures.spectrum[:3].mean()) > 2 > 1 > float(figures.spectrum[-3:].mean())
+        heavy = measure(plain**3, 4)
+        assert float(heavy.kurtosis.min()) > 10
+
+    def test_text_and_picture(self) -> None:
+        plain = plain_noise(0, (4, 32, 32))
+        figures = measure(plain, 4)
+        assert "KS distance" in table(figures, figures) and "across block borders" in table(figures, figures)
+        image = picture(plain * 1.3, plain, measure(plain * 1.3, 4), figures)
+        assert image.shape[-1] == 3 and 0 <= float(image.min()) and float(image.max()) <= 1

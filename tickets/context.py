@@ -1,0 +1,42 @@
+"""How well a whole noise fits a layout, judged by the first step's attention to it."""
+
+from __future__ import annotations
+
+import torch
+
+
+def cell_worth(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """What each cell gives to the layout it lies in [images, rows, columns].
+
+    scores [images, categories, rows, columns]: the paper's, of each category on the whole noise.
+    groups [rows, columns]: the category that shall be there, -1 for the background. In a region: the own
+    score minus the best other one; in the background: minus the best score.
+    """
+    best = scores.amax(1)
+    worth = -best
+    for group in range(scores.shape[1]):
+        own = scores[:, group]
+        others = torch.cat([scores[:, :group], scores[:, group + 1 :]], 1)
+        gap = own - others.amax(1) if others.shape[1] else own
+        worth = torch.where(groups == group, gap, worth)
+    return worth
+
+
+def fit(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """How well each noise fits the layout [images], higher is better, as `cell_worth` for the shapes.
+
+    Mean over the categories of (mean own score in its cells - mean of the others' there), minus the mean
+    over the background of the best score.
+    """
+    images, categories = scores.shape[:2]
+    total = torch.zeros(images)
+    present = [g for g in range(categories) if bool((groups == g).any())]
+    for group in present:
+        inside = scores[:, :, groups == group].mean(-1)
+        own = inside[:, group]
+        others = (inside.sum(1) - own) / (categories - 1) if categories > 1 else 0
+        total += (own - others) / len(present)
+    outside = scores[:, :, groups < 0]
+    if outside.shape[-1]:
+        total -= outside.amax(1).mean(-1)
+    return total
