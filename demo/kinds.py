@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from cases import SHAPE, Case
+from cases import Case
 from winning_tickets.probe.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
 from winning_tickets.tickets.build import KEEP, Layout, image_generator
 from winning_tickets.tickets.regions import Region

@@ -1,6 +1,6 @@
 """Which initial noise puts things where they are asked for: every kind, with controls and intervals.
 
-    python demo/noises.py --comfyui DIR [--sets two three] [--only TEXT] [--cases 216] [--table]
+    python demo/noises.py --comfyui DIR [--sets two three] [--kinds NAME ...] [--cases 216] [--table]
 
 Run with the Python of that ComfyUI. What was measured is kept in demo/progress/noises.jsonl, a line for
 every image; started again, it goes on from there. Prints the table of all there is.
@@ -26,7 +26,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     start.add_option(parser)
     parser.add_argument("--sets", nargs="+", default=["two"], help="two, unequal, three, four")
-    parser.add_argument("--only", default="", help="only kinds whose name holds this")
+    parser.add_argument("--kinds", nargs="+", help="only kinds of these names (default: all)")
     parser.add_argument("--cases", type=int, default=1000, help="so many of each set (default: all)")
     parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
     return parser.parse_args()
@@ -114,7 +114,8 @@ def tables(model: str) -> None:
     found = kept(model)
     for name in dict.fromkeys(key[0] for key in found):
         print(
-            f"\n{name}:\n| noise | in their own boxes | in each other's | mean IoU | all present | shared colour | others |"
+            f"\n{name}:\n| noise | in their own boxes | in each other's | mean IoU | all present | shared"
+            " colour | others |"
         )
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for kind in KINDS:
@@ -130,7 +131,7 @@ def main() -> None:
         bank = the_bank(parts)
         for name in ARGS.sets:
             cases = cases_of(name)[: ARGS.cases]
-            for kind in (k for k in KINDS if ARGS.only in k.name):
+            for kind in (k for k in KINDS if not ARGS.kinds or k.name in ARGS.kinds):
                 done = kept(model)[name, kind.name]
                 missing = [i for i in range(len(cases)) if i not in done]
                 for at in range(0, len(missing), CHUNK):

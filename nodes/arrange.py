@@ -34,8 +34,8 @@ def _shared(seed_tooltip: str) -> list[io.Input]:
         io.String.Input(
             "layer",
             default=AUTO,
-            tooltip="Cross-attention layer that is read, as in Collect Tickets. auto: chosen by a quick look at"
-            " the model, once for each set of categories.",
+            tooltip="Cross-attention layer that is read, as in Collect Tickets. auto: chosen by a quick look"
+            " at the model, once for each set of categories.",
         ),
     ]
 
@@ -57,8 +57,8 @@ class ArrangeNoiseByRegions(io.ComfyNode):
             node_id="ArrangeNoiseByRegions",
             display_name="Arrange Noise by Regions",
             category=CATEGORY,
-            description="Exchanges blocks of a seed's own noise, so that those which lean towards a category lie"
-            " in its region. Needs no ticket bank, and the noise stays exactly Gaussian.",
+            description="Exchanges blocks of a seed's own noise, so that those which lean towards a category"
+            " lie in its region. Needs no ticket bank, and the noise stays exactly Gaussian.",
             search_aliases=["block swap", "layout", "regional noise", "initial noise", "composition"],
             inputs=[
                 *_shared("The noise that is arranged. Every image of a batch has its own."),
@@ -68,13 +68,14 @@ class ArrangeNoiseByRegions(io.ComfyNode):
                     min=1,
                     max=8,
                     advanced=True,
-                    tooltip="Side of a block in cells of the attention map. Larger blocks move in larger pieces.",
+                    tooltip="Side of a block in cells of the attention map. Larger blocks move in larger"
+                    " pieces.",
                 ),
                 rounds_input(
                     3,
                     1,
-                    "How often the noise is looked at and its blocks exchanged. An exchange that does not help"
-                    " is dropped.",
+                    "How often the noise is looked at and its blocks exchanged. An exchange that does not"
+                    " help is dropped.",
                 ),
                 candidates_input(
                     8, "How many seeds, derived from this one, are arranged; the one that fits best is taken."
@@ -116,8 +117,8 @@ class PickBestNoise(io.ComfyNode):
             node_id="PickBestNoise",
             display_name="Pick Best Noise",
             category=CATEGORY,
-            description="Looks at the noise of many seeds, a fraction of a step each, and takes the one that fits"
-            " the regions best. The noise itself is not changed.",
+            description="Looks at the noise of many seeds, a fraction of a step each, and takes the one that"
+            " fits the regions best. The noise itself is not changed.",
             search_aliases=["seed hunting", "seed search", "best seed", "layout", "initial noise"],
             inputs=[
                 *_shared("The first seed; the others are derived from it. A connected noise has its own."),

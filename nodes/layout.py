@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 
 from ..probe.build import TicketWish, build_tickets
@@ -148,8 +147,8 @@ class TicketLatentFromRegions(io.ComfyNode):
                 *_filling_inputs(),
                 candidates_input(
                     8,
-                    "How many arrangements are looked at for each image; the one that fits best is taken. Only"
-                    " with model and clip connected; costs a fraction of a step for each.",
+                    "How many arrangements are looked at for each image; the one that fits best is taken."
+                    " Only with model and clip connected; costs a fraction of a step for each.",
                 ),
                 rounds_input(
                     0,

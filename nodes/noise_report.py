@@ -18,8 +18,8 @@ class NoiseReport(io.ComfyNode):
             node_id="NoiseReport",
             display_name="Noise Report",
             category=CATEGORY,
-            description="Measures how far a NOISE is from the standard normal noise that samplers expect, beside"
-            " plain noise of the same size.",
+            description="Measures how far a NOISE is from the standard normal noise that samplers expect,"
+            " beside plain noise of the same size.",
             search_aliases=["gaussian", "noise statistics", "noise quality", "kurtosis", "spectrum"],
             is_output_node=True,
             inputs=[
@@ -30,16 +30,16 @@ class NoiseReport(io.ComfyNode):
                     default=4,
                     min=2,
                     max=64,
-                    tooltip="Side of the blocks the noise is made of, in latent pixels: neighbours are compared"
-                    " inside of them and across their borders.",
+                    tooltip="Side of the blocks the noise is made of, in latent pixels: neighbours are"
+                    " compared inside of them and across their borders.",
                 ),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="The figures, as text."),
                 io.Image.Output(
                     display_name="picture",
-                    tooltip="Histogram, quantiles against the normal ones, and power from low to high frequencies."
-                    " The noise red, plain noise blue.",
+                    tooltip="Histogram, quantiles against the normal ones, and power from low to high"
+                    " frequencies. The noise red, plain noise blue.",
                 ),
             ],
         )

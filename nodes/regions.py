@@ -63,8 +63,8 @@ class TicketRegionFromMask(io.ComfyNode):
                     "batch",
                     options=list(BATCHES),
                     default=EACH,
-                    tooltip="What several masks in one batch are: one for each image of the batch, or a region"
-                    " of its own for each of them.",
+                    tooltip="What several masks in one batch are: one for each image of the batch, or a"
+                    " region of its own for each of them.",
                 ),
                 Regions.Input("regions", optional=True, tooltip="Regions that come before this one."),
             ],

@@ -16,7 +16,7 @@ from ..tickets.layout_picture import layout_picture
 from ..tickets.regions import SMALLER, AnyRegion, assign_cells, by_category, categories_of
 from .attention import ProbeError, cell_side, find_layers
 from .auto_layer import choose_layer, is_auto
-from .collect import Wish, latent_size
+from .collect import Wish
 from .cost import forward_share
 from .fingerprint import fingerprint
 from .look import Look
@@ -161,8 +161,8 @@ def _place(model: Any, clip: Any, wish: PlaceWish, node: str, start: Any) -> Noi
     _, height, width = look.shape
     if min(height, width) < block:
         raise ProbeError(
-            f"{node}: blocks of {block} latent pixels do not fit an image of {wish.width}x{wish.height}: raise"
-            " width and height or choose a finer layer."
+            f"{node}: blocks of {block} latent pixels do not fit an image of {wish.width}x{wish.height}:"
+            " raise width and height or choose a finer layer."
         )
     owner = lru_cache(maxsize=None)(
         lambda index: assign_cells(wish.regions, height / block, width / block, index, wish.overlap)

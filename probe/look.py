@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import comfy.model_management
@@ -49,17 +50,18 @@ class Look:
         self.looks = 0
 
     def __call__(self, noise: torch.Tensor) -> torch.Tensor:
-        maps = []
-        while sum(map(len, maps)) < len(noise):
+        maps: list[torch.Tensor] = []
+        done = 0
+        while done < len(noise):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            rest = noise[sum(map(len, maps)) :]
-            maps.append(self.rows.retry(lambda rows, rest=rest: self._read(rest[:rows])))
+            maps.append(self.rows.retry(partial(self._read, noise[done:])))
+            done += len(maps[-1])
             self.looks += len(maps[-1])
             self.progress(self.looks)
         return self._pooled(torch.cat(maps))
 
-    def _read(self, noise: torch.Tensor) -> torch.Tensor:
-        (maps,) = read_attention(self.model, [self.prompt], noise, self.layers, self.sigma)
+    def _read(self, noise: torch.Tensor, rows: int) -> torch.Tensor:
+        (maps,) = read_attention(self.model, [self.prompt], noise[:rows], self.layers, self.sigma)
         return maps
 
     def _pooled(self, maps: torch.Tensor) -> torch.Tensor:

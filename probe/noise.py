@@ -91,10 +91,10 @@ class Searching:
         found = self.found.values()
         looks = sum(f.looks for f in found)
         before, after = (sum(getattr(f, name) for f in found) / len(found) for name in ("before", "after"))
+        mean = " (mean of the batch)" if len(found) > 1 else ""
         return (
-            f"Fit of the layout {before:.3f} -> {after:.3f}{' (mean of the batch)' if len(found) > 1 else ''};"
-            f" {looks} looks of {share:.0%} of a forward each, together {looks * share:.1f} forwards of one"
-            " image (a guided step takes 2)."
+            f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of {share:.0%} of a forward"
+            f" each, together {looks * share:.1f} forwards of one image (a guided step takes 2)."
         )
 
 
@@ -133,8 +133,8 @@ def searched_noises(
         draw = partial(_reseeded, noise, shape, seed, index)
         if candidates > 1 and torch.equal(draw(0), draw(1)):
             raise ValueError(
-                "Pick Best Noise has a noise that does not change with its seed: connect one that does, such as"
-                " RandomNoise, or none."
+                "Pick Best Noise has a noise that does not change with its seed: connect one that does, such"
+                " as RandomNoise, or none."
             )
         return SwapProposer(draw, groups(index), look.block)
 

@@ -82,7 +82,7 @@ class Layout:
         return [assign_cells(self.regions, *size, index, self.overlap) for index in range(self.masks)]
 
     def owner(self, index: int = 0) -> torch.Tensor:
-        """Index of the region each whole block of image `index` belongs to, -1: background [rows, columns]."""
+        """Index of the region of each whole block of image `index`, -1: background [rows, columns]."""
         return self._owners[index % self.masks]
 
     def groups(self, index: int = 0) -> torch.Tensor:

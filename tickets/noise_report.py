@@ -88,9 +88,8 @@ def table(ours: NoiseFigures, plain: NoiseFigures) -> str:
         for r in rows
     ]
     for title, name in (("inside a block", "within"), ("across block borders", "across")):
-        lines.append(
-            f"Correlation of neighbours {title}: {getattr(ours, name):+.4f}, plain noise {getattr(plain, name):+.4f}"
-        )
+        found, usual = getattr(ours, name), getattr(plain, name)
+        lines.append(f"Correlation of neighbours {title}: {found:+.4f}, plain noise {usual:+.4f}")
     low, high = (
         float(ours.spectrum[s].mean() / plain.spectrum[s].mean()) for s in (slice(0, 3), slice(-3, None))
     )

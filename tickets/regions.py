@@ -52,8 +52,8 @@ class MaskRegion:
         masks = self.masks
         if masks.dim() != 3 or not masks.numel() or not bool(torch.isfinite(masks).all()):
             raise RegionError(
-                f'The mask of "{self.category}" is {tuple(masks.shape)}: it must be [images, height, width] and'
-                " finite."
+                f'The mask of "{self.category}" is {tuple(masks.shape)}: it must be finite numbers of shape'
+                " [images, height, width]."
             )
         empty = [i for i, mask in enumerate(masks) if not bool((mask > 0).any())]
         if empty:

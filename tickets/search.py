@@ -1,4 +1,4 @@
-"""Looking before sampling: of several noises the one that fits its layout best, and better ones made of it."""
+"""Looking before sampling: of several noises the one that fits its layout best, or a better one."""
 
 from __future__ import annotations
 

@@ -178,7 +178,8 @@ def make_pools(
         nearest = torch.topk(far[free], count - have, largest=False)
         owner[free[nearest.indices]] = i
         notes.append(
-            f"{count - have} of {count} tickets {whose} miss the limit, by up to {float(nearest.values.max()):.3f}."
+            f"{count - have} of {count} tickets {whose} miss the limit, by up to"
+            f" {float(nearest.values.max()):.3f}."
         )
     pools = {c: _sorted(owner == i, excess.winners[c], selection) for i, c in enumerate(present)}
     return Pools(pools, _sorted(owner == len(present), excess.losers, selection), tuple(notes))
