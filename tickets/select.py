@@ -127,7 +127,7 @@ def _most(values: Sequence[torch.Tensor]) -> torch.Tensor:
 def rank(values: torch.Tensor) -> torch.Tensor:
     """Share of the values below each, plus half of those equal to it, itself included: float32 in 0..1."""
     numbers = values.numpy()
-    order = np.argsort(numbers, kind="stable")
+    order = np.argsort(numbers)
     ordered = numbers[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     ends = np.append(starts[1:], len(ordered))

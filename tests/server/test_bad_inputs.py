@@ -23,7 +23,12 @@ CASES = {
         {"regions": f"{CASTLE}\nboat: 0.1 0.3 0.4 0.7"},
         ['"boat"', "castle, tree, car"],
     ),
-    "no tickets": ("3", {"t_pos": 1.0}, ['"castle"', "lower t_pos"]),
+    "no tickets": (
+        "3",
+        {"selection": "threshold", "shortage": "error", "t_pos": 1.0},
+        ['"castle"', "are needed and none found", "lower t_pos", "shortage to relax"],
+    ),
+    "no region": ("3", {"regions": "# none"}, ["No regions", "one a line"]),
 }
 
 
@@ -61,8 +66,10 @@ def test_latent_of_another_size_is_explained(failure: Callable[[Prompt], Any], s
         ("6", {"after_cutoff": "sometimes"}),
         ("2", {"noises": 0}),
         ("3", {"t_neg": -0.1}),
+        ("3", {"candidates": 65}),
+        ("3", {"strength": 1.1}),
     ],
-    ids=["guided", "after_cutoff", "noises", "t_neg"],
+    ids=["guided", "after_cutoff", "noises", "t_neg", "candidates", "strength"],
 )
 def test_value_out_of_range_is_refused_when_queued(
     client: Client, short: Prompt, node: str, change: Prompt

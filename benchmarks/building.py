@@ -1,0 +1,160 @@
+"""Ticket Latent from Regions against the authors' per-block loop: building, and loading a large bank.
+
+    python benchmarks/building.py --comfyui DIR [--forward]
+
+A bank of 100,352 tickets of 5 categories, a latent of 1024x1024 pixels (1,024 blocks) with 5 regions. The
+same rules as plain Python over blocks, as the released code does it, in the same run; the best of some
+repeats. `--forward` also
+times a forward of SD1.5's shape with random weights at 512x512.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parent.parent / "demo"))
+import start
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+start.add_option(parser)
+parser.add_argument("--repeats", type=int, default=5)
+parser.add_argument("--forward", action="store_true", help="also time a forward of SD1.5's shape")
+ARGS = parser.parse_args()
+start.comfyui(ARGS.comfyui)
+start.pack()
+
+import torch
+from winning_tickets.tickets.bank import Recipe, TicketBank
+from winning_tickets.tickets.bank_file import load_bank, save_bank
+from winning_tickets.tickets.build import Layout
+from winning_tickets.tickets.noise import plain_noise, to_blocks
+from winning_tickets.tickets.prompts import make_prompts
+from winning_tickets.tickets.regions import Region
+from winning_tickets.tickets.select import REPEAT, Rank, Selection, Thresholds
+
+NAMES = ("castle", "lake", "sky", "tree", "boat")
+NOISES = 98
+REGIONS = (
+    Region("castle", 0.6, 0.2, 1.0, 0.7),
+    Region("lake", 0.0, 0.7, 1.0, 1.0),
+    Region("sky", 0.0, 0.0, 1.0, 0.2),
+    Region("tree", 0.0, 0.3, 0.3, 0.7),
+    Region("boat", 0.4, 0.75, 0.55, 0.85),
+)
+# Random attention leans less than a model's: wide limits, so that every pool has enough.
+LIMITS = Thresholds(t_pos=0.3, t_neg=0.9, t_bg=0.7)
+
+
+def make_bank() -> TicketBank:
+    generator = torch.Generator().manual_seed(0)
+    prompts = make_prompts(NAMES)
+    measured = tuple((c, i) for i, p in enumerate(prompts) for c, _, _ in p.phrases)
+    drawn = torch.cat([plain_noise(s, (4, 128, 128)) for s in range(NOISES)])
+    recipe = Recipe("input 5", 4, 4, 128, 128, 14.6, 0.13, "SDXL")
+    maps = torch.rand(len(measured), NOISES, 32, 32, generator=generator)
+    blocks = to_blocks(drawn, 4).flatten(0, 2)
+    return TicketBank.of_maps(
+        NAMES, tuple(p.text for p in prompts), measured, tuple(range(NOISES)), maps, blocks, recipe
+    )
+
+
+def published(bank: TicketBank, owner: list[list[int]], generator: random.Random) -> torch.Tensor:
+    """Pools block by block, then one block after another into the latent; scores are there already."""
+    score = {(u, v): SCORES[u, v] for u in NAMES for v in NAMES if u != v}
+    pools: list[list[int]] = [[] for _ in NAMES]
+    background = []
+    for i in range(len(bank.blocks)):
+        for which, u in enumerate(NAMES):
+            others = [v for v in NAMES if v != u]
+            wins = all(score[u, v][i] > LIMITS.t_pos for v in others)
+            if wins and all(score[v, u][i] < LIMITS.t_neg for v in others):
+                pools[which].append(i)
+        if all(s[i] < LIMITS.t_bg for s in score.values()):
+            background.append(i)
+    latent = torch.zeros(4, 128, 128)
+    left = [generator.sample(pool, len(pool)) for pool in [*pools, background]]
+    whole = [list(pool) for pool in left]
+    for y, line in enumerate(owner):
+        for x, who in enumerate(line):
+            if not left[who]:
+                left[who] = list(whole[who])
+            latent[:, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4] = bank.blocks[left[who].pop()]
+    return latent
+
+
+def seconds(work: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def resident() -> float:
+    """MB of this process in memory; 0 where the system does not tell so."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0.0
+    line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def build(bank: TicketBank, selection: Selection) -> torch.Tensor:
+    """From nothing: regions to cells, scores, pools, draw."""
+    return Layout(bank, REGIONS, 128, 128, selection, shortage=REPEAT).build(0)
+
+
+def main() -> None:
+    global SCORES
+    made = make_bank()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bank.safetensors"
+        save_bank(made, path)
+        before = resident()
+        began = time.perf_counter()
+        bank = load_bank(path)
+        took = time.perf_counter() - began
+        print(
+            f"Loading {len(bank.blocks):,} tickets, {path.stat().st_size / 1e6:.0f} MB: {took:.2f} s,"
+            f" {resident() - before:.0f} MB more in memory"
+        )
+    pairs = list(combinations(NAMES, 2))
+    SCORES = {(u, v): bank.score(u, v).tolist() for a, b in pairs for u, v in ((a, b), (b, a))}
+    owner = Layout(bank, REGIONS, 128, 128).owner().tolist()
+    theirs = seconds(lambda: published(bank, owner, random.Random(0)), max(1, ARGS.repeats // 2))
+    print(f"The authors' loop over blocks, scores given: {theirs:.2f} s")
+    figures = {}
+    for name, selection in (("threshold", LIMITS), ("rank", Rank())):
+        build(bank, selection)
+        figures[name] = seconds(lambda s=selection: build(bank, s), ARGS.repeats)
+        print(
+            f"Ours, {name}, scores included: {figures[name] * 1e3:.1f} ms; {theirs / figures[name]:.0f} times"
+        )
+    if ARGS.forward:
+        print(f"A forward of SD1.5's shape at 512x512: {forward():.2f} s", flush=True)
+
+
+def forward() -> float:
+    import real_size
+    from winning_tickets.probe.attention import find_layers
+    from winning_tickets.probe.first_step import read_attention
+    from winning_tickets.probe.text import encode_prompt
+
+    model, clip = real_size.sd15()
+    encoded = [encode_prompt(clip, make_prompts(NAMES[:2])[0])]
+    x, layers = plain_noise(0, (4, 64, 64)), find_layers(model, "input 8")
+    return seconds(lambda: read_attention(model, encoded, x, layers, 14.6, stop=False), 3)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
