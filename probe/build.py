@@ -81,9 +81,9 @@ def build_tickets(wish: TicketWish, model: Any = None, clip: Any = None) -> Nois
         )
     shape = layout.shape
     lines = [layout.describe()]
+    searching = None
     if model is None:
         noise = ticket_noise(layout, wish.seed, TICKETS)
-        look = None
         lines.append("Not looked at: connect model and clip to choose among candidates.")
     else:
         if fingerprint(model, clip) != recipe.fingerprint:
@@ -99,13 +99,16 @@ def build_tickets(wish: TicketWish, model: Any = None, clip: Any = None) -> Nois
         searching = searched_tickets(layout, look, wish.candidates, wish.rounds)
         noise = BuiltNoise(searching, shape, wish.seed, TICKETS)
     built = noise.images(range(wish.batch))
-    if look:
+    if searching:
         lines.append(searching.describe(forward_share(model, look.layers[-1], *shape[1:])))
+        worth = _worth(searching, layout.groups)
+    else:
+        worth = layout.ticket_worth(layout.arrange(wish.seed))
     return NoiseResult(
         noise,
         noise_latent(built, recipe.sigma, recipe.latent_scale),
         empty_latent(wish.batch, shape),
-        _picture(layout.owner(), layout.groups(), built[0], recipe.block, noise.make),
+        layout_picture(layout.owner(), layout.groups(), worth, built[0], recipe.block)[None],
         "\n".join(lines),
     )
 
@@ -180,17 +183,12 @@ def _place(model: Any, clip: Any, wish: PlaceWish, node: str, start: Any) -> Noi
         noise,
         noise_latent(built, look.sigma, float(latent_format.scale_factor)),
         empty_latent(wish.batch, look.shape),
-        _picture(owner(0), groups(0), built[0], block, searching),
+        layout_picture(owner(0), groups(0), _worth(searching, groups), built[0], block)[None],
         "\n".join(lines),
     )
 
 
-def _picture(
-    owner: torch.Tensor, groups: torch.Tensor, noise: torch.Tensor, block: int, maker: Any
-) -> torch.Tensor:
-    """Of the first image; with what each cell is worth if it was looked at."""
-    worth = None
-    if isinstance(maker, Searching):
-        (first, *_) = maker.found.values()
-        worth = cell_worth(first.scores[None], groups)[0]
-    return layout_picture(owner, groups, worth, noise, block)[None]
+def _worth(searching: Searching, groups: Callable[[int], torch.Tensor]) -> torch.Tensor:
+    """Of the first image's cells, in context."""
+    (first, *_) = searching.found.values()
+    return cell_worth(first.scores[None], groups(0))[0]

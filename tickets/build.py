@@ -182,6 +182,17 @@ class Layout:
         pairs = zip(self.plain(seed, wanted), wanted, strict=True)
         return torch.stack([self.place(noise, self.arrange(seed, i), i) for noise, i in pairs])
 
+    def ticket_worth(self, chosen: torch.Tensor, index: int = 0) -> torch.Tensor:
+        """What the bank says each cell's ticket is worth [rows, columns], as `cell_worth`; NaN: none."""
+        worth = torch.full(chosen.shape, float("nan"))
+        for group, cells in self._filled(index):
+            if group >= 0:
+                value = self.bank.margin(self.categories[group], self.categories)
+            else:
+                value = -torch.stack([self.bank.average(c) for c in self.categories]).amax(0)
+            worth[cells] = value[chosen[cells]]
+        return worth
+
     def describe(self) -> str:
         """For people: tickets to draw from, per category and for the background, and what was widened."""
         owner = self.owner()

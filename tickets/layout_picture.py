@@ -42,13 +42,10 @@ def noise_map(noise: torch.Tensor, block: int, rows: int, columns: int) -> torch
 def layout_picture(
     owner: torch.Tensor,
     groups: torch.Tensor,
-    worth: torch.Tensor | None,
+    worth: torch.Tensor,
     noise: torch.Tensor,
     block: int,
 ) -> torch.Tensor:
-    """Regions, how well each cell fits (worth -1..1, bright is good; if known), and the noise, in a row."""
-    panels = [owner_map(owner, groups)]
-    if worth is not None:
-        panels.append(enlarge(colour((worth + 1) / 2), CELL))
-    panels.append(noise_map(noise, block, *owner.shape))
-    return in_a_row(panels)
+    """Regions, what each cell is worth (-1..1, bright is good; grey: none), and the noise, in a row."""
+    fits = enlarge(colour((worth + 1) / 2), CELL)
+    return in_a_row([owner_map(owner, groups), fits, noise_map(noise, block, *owner.shape)])
