@@ -230,7 +230,9 @@ def schemes(parts: Any) -> None:
         for t_pos in (0.7, 0.3):
             try:
                 noise = ticket_noise(bank, cases, Thresholds(t_pos=t_pos))
-                print(f"  both in their boxes, t_pos {t_pos}: {Outcome(parts, HOW, cases, noise)}", flush=True)
+                print(
+                    f"  both in their boxes, t_pos {t_pos}: {Outcome(parts, HOW, cases, noise)}", flush=True
+                )
             except BankError as error:
                 print(f"  t_pos {t_pos}: {error}", flush=True)
 
