@@ -227,11 +227,14 @@ def schemes(parts: Any) -> None:
         print(
             f"  rank correlation with pairs: {mean(own):.3f} beside a companion, {mean(average):.3f} average"
         )
-        try:
-            noise = ticket_noise(bank, cases, Thresholds(t_pos=0.7))
-            print(f"  both in their boxes, t_pos 0.7: {Outcome(parts, HOW, cases, noise)}", flush=True)
-        except BankError as error:
-            print(f"  t_pos 0.7: {error}", flush=True)
+        for t_pos in (0.7, 0.3):
+            try:
+                noise = ticket_noise(bank, cases, Thresholds(t_pos=t_pos))
+                print(
+                    f"  both in their boxes, t_pos {t_pos}: {Outcome(parts, HOW, cases, noise)}", flush=True
+                )
+            except BankError as error:
+                print(f"  t_pos {t_pos}: {error}", flush=True)
 
 
 def rank_correlation(one: torch.Tensor, other: torch.Tensor) -> float:
