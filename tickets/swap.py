@@ -10,8 +10,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from .noise import place_blocks, to_blocks
-
-STAY = 1e-6
+from .transport import regroup
 
 
 def block_value(scores: torch.Tensor) -> torch.Tensor:
@@ -32,15 +31,12 @@ def arrangement(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     """Which block goes into each cell, both in raster order [cells].
 
     groups [rows, columns]: the category that shall be in each cell, -1 for the background. The blocks are
-    given to the groups by one assignment of greatest total value; those which lie in their group already
-    stay, the others go to the cells set free, as near to where they were as can be.
+    given to the groups with the greatest total value; those which lie in their group already stay, the
+    others go to the cells set free, as near to where they were as can be.
     """
     value = block_value(scores).double()
     group = torch.where(groups < 0, value.shape[1] - 1, groups).flatten()
-    stays = group[:, None] == torch.arange(value.shape[1])
-    blocks, cells = linear_sum_assignment((value + STAY * stays)[:, group].numpy(), maximize=True)
-    wanted = torch.empty_like(group)
-    wanted[torch.from_numpy(blocks)] = group[torch.from_numpy(cells)]
+    wanted = torch.from_numpy(regroup(value.numpy(), group.numpy()))
     result = torch.arange(len(group))
     rows = torch.arange(len(group)) // groups.shape[1]
     columns = torch.arange(len(group)) % groups.shape[1]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from banks import make_bank
+from scipy.optimize import linear_sum_assignment
 from winning_tickets.tickets.build import Layout, image_generator
 from winning_tickets.tickets.calibrate import GAUSSIANIZE, STANDARDIZE, calibrate, normal_quantiles
 from winning_tickets.tickets.context import cell_worth, fit
@@ -21,7 +23,8 @@ from winning_tickets.tickets.search import (
     search,
 )
 from winning_tickets.tickets.select import Rank
-from winning_tickets.tickets.swap import arrangement, block_value, swap
+from winning_tickets.tickets.swap import arrangement, swap
+from winning_tickets.tickets.transport import regroup
 
 GROUPS = torch.tensor([[0, 0, -1, -1], [0, 0, -1, -1], [-1, -1, 1, 1], [-1, -1, 1, 1]])
 
@@ -97,18 +100,25 @@ class TestSwap:
         order = arrangement(scores, groups).view(2, 8)
         assert order[:, 0:2].tolist() == [[5, 6], [13, 14]]
 
-    @pytest.mark.parametrize("categories", [1, 2, 3, 5])
-    def test_the_total_value_is_the_greatest(self, categories: int) -> None:
-        """Against many random arrangements of the same noise."""
-        generator = torch.Generator().manual_seed(0)
-        scores = torch.rand(categories, 4, 4, generator=generator)
-        groups = torch.randint(-1, categories, (4, 4), generator=generator)
-        value = block_value(scores)
-        column = torch.where(groups < 0, categories, groups).flatten()
-        best = value[arrangement(scores, groups), column].sum()
-        for _ in range(300):
-            other = torch.randperm(16, generator=generator)
-            assert value[other, column].sum() <= best + 1e-4
+    @pytest.mark.parametrize("groups", [1, 2, 3, 6, 11])
+    @pytest.mark.parametrize("seed", range(8))
+    def test_no_other_grouping_is_worth_more(self, groups: int, seed: int) -> None:
+        """Against scipy's assignment of the same blocks to single cells."""
+        generator = np.random.default_rng(seed)
+        group = generator.integers(0, groups, 40)
+        value = generator.random((40, groups)) ** 3
+        found = regroup(value, group)
+        assert np.bincount(found, minlength=groups).tolist() == np.bincount(group, minlength=groups).tolist()
+        rows, columns = linear_sum_assignment(value[:, group], maximize=True)
+        best = value[rows, group[columns]].sum()
+        assert value[np.arange(40), found].sum() == pytest.approx(best, abs=1e-4)
+
+    def test_a_large_noise_is_grouped_too(self) -> None:
+        generator = np.random.default_rng(0)
+        group = generator.integers(0, 6, 4096)
+        value = generator.random((4096, 6))
+        found = regroup(value, group)
+        assert value[np.arange(4096), found].mean() > value[np.arange(4096), group].mean() + 0.3
 
 
 class TestSearch:
