@@ -10,6 +10,7 @@ from .calibrate import normal_quantiles
 from .picture import in_a_row
 
 BANDS = 12
+BINS = 45
 PANEL = (160, 220)
 OURS, PLAIN, AXIS = (0.86, 0.32, 0.23), (0.35, 0.55, 0.85), (0.75, 0.75, 0.75)
 
@@ -103,8 +104,8 @@ def picture(
     """Histogram, quantiles and spectrum [h, w, 3]; the noise red, plain noise blue."""
     hist = _canvas()
     for values, paint in ((plain, PLAIN), (noise, OURS)):
-        counts = torch.histc(values.float().flatten(), bins=PANEL[1], min=-4.5, max=4.5)
-        _curve(hist, counts / values.numel() * PANEL[1] / 9, 0.0, 0.45, paint)
+        counts = torch.histc(values.float().flatten(), bins=BINS, min=-4.5, max=4.5)
+        _curve(hist, _wide(counts / values.numel() * BINS / 9), 0.0, 0.5, paint)
     quantiles = _canvas()
     at = normal_quantiles(PANEL[1])
     _curve(quantiles, at, -4.0, 4.0, AXIS)
@@ -114,9 +115,13 @@ def picture(
         _curve(quantiles, ordered[pick], -4.0, 4.0, paint)
     bands = _canvas()
     for figures, paint in ((theirs, PLAIN), (ours, OURS)):
-        wide = torch.nn.functional.interpolate(figures.spectrum[None, None], PANEL[1], mode="linear")[0, 0]
-        _curve(bands, wide, 0.0, 2.0, paint)
+        _curve(bands, _wide(figures.spectrum), 0.0, 2.0, paint)
     return in_a_row([hist, quantiles, bands])
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """Values drawn out to the width of a panel."""
+    return torch.nn.functional.interpolate(values[None, None].float(), PANEL[1], mode="linear")[0, 0]
 
 
 def _canvas() -> torch.Tensor:
