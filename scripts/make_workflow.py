@@ -108,7 +108,7 @@ def strip(workflow: dict[str, Any]) -> dict[str, Any]:
 
 def make(server: Server, browser: Any) -> None:
     def run(script: str, **values: Any) -> Any:
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page = browser.new_page(viewport={"width": 1600, "height": 1250})
         page.on("console", lambda m: print("console:", m.text, m.location) if m.type == "error" else None)
         page.on("pageerror", lambda error: print("page:", error))
         page.goto(server.url)
