@@ -98,19 +98,26 @@ def tests(install: Install, arguments: Sequence[str]) -> bool:
     workers = 1 if arguments else min(cores, MOST_WORKERS)
     spread = [] if arguments else ["-n", str(workers), "--dist", "loadfile"]
     threads = str(max(1, cores // workers))
-    variables = {"OMP_NUM_THREADS": threads, **KEEP_MEMORY, **os.environ, **KEEP_BYTECODE}
+    defaults = {"OMP_NUM_THREADS": threads, **KEEP_MEMORY}
+    environment = {**defaults, **os.environ, **KEEP_BYTECODE, "COMFYUI_DIR": str(install.root)}
     command = [str(install.python), "-c", PYTEST, *spread, *arguments]
-    return run("pytest", command, **{**variables, "COMFYUI_DIR": str(install.root)})
+    return run("pytest", command, environment=environment)
 
 
-def run(title: str, command: Sequence[str], cwd: Path = ROOT, prefix: str = "", **variables: str) -> bool:
+def run(
+    title: str,
+    command: Sequence[str],
+    cwd: Path = ROOT,
+    prefix: str = "",
+    environment: dict[str, str] | None = None,
+) -> bool:
     """Run one check under a headline, with `prefix` taken off the lines it prints."""
     print(f"\n== {title}", flush=True)
     started = time.monotonic()
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env={**os.environ, **variables},
+        env=environment,
         stdout=subprocess.PIPE if prefix else None,
         encoding="utf-8",
         errors="replace",
