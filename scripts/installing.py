@@ -1,0 +1,164 @@
+"""Runs pip and uv with a log, and keeps an installation that is interrupted whole.
+
+Every stage of an installation leaves a stamp when it is finished, and only one process installs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+OLDEST, NEWEST = (3, 10), (3, 13)
+UV = "uv==0.13.9"
+
+if TYPE_CHECKING:
+    Say = Callable[[str], object]
+
+
+class SetupError(Exception):
+    """ComfyUI cannot be had; the message says what to change."""
+
+
+def install(home: Path, python: Path, wanted: Sequence[str], say: Say) -> None:
+    """Install `wanted` (pip's arguments) with uv, many times faster, or with pip where uv cannot."""
+    pip = [str(python), "-m", "pip", "install"]
+    try:
+        run_pip(home, [*pip, UV], say)
+        uv = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
+        run_pip(home, [*uv, *wanted], say)
+    except SetupError:
+        say(f"  uv could not do it, see {home / 'install.log'}; pip tries")
+        run_pip(home, [*pip, *wanted], say)
+
+
+def run_pip(home: Path, command: Sequence[str], say: Say) -> None:
+    """Run a command of pip or uv with its output in home/install.log."""
+    log, temp = home / "install.log", home / "tmp"
+    shutil.rmtree(temp, ignore_errors=True)
+    temp.mkdir()
+    environment = {
+        **os.environ,
+        "TMPDIR": str(temp),
+        "PYTHONIOENCODING": "utf-8",
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    started = time.monotonic()
+    with log.open("ab") as output:
+        begin = output.tell()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+        try:
+            status = _wait(process, started, log, say)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+            shutil.rmtree(temp, ignore_errors=True)
+    if status:
+        _explain(log.read_bytes()[begin:].decode("utf-8", "replace"), home)
+    say(f"  done in {time.monotonic() - started:.0f} s")
+
+
+def _wait(process: subprocess.Popen[bytes], started: float, log: Path, say: Say) -> int:
+    while True:
+        try:
+            return process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            say(f"  still working after {time.monotonic() - started:.0f} s, see {log}")
+
+
+def _explain(output: str, home: Path) -> NoReturn:
+    """Turn pip's failure into a sentence with the way out."""
+    if "No space left on device" in output:
+        reason = f"The disk of {home} is full: free some space and start again."
+    elif "DO NOT MATCH THE HASHES" in output:
+        reason = (
+            "The downloaded archive is not the expected one, so nothing was unpacked: "
+            "check which package index pip uses (pip config list)."
+        )
+    elif re.search(
+        r"Retrying \(|Max retries|name resolution|getaddrinfo|ConnectionError|ConnectionReset"
+        r"|TimeoutError|SSLError|ProxyError|unreachable|ConnectionRefused|IncompleteRead",
+        output,
+    ):
+        reason = (
+            "The package index cannot be reached: check the network, a proxy and pip's settings "
+            "(pip config list), then start again, which goes on from here."
+        )
+    elif match := re.search(r"No matching distribution found for (\S+)", output):
+        reason = (
+            f"The package index has no {match[1]} for Python {python_version()} on this system: "
+            "try another Python from 3.10 to 3.13 (delete .comfyui/venv first), check pip's index "
+            "settings (pip config list), or use a ComfyUI of your own with --comfyui DIR."
+        )
+    else:
+        reason = f"pip failed: the reason is in {home / 'install.log'}; mend it and start again."
+    lines = "\n".join(f"  {line}" for line in output.splitlines()[-12:])
+    raise SetupError(f"{reason}\n\nThe last lines of {home / 'install.log'}:\n{lines}")
+
+
+def stamp(folder: Path, stage: str, recipe: str) -> None:
+    """Note in the folder that a stage is finished; the note goes when the folder goes."""
+    part = folder / f"{stage}.stamp.part"
+    part.write_text(recipe, encoding="utf-8")
+    os.replace(part, folder / f"{stage}.stamp")
+
+
+def has_stamp(folder: Path, stage: str, recipe: str) -> bool:
+    path = folder / f"{stage}.stamp"
+    return path.is_file() and path.read_text(encoding="utf-8") == recipe
+
+
+@contextlib.contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold home/lock; the system lets go of it when the process ends, however it ends."""
+    with (home / "lock").open("a+", encoding="utf-8") as file:
+        try:
+            _lock(file)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise SetupError(
+                f"Another process ({file.read() or 'unknown'}) is installing into {home}: "
+                "start again when it has finished."
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()}")
+        file.flush()
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    if sys.platform == "win32":
+        file.seek(4096)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def python_version() -> str:
+    return "{}.{}".format(*sys.version_info)
+
+
+def other_python() -> str:
+    return (
+        f"start this with Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}, for example python3.12"
+    )
