@@ -112,7 +112,7 @@ def make(server: Server, browser: Any) -> None:
         page.on("console", lambda m: print("console:", m.text, m.location) if m.type == "error" else None)
         page.on("pageerror", lambda error: print("page:", error))
         page.goto(server.url)
-        page.wait_for_function(READY, timeout=120_000)
+        page.wait_for_function(READY, timeout=600_000)
         return page, page.evaluate(script, {"name": NAME, **values})
 
     prompt = json.loads((WORKFLOWS / "api" / f"{NAME}.json").read_text(encoding="utf-8"))

@@ -25,6 +25,11 @@ NAMES = {
     "MergeTicketBanks": "Merge Ticket Banks",
     "TicketBankReport": "Ticket Bank Report",
     "TicketLayerReport": "Ticket Layer Report",
+    "ArrangeNoiseByRegions": "Arrange Noise by Regions",
+    "PickBestNoise": "Pick Best Noise",
+    "TicketRegionFromMask": "Ticket Region from Mask",
+    "TicketRegionsFromBoxes": "Ticket Regions from Boxes",
+    "NoiseReport": "Noise Report",
 }
 
 Prompt = dict[str, Any]
