@@ -11,7 +11,6 @@ device, without weights; times are of SD1.5's shape with random weights, both pr
 from __future__ import annotations
 
 import argparse
-import contextlib
 import statistics
 import sys
 import time
@@ -32,17 +31,15 @@ ARGS = parser.parse_args()
 start.comfyui(ARGS.comfyui)
 start.pack()
 
-import comfy.ops
 import comfy.patcher_extension
 import comfy.samplers
 import real_size
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from memory import Peak
-from torch.utils.flop_counter import FlopCounterMode
 from winning_tickets.probe.attention import cross_attention_layers, find_layers, token_attention
 from winning_tickets.probe.collect import Wish, collect, latent_size
+from winning_tickets.probe.cost import flops
 from winning_tickets.probe.first_step import FirstStep, read_attention
 from winning_tickets.probe.text import encode_prompt
 from winning_tickets.tickets.noise import plain_noise
@@ -50,38 +47,6 @@ from winning_tickets.tickets.prompts import make_prompts
 
 CATEGORIES = ("castle", "lake", "sky")
 LAYER = ("input", 8, 0)
-
-
-class Enough(Exception):
-    """The layer was reached."""
-
-
-def plain_attention(
-    func: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, *_: Any, **__: Any
-) -> torch.Tensor:
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-    return ((q @ k.transpose(-1, -2)).softmax(-1) @ v).transpose(1, 2).flatten(2)
-
-
-def flops(settings: dict[str, Any], side: int, last: tuple[str, int, int] | None) -> int:
-    """Of one conditional forward on a latent of side x side; up to the layer `last`, or whole."""
-    with torch.device("meta"):
-        operations = comfy.ops.disable_weight_init
-        unet = UNetModel(**settings, dtype=torch.float32, device="meta", operations=operations)
-        x, t = torch.empty(1, 4, side, side), torch.empty(1)
-        context = torch.empty(1, 77, settings["context_dim"])
-        adm = settings["adm_in_channels"]
-        y = torch.empty(1, adm) if adm else None
-
-    def stop(*_: Any) -> None:
-        raise Enough
-
-    options: dict[str, Any] = {"patches_replace": {"attn2": {last: stop}} if last else {}}
-    # ComfyUI's attention asks for free memory, which the meta device has none of.
-    options["optimized_attention_override"] = plain_attention
-    with FlopCounterMode(display=False) as counter, contextlib.suppress(Enough):
-        unet(x, t, context=context, y=y, transformer_options=options)
-    return counter.get_total_flops()
 
 
 def keep(encoded: Any, maps: dict, q: Any, k: Any, v: Any, extra: dict[str, Any]) -> torch.Tensor:
@@ -145,7 +110,7 @@ def table_of_flops() -> None:
         ("SDXL, 1024x1024", real_size.SDXL, 128, ("input", 5, 1)),
         ("SDXL, 1024x1024", real_size.SDXL, 128, ("input", 8, 9)),
     ):
-        whole, part = flops(settings, side, None), flops(settings, side, layer)
+        whole, part = flops(settings, side, side), flops(settings, side, side, layer)
         label = f"{layer[0]} {layer[1]}" + (f".{layer[2]}" if layer[2] else "")
         print(f"| {name} | {label} | {whole / 1e9:.0f} G | {part / whole:.1%} | {2 * whole / part:.2f} |")
 
