@@ -28,11 +28,18 @@ import comfy.latent_formats
 import comfy.model_base
 import comfy.model_patcher
 import comfy.ops
+import comfy.patcher_extension
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models_base
 
 WIDTH = 32
+TYPES = comfy.model_base.ModelType
+KINDS = {
+    "SD1.x": (TYPES.EPS, comfy.latent_formats.SD15),
+    "SD2.x v": (TYPES.V_PREDICTION, comfy.latent_formats.SD15),
+    "SDXL": (TYPES.EPS, comfy.latent_formats.SDXL),
+}
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
@@ -108,6 +115,31 @@ def make_model() -> Callable[..., Any]:
 @pytest.fixture
 def model(make_model: Callable[..., Any]) -> Any:
     return make_model()
+
+
+@pytest.fixture(params=KINDS)
+def any_model(request: pytest.FixtureRequest, make_model: Callable[..., Any]) -> Any:
+    """Of every prediction type and latent format that the pack is for."""
+    return make_model(0, *KINDS[request.param])
+
+
+@pytest.fixture(scope="session")
+def first_input() -> Callable[[Any], tuple[Any, list[torch.Tensor]]]:
+    """A clone of MODEL, and what its UNet was given, call by call."""
+
+    def spy(model: Any) -> tuple[Any, list[torch.Tensor]]:
+        seen: list[torch.Tensor] = []
+
+        def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            seen.append(x.clone())
+            return executor(x, *args, **kwargs)
+
+        clone = model.clone()
+        key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+        clone.add_wrapper_with_key(key, "spy", wrapper)
+        return clone, seen
+
+    return spy
 
 
 @pytest.fixture(scope="session")

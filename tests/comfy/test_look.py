@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.patcher_extension
+import comfy.sample
 import comfy.samplers
 import pytest
 import torch
@@ -213,26 +214,45 @@ def test_cancel_leaves_nothing_on_the_model(model: Any, clip: Any, after: int) -
     assert {k: str(v) for k, v in counted.model_options.items()} == before
 
 
-@pytest.mark.parametrize("make", [arrange_noise, pick_noise])
-def test_what_is_built_is_the_first_input_of_the_unet(model: Any, clip: Any, encode: Any, make: Any) -> None:
-    result = make(model, clip, WISH)
-    seen: list[torch.Tensor] = []
+def look_and_build(model: Any, clip: Any, wish: PlaceWish) -> Any:
+    bank = collect.collect(model, clip, collect.Wish(("cat", "tree"), 6, 0, 128, 128, "input 3"))
+    layout = Layout(bank, REGIONS, 24, 16, Rank(0.2, 0.2))
+    return build_tickets(TicketWish(layout, wish.seed, 1, wish.candidates, wish.rounds), model, clip)
 
-    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        seen.append(x.clone())
-        return executor(x, *args, **kwargs)
 
-    spied = model.clone()
-    spied.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "spy", wrapper)
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
+MAKERS = [look_and_build, arrange_noise, pick_noise]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_is_built_is_the_first_input_of_the_unet(
+    any_model: Any, clip: Any, encode: Any, first_input: Any, make: Any
+) -> None:
+    result = make(any_model, clip, WISH)
+    noise = result.noise.generate_noise(result.empty)
+    spied, seen = first_input(any_model)
+    sigma = float(any_model.get_model_object("model_sampling").sigma_max)
     guider = comfy.samplers.CFGGuider(spied)
     guider.inner_set_conds({"positive": encode("a cat"), "negative": encode("")})
-    noise = result.noise.generate_noise(result.empty)
     euler = comfy.samplers.sampler_object("euler")
     guider.sample(
         noise, result.empty["samples"], euler, torch.tensor([sigma, 0.0]), disable_pbar=True, seed=0
     )
     torch.testing.assert_close(seen[0][:1], noise, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_latent_is_the_first_input_of_the_unet(
+    any_model: Any, clip: Any, encode: Any, first_input: Any, make: Any
+) -> None:
+    """KSampler (Advanced), add_noise disabled: zeros as noise, our latent as image."""
+    result = make(any_model, clip, WISH)
+    spied, seen = first_input(any_model)
+    latent = result.latent["samples"]
+    zeros, conds = torch.zeros_like(latent), (encode("a cat"), encode(""))
+    how = {"disable_noise": True, "start_step": 0, "last_step": 10000, "disable_pbar": True, "seed": 0}
+    comfy.sample.sample(spied, zeros, 4, 5.0, "euler", "normal", *conds, latent, **how)
+    noise = result.noise.generate_noise(result.empty)
+    torch.testing.assert_close(seen[0][:1], noise, rtol=0, atol=2e-6)
 
 
 def test_an_image_smaller_than_a_block_is_refused(model: Any, clip: Any) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.latent_formats
-import comfy.model_base
-import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -18,26 +15,7 @@ from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.region_forms import parse_regions
 from winning_tickets.tickets.select import Thresholds
 
-TYPES = comfy.model_base.ModelType
-KINDS = {
-    "SD1.x": (TYPES.EPS, comfy.latent_formats.SD15),
-    "SD2.x v": (TYPES.V_PREDICTION, comfy.latent_formats.SD15),
-    "SDXL": (TYPES.EPS, comfy.latent_formats.SDXL),
-}
 LOOSE = Thresholds(t_pos=0.1, t_neg=0.9, t_bg=0.6)
-
-
-def first_input(model: Any) -> tuple[Any, list[torch.Tensor]]:
-    seen: list[torch.Tensor] = []
-
-    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        seen.append(x.clone())
-        return executor(x, *args, **kwargs)
-
-    clone = model.clone()
-    key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-    clone.add_wrapper_with_key(key, "spy", wrapper)
-    return clone, seen
 
 
 def make_layout(model: Any, clip: Any) -> Layout:
@@ -46,13 +24,12 @@ def make_layout(model: Any, clip: Any) -> Layout:
     return Layout(bank, regions, 24, 16, LOOSE)
 
 
-@pytest.fixture(params=KINDS)
-def case(request: pytest.FixtureRequest, make_model: Any, clip: Any) -> tuple[Any, Layout]:
-    model = make_model(0, *KINDS[request.param])
-    return model, make_layout(model, clip)
+@pytest.fixture
+def case(any_model: Any, clip: Any) -> tuple[Any, Layout]:
+    return any_model, make_layout(any_model, clip)
 
 
-def test_noise_reaches_the_unet_through_the_cutoff_sampler(case: Any, encode: Any) -> None:
+def test_noise_reaches_the_unet_through_the_cutoff_sampler(case: Any, encode: Any, first_input: Any) -> None:
     model, layout = case
     spied, seen = first_input(model)
     latent = empty_latent(2, layout.shape)
@@ -66,7 +43,7 @@ def test_noise_reaches_the_unet_through_the_cutoff_sampler(case: Any, encode: An
 
 @pytest.mark.parametrize("scheduler", ["simple", "karras", "normal", "exponential", "sgm_uniform"])
 def test_noise_latent_reaches_the_unet_with_add_noise_disabled(
-    case: Any, encode: Any, scheduler: str
+    case: Any, encode: Any, first_input: Any, scheduler: str
 ) -> None:
     """KSampler (Advanced), add_noise disabled, start_at_step 0: zeros as noise, our latent as image."""
     model, layout = case
@@ -92,7 +69,7 @@ def test_noise_latent_reaches_the_unet_with_add_noise_disabled(
     torch.testing.assert_close(seen[0][:2], built, rtol=0, atol=2e-6)
 
 
-def test_noise_object_serves_a_guider_as_random_noise_does(case: Any, encode: Any) -> None:
+def test_noise_object_serves_a_guider_as_random_noise_does(case: Any, encode: Any, first_input: Any) -> None:
     """The way of SamplerCustomAdvanced."""
     model, layout = case
     spied, seen = first_input(model)
