@@ -125,7 +125,7 @@ def make(server: Server, browser: Any) -> None:
     text = json.dumps(workflow, indent=2, ensure_ascii=True) + "\n"
     (WORKFLOWS / f"{NAME}.json").write_text(text, encoding="utf-8")
     page.wait_for_timeout(2000)
-    page.screenshot(path=WORKFLOWS / f"{NAME}.jpg", type="jpeg", quality=80, clip=PICTURE)
+    page.screenshot(path=WORKFLOWS / f"{NAME}.jpg", type="jpeg", quality=75, clip=PICTURE)
 
 
 def main() -> int:
