@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,3 +76,11 @@ def test_version_is_the_projects() -> None:
     found = (ROOT / "tickets" / "__init__.py").read_text(encoding="utf-8")
     version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
     assert version and f'VERSION = "{version[1]}"' in found
+
+
+def test_repository_holds_no_links() -> None:
+    """The rule: the repository holds files only. A link to one machine's folder once hid ComfyUI."""
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, encoding="utf-8")
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    assert not [line for line in listed.stdout.splitlines() if line.startswith("120000")]
