@@ -12,7 +12,7 @@ import comfy.sample
 import model as model_module
 import torch
 from judge import load_judge
-from scenes import NAMES, SHARED_COLOUR, listing
+from scenes import BACKGROUNDS, NAMES, SHARED_COLOUR, listing
 from tqdm import tqdm
 from verdict import Found, classes_of, find, share
 from winning_tickets.probe import cutoff
@@ -141,6 +141,17 @@ class Case:
         return any(set(pair) <= set(self.names) for pair in SHARED_COLOUR)
 
 
+def prompt_of(case: Case) -> str:
+    """As banks are collected: `a cat and an apple`."""
+    return listing(case.names)
+
+
+def other_prompt_of(case: Case) -> str:
+    """Unlike those: `a picture of an apple and a cat in the snow`."""
+    where = list(BACKGROUNDS)[sum(map(NAMES.index, case.names)) % len(BACKGROUNDS)]
+    return f"a picture of {listing(case.names[::-1])} {where}"
+
+
 def every_case(about: int = 0) -> list[Case]:
     """All pairs of concepts, in both layouts and both orders; or `about` so many of them."""
     cases = [
@@ -176,10 +187,17 @@ def ticket_noise(bank: Any, cases: Sequence[Case], thresholds: Thresholds) -> to
 class Outcome:
     """Where the objects of each case are in the images made from `noise`."""
 
-    def __init__(self, parts: Any, how: Sampling, cases: Sequence[Case], noise: torch.Tensor) -> None:
+    def __init__(
+        self,
+        parts: Any,
+        how: Sampling,
+        cases: Sequence[Case],
+        noise: torch.Tensor,
+        prompt: Callable[[Case], str] = prompt_of,
+    ) -> None:
         self.cases = cases
         judge = load_judge()
-        self.latents = cut(parts, how, [listing(c.names) for c in cases], noise, "sampling")
+        self.latents = cut(parts, how, [prompt(c) for c in cases], noise, "sampling")
         maps = classes_of(judge, self.latents)
         self.found = [
             [find(m, NAMES.index(n) + 1) for n in c.names] for m, c in zip(maps, cases, strict=True)

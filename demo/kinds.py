@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from cases import Case
+from cases import Case, other_prompt_of, prompt_of
 from winning_tickets.probe.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
 from winning_tickets.tickets.build import KEEP, Layout, image_generator
 from winning_tickets.tickets.regions import Region
@@ -20,12 +20,21 @@ FIRST_SEED = 20_000
 
 
 @dataclass(frozen=True)
+class Maker:
+    """How the noise [1, 4, 32, 32] of a case is made, and how often the model looks at one for it."""
+
+    make: Callable[[Any, Any, Case, int], torch.Tensor]
+    looks: int = 0
+
+
+@dataclass(frozen=True)
 class Kind:
-    """A name, how the noise [1, 4, 32, 32] of a case is made, and how it is sampled if not by euler."""
+    """A name, how the noise is made, how it is sampled if not by euler, and the prompt."""
 
     name: str
-    make: Callable[[Any, Any, Case, int], torch.Tensor]
+    maker: Maker
     sampler: str = "euler"
+    prompt: Callable[[Case], str] = prompt_of
 
 
 def regions_of(case: Case, turn: int = 0) -> tuple[Region, ...]:
@@ -34,25 +43,27 @@ def regions_of(case: Case, turn: int = 0) -> tuple[Region, ...]:
     return tuple(Region(n, *b) for n, b in zip(names, case.boxes, strict=True))
 
 
-def plain(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
+def plain_noise(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
     return Layout(bank, regions_of(case), 32, 32).plain(seed, (0,))
 
 
 def tickets(
     selection: Rank | Thresholds, candidates: int = 1, rounds: int = 0, turn: int = 0, **filling: Any
-) -> Callable[..., torch.Tensor]:
+) -> Maker:
+    looked = candidates > 1 or rounds > 0
+
     def make(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
         layout = Layout(bank, regions_of(case, turn), 32, 32, selection, **filling)
-        if candidates == 1 and not rounds:
+        if not looked:
             return layout.build(seed)
         wish = TicketWish(layout, seed, 1, candidates, rounds)
         result = build_tickets(wish, parts.model, parts.clip)
         return result.noise.generate_noise(result.empty)
 
-    return make
+    return Maker(make, candidates * (1 + rounds) if looked else 0)
 
 
-def shuffled(selection: Rank | Thresholds) -> Callable[..., torch.Tensor]:
+def shuffled(selection: Rank | Thresholds) -> Maker:
     """The very same tickets, at random cells of the image."""
 
     def make(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
@@ -62,7 +73,7 @@ def shuffled(selection: Rank | Thresholds) -> Callable[..., torch.Tensor]:
         moved = chosen.flatten()[order].view_as(chosen)
         return layout.place(layout.plain(seed, (0,))[0], moved)[None]
 
-    return make
+    return Maker(make)
 
 
 def random_blocks(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
@@ -74,9 +85,7 @@ def random_blocks(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
     return layout.place(layout.plain(seed, (0,))[0], chosen)[None]
 
 
-def placed(
-    what: Callable[..., Any], candidates: int, rounds: int
-) -> Callable[[Any, Any, Case, int], torch.Tensor]:
+def placed(what: Callable[..., Any], candidates: int, rounds: int) -> Maker:
     """Noise that needs no bank."""
 
     def make(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
@@ -84,10 +93,11 @@ def placed(
         result = what(parts.model, parts.clip, wish)
         return result.noise.generate_noise(result.empty)
 
-    return make
+    return Maker(make, candidates * (1 + rounds))
 
 
 swaps, picks = partial(placed, arrange_noise), partial(placed, pick_noise, rounds=0)
+plain = Maker(plain_noise)
 RANK, PAPER = Rank(), Thresholds()
 
 KINDS = [
@@ -101,7 +111,7 @@ KINDS = [
     Kind("tickets, rank, best of 8, 3 rounds", tickets(RANK, 8, 3)),
     Kind("block swap, 1 round", swaps(1, 1)),
     Kind("block swap, 3 rounds, best of 8", swaps(8, 3)),
-    Kind("control: random blocks of the bank", random_blocks),
+    Kind("control: random blocks of the bank", Maker(random_blocks)),
     Kind("control: the other category's tickets", tickets(RANK, turn=1)),
     Kind("control: the same tickets at other cells", shuffled(RANK)),
     Kind("tickets, rank, plain background", tickets(RANK, background=KEEP)),
@@ -116,4 +126,7 @@ KINDS = [
     Kind("tickets, rank, best of 8; euler_ancestral", tickets(RANK, 8), "euler_ancestral"),
     Kind("tickets, rank, best of 8; dpmpp_sde", tickets(RANK, 8), "dpmpp_sde"),
     Kind("plain noise; euler_ancestral", plain, "euler_ancestral"),
+    Kind("plain noise; dpmpp_sde", plain, "dpmpp_sde"),
+    Kind("tickets, rank, best of 8; other prompts", tickets(RANK, 8), prompt=other_prompt_of),
+    Kind("plain noise; other prompts", plain, prompt=other_prompt_of),
 ]

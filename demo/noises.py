@@ -27,10 +27,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     start.add_option(parser)
     parser.add_argument("--sets", nargs="+", default=["two"], help="two, unequal, three, four")
-    parser.add_argument("--kinds", nargs="+", help="only kinds of these names (default: all)")
+    parser.add_argument("--kinds", nargs="+", help="only kinds of these names, in this order (default: all)")
     parser.add_argument("--cases", type=int, default=1000, help="so many of each set (default: all)")
     parser.add_argument("--steps", type=int, default=20, help="of which the first half is guided")
-    parser.add_argument("--bfloat16", action="store_true", help="draw in bfloat16, several times faster")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="run the UNet in bfloat16, several times faster"
+    )
     parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
     return parser.parse_args()
 
@@ -42,11 +44,14 @@ start.pack()
 import comfy.utils
 import model as model_module
 import torch
-from cases import Case, Outcome, Sampling, cases_of
+from cases import SHAPE, Case, Outcome, Sampling, cases_of
+from comfy.patcher_extension import WrappersMP
 from kinds import FIRST_SEED, KINDS, LAYER, Kind
 from scenes import NAMES
 from verdict import share
+from winning_tickets.probe.attention import find_layers
 from winning_tickets.probe.collect import Wish, collect
+from winning_tickets.probe.cost import forward_share
 from winning_tickets.probe.fingerprint import fingerprint
 from winning_tickets.tickets.bank_file import load_bank, save_bank
 
@@ -76,14 +81,19 @@ def kept(model: str) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
     return found
 
 
+def in_bfloat16(executor: Any, *inputs: Any, **options: Any) -> torch.Tensor:
+    """A wrapper of the UNet: what runs in it runs in bfloat16, all else stays as it is."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return executor(*inputs, **options)
+
+
 def measure(
     parts: Any, bank: Any, name: str, kind: Kind, numbers: Sequence[int], cases: Sequence[Case]
 ) -> None:
     """Draw, judge and keep some cases of a set."""
     how = Sampling(ARGS.steps, 5.0, kind.sampler, 0.5)
-    noise = torch.cat([kind.make(parts, bank, cases[i], FIRST_SEED + i) for i in numbers])
-    with torch.autocast("cpu", torch.bfloat16, enabled=ARGS.bfloat16):
-        result = Outcome(parts, how, [cases[i] for i in numbers], noise)
+    noise = torch.cat([kind.maker.make(parts, bank, cases[i], FIRST_SEED + i) for i in numbers])
+    result = Outcome(parts, how, [cases[i] for i in numbers], noise, kind.prompt)
     with KEPT.open("a", encoding="utf-8") as file:
         for at, i in enumerate(numbers):
             found = result.found[at]
@@ -103,11 +113,13 @@ def measure(
             file.write(json.dumps(entry) + "\n")
 
 
-def row(kind: str, entries: Iterable[dict[str, Any]]) -> str:
+def row(kind: Kind, entries: Iterable[dict[str, Any]], look: float) -> str:
+    """A line of the table. look: the share of a forward that it takes."""
     every = list(entries)
     shared, other = ([e["hit"] for e in every if e["shared_colour"] == s] for s in (True, False))
     parts = [
-        kind,
+        kind.name,
+        f"{kind.maker.looks * look:.1f}" if kind.maker.looks else "0",
         share([e["hit"] for e in every]),
         share([e["swapped"] for e in every]),
         f"{sum(e['iou'] for e in every) / len(every):.3f}",
@@ -118,34 +130,39 @@ def row(kind: str, entries: Iterable[dict[str, Any]]) -> str:
     return "| " + " | ".join(parts) + " |"
 
 
-def tables(model: str) -> None:
+def tables(model: str, look: float) -> None:
     found = kept(model)
     for name in dict.fromkeys(key[0] for key in found):
         print(
-            f"\n{name}:\n| noise | in their own boxes | in each other's | mean IoU | all present | shared"
-            " colour | others |"
+            f"\n{name}:\n| noise | forwards to look | in their own boxes | in each other's | mean IoU |"
+            " all present | shared colour | others |"
         )
-        print("| --- | --- | --- | --- | --- | --- | --- |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for kind in KINDS:
             if (name, kind.name) in found:
-                print(row(kind.name, found[name, kind.name].values()))
+                print(row(kind, found[name, kind.name].values(), look))
 
 
 def main() -> None:
     comfy.utils.set_progress_bar_enabled(False)
     parts = model_module.load()
     model = fingerprint(parts.model, parts.clip)
+    (layer,) = find_layers(parts.model, LAYER)
+    look = forward_share(parts.model, layer, *SHAPE[1:])
     if not ARGS.table:
         bank = the_bank(parts)
+        by_name = {kind.name: kind for kind in KINDS}
+        if ARGS.bfloat16:
+            parts.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "bfloat16", in_bfloat16)
         for name in ARGS.sets:
             cases = cases_of(name)[: ARGS.cases]
-            for kind in (k for k in KINDS if not ARGS.kinds or k.name in ARGS.kinds):
+            for kind in (by_name[k] for k in ARGS.kinds or by_name):
                 done = kept(model)[name, kind.name]
                 missing = [i for i in range(len(cases)) if i not in done]
                 for at in range(0, len(missing), CHUNK):
                     measure(parts, bank, name, kind, missing[at : at + CHUNK], cases)
-                print(row(kind.name, kept(model)[name, kind.name].values()), flush=True)
-    tables(model)
+                print(row(kind, kept(model)[name, kind.name].values(), look), flush=True)
+    tables(model, look)
 
 
 if __name__ == "__main__":
