@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import comfy.ops
@@ -51,4 +52,12 @@ def forward_share(model: Any, last: Layer, height: int, width: int) -> float:
     """Share of a whole forward of MODEL's UNet that lies before a layer, by FLOPs."""
     settings = dict(model.model.model_config.unet_config)
     settings.pop("disable_unet_model_creation", None)
+    fixed = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in settings.items())
+    return _share(fixed, last, height, width)
+
+
+# Counting takes longer than several looks do.
+@lru_cache(maxsize=64)
+def _share(fixed: tuple[tuple[str, Any], ...], last: Layer, height: int, width: int) -> float:
+    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in fixed}
     return flops(settings, height, width, last) / flops(settings, height, width)
