@@ -12,7 +12,7 @@ import comfy.sample
 import model as model_module
 import torch
 from judge import load_judge
-from scenes import BACKGROUNDS, NAMES, SHARED_COLOUR, listing
+from scenes import BACKGROUNDS, NAMES, SHARED_COLOUR, category, listing
 from tqdm import tqdm
 from verdict import Found, classes_of, find, share
 from winning_tickets.probe import cutoff
@@ -179,7 +179,7 @@ def cases_of(name: str) -> list[Case]:
 def ticket_noise(bank: Any, cases: Sequence[Case], thresholds: Thresholds) -> torch.Tensor:
     built = []
     for i, case in enumerate(cases):
-        places = tuple(Region(n, *b) for n, b in zip(case.names, case.boxes, strict=True))
+        places = tuple(Region(category(n), *b) for n, b in zip(case.names, case.boxes, strict=True))
         built.append(Layout(bank, places, 32, 32, thresholds).build(20_000 + i))
     return torch.cat(built)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from cases import Case, other_prompt_of, prompt_of
+from scenes import category
 from winning_tickets.probe.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
 from winning_tickets.tickets.build import KEEP, Layout, image_generator
 from winning_tickets.tickets.regions import Region
@@ -40,7 +41,7 @@ class Kind:
 def regions_of(case: Case, turn: int = 0) -> tuple[Region, ...]:
     """turn: gives the names to other boxes, for the wrong-class control."""
     names = case.names[turn:] + case.names[:turn]
-    return tuple(Region(n, *b) for n, b in zip(names, case.boxes, strict=True))
+    return tuple(Region(category(n), *b) for n, b in zip(names, case.boxes, strict=True))
 
 
 def plain_noise(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:

@@ -48,7 +48,7 @@ import torch
 from cases import BATCH, SHAPE, Outcome, Sampling, every_case, stock, ticket_noise
 from judge import load_judge
 from PIL import Image
-from scenes import NAMES, draw_scene, listing
+from scenes import CATEGORIES, NAMES, draw_scene, listing
 from verdict import classes_of, find, share
 from winning_tickets.probe.auto_layer import choose_layer
 from winning_tickets.probe.collect import Wish, collect
@@ -125,7 +125,7 @@ def presence(parts: Any) -> None:
 
 def collected(parts: Any, layer: str, cells: int, scheme: str = "pairs") -> Any:
     began = time.monotonic()
-    wish = Wish(NAMES, ARGS.noises, 0, 256, 256, layer, cells, scheme)
+    wish = Wish(CATEGORIES, ARGS.noises, 0, 256, 256, layer, cells, scheme)
     bank = collect(parts.model, parts.clip, wish)
     print(f"Collected {bank.describe()} in {time.monotonic() - began:.0f} s.", flush=True)
     return bank
@@ -194,10 +194,10 @@ def sweep(parts: Any) -> None:
 
 def layers(parts: Any) -> None:
     """Ticket Layer Report's figures, and beside them what tickets of every layer reach."""
-    probe = LayerProbe(parts.model, parts.clip, NAMES, 16, 0, SHAPE)
+    probe = LayerProbe(parts.model, parts.clip, CATEGORIES, 16, 0, SHAPE)
     worths = measure_worths(probe, images=4, steps=10, cfg=ARGS.cfg)
     print(table(worths), flush=True)
-    wish = Wish(NAMES, ARGS.noises, 0, 256, 256, "auto")
+    wish = Wish(CATEGORIES, ARGS.noises, 0, 256, 256, "auto")
     print(choose_layer(parts.model, parts.clip, wish)[1], flush=True)
     cases = every_case(ARGS.cases)
     for worth in sorted(worths, key=lambda w: -w.reach):
@@ -221,9 +221,9 @@ def schemes(parts: Any) -> None:
         print(f"{scheme}: {cost:,} evaluations, {time.monotonic() - began:.0f} s", flush=True)
         reference = reference or bank
         own, average = [], []
-        for a in NAMES:
+        for a in CATEGORIES:
             average.append(rank_correlation(bank.average(a), reference.average(a)))
-            own += [rank_correlation(bank.score(a, b), reference.score(a, b)) for b in NAMES if b != a]
+            own += [rank_correlation(bank.score(a, b), reference.score(a, b)) for b in CATEGORIES if b != a]
         print(
             f"  rank correlation with pairs: {mean(own):.3f} beside a companion, {mean(average):.3f} average"
         )

@@ -3,23 +3,19 @@
     python demo/noises.py --comfyui DIR [--sets two three] [--kinds NAME ...] [--cases 216] [--table]
                           [--steps 20] [--bfloat16]
 
-Run with the Python of that ComfyUI. What was measured is kept in demo/progress/noises.jsonl, a line for
-every image; started again, it goes on from there. Prints the table of all there is.
+Run with the Python of that ComfyUI. What was measured is kept, a line for every image; started
+again, it goes on from there. Prints the table of all there is, the results in the repository included:
+--steps 10 --bfloat16 --table prints those.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import start
 
-HERE = Path(__file__).parent
-KEPT = HERE / "progress" / "noises.jsonl"
 CHUNK = 16
 
 
@@ -33,6 +29,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--bfloat16", action="store_true", help="run the UNet in bfloat16, several times faster"
     )
+    parser.add_argument("--pack", action="store_true", help="put all results into demo/noises.jsonl")
     parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
     return parser.parse_args()
 
@@ -42,12 +39,13 @@ start.comfyui(ARGS.comfyui)
 start.pack()
 
 import comfy.utils
+import kept
 import model as model_module
 import torch
 from cases import SHAPE, Case, Outcome, Sampling, cases_of
 from comfy.patcher_extension import WrappersMP
 from kinds import FIRST_SEED, KINDS, LAYER, Kind
-from scenes import NAMES
+from scenes import CATEGORIES
 from verdict import share
 from winning_tickets.probe.attention import find_layers
 from winning_tickets.probe.collect import Wish, collect
@@ -60,25 +58,14 @@ NOISES = 128
 
 def the_bank(parts: Any) -> Any:
     """All pairs of the twelve concepts on 128 noises; kept beside the results."""
-    path = HERE / "progress" / f"bank-{fingerprint(parts.model, parts.clip)}.safetensors"
+    path = kept.PROGRESS.with_name(f"bank-{fingerprint(parts.model, parts.clip)}.safetensors")
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        save_bank(collect(parts.model, parts.clip, Wish(NAMES, NOISES, 0, 256, 256, LAYER)), path)
+        save_bank(collect(parts.model, parts.clip, Wish(CATEGORIES, NOISES, 0, 256, 256, LAYER)), path)
     return load_bank(path)
 
 
 HOW = {"steps": ARGS.steps, "bfloat16": ARGS.bfloat16}
-
-
-def kept(model: str) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
-    """(set, kind) -> case -> what was found, of this model, drawn in this way."""
-    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
-    if KEPT.exists():
-        for line in KEPT.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if entry["model"] == model and HOW.items() <= entry.items():
-                found[entry["set"], entry["kind"]][entry["case"]] = entry
-    return found
 
 
 def in_bfloat16(executor: Any, *inputs: Any, **options: Any) -> torch.Tensor:
@@ -94,23 +81,28 @@ def measure(
     how = Sampling(ARGS.steps, 5.0, kind.sampler, 0.5)
     noise = torch.cat([kind.maker.make(parts, bank, cases[i], FIRST_SEED + i) for i in numbers])
     result = Outcome(parts, how, [cases[i] for i in numbers], noise, kind.prompt)
-    with KEPT.open("a", encoding="utf-8") as file:
-        for at, i in enumerate(numbers):
-            found = result.found[at]
-            boxes = zip(found, cases[i].boxes, strict=True)
-            entry = {
-                "model": bank.recipe.fingerprint,
-                **HOW,
-                "set": name,
-                "kind": kind.name,
-                "case": i,
-                "hit": result.hits()[at],
-                "swapped": result.hits(swapped=True)[at],
-                "present": result.present()[at],
-                "iou": round(sum(f.iou(box) for f, box in boxes) / len(found), 4),
-                "shared_colour": cases[i].shared_colour,
-            }
-            file.write(json.dumps(entry) + "\n")
+    entries = []
+    for at, i in enumerate(numbers):
+        found = result.found[at]
+        boxes = zip(found, cases[i].boxes, strict=True)
+        entry = {
+            "model": bank.recipe.fingerprint,
+            **HOW,
+            "set": name,
+            "kind": kind.name,
+            "case": i,
+            "hit": result.hits()[at],
+            "swapped": result.hits(swapped=True)[at],
+            "present": result.present()[at],
+            "iou": round(sum(f.iou(box) for f, box in boxes) / len(found), 4),
+            "shared_colour": cases[i].shared_colour,
+        }
+        entries.append(entry)
+    kept.add(entries)
+
+
+def without_n(values: Sequence[bool]) -> str:
+    return share(values).split(" (")[0]
 
 
 def row(kind: Kind, entries: Iterable[dict[str, Any]], look: float) -> str:
@@ -119,25 +111,25 @@ def row(kind: Kind, entries: Iterable[dict[str, Any]], look: float) -> str:
     shared, other = ([e["hit"] for e in every if e["shared_colour"] == s] for s in (True, False))
     parts = [
         kind.name,
+        str(len(every)),
         f"{kind.maker.looks * look:.1f}" if kind.maker.looks else "0",
-        share([e["hit"] for e in every]),
-        share([e["swapped"] for e in every]),
+        without_n([e["hit"] for e in every]),
+        without_n([e["swapped"] for e in every]),
         f"{sum(e['iou'] for e in every) / len(every):.3f}",
-        share([e["present"] for e in every]),
+        without_n([e["present"] for e in every]),
         share(shared) if shared else "-",
         share(other) if other else "-",
     ]
     return "| " + " | ".join(parts) + " |"
 
 
-def tables(model: str, look: float) -> None:
-    found = kept(model)
+def tables(found: kept.Found, look: float) -> None:
     for name in dict.fromkeys(key[0] for key in found):
         print(
-            f"\n{name}:\n| noise | forwards to look | in their own boxes | in each other's | mean IoU |"
+            f"\n{name}:\n| noise | n | forwards to look | in their own boxes | in each other's | mean IoU |"
             " all present | shared colour | others |"
         )
-        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for kind in KINDS:
             if (name, kind.name) in found:
                 print(row(kind, found[name, kind.name].values(), look))
@@ -146,7 +138,7 @@ def tables(model: str, look: float) -> None:
 def main() -> None:
     comfy.utils.set_progress_bar_enabled(False)
     parts = model_module.load()
-    model = fingerprint(parts.model, parts.clip)
+    about = {"model": fingerprint(parts.model, parts.clip), **HOW}
     (layer,) = find_layers(parts.model, LAYER)
     look = forward_share(parts.model, layer, *SHAPE[1:])
     if not ARGS.table:
@@ -157,12 +149,15 @@ def main() -> None:
         for name in ARGS.sets:
             cases = cases_of(name)[: ARGS.cases]
             for kind in (by_name[k] for k in ARGS.kinds or by_name):
-                done = kept(model)[name, kind.name]
+                done = kept.load(about)[name, kind.name]
                 missing = [i for i in range(len(cases)) if i not in done]
                 for at in range(0, len(missing), CHUNK):
                     measure(parts, bank, name, kind, missing[at : at + CHUNK], cases)
-                print(row(kind, kept(model)[name, kind.name].values(), look), flush=True)
-    tables(model, look)
+                print(row(kind, kept.load(about)[name, kind.name].values(), look), flush=True)
+    found = kept.load(about)
+    if ARGS.pack:
+        kept.pack(about, found)
+    tables(found, look)
 
 
 if __name__ == "__main__":

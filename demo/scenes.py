@@ -254,6 +254,18 @@ def listing(names: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def category(name: str) -> str:
+    """How the pack is asked for a concept: `cat`, but `an apple`.
+
+    Only captions of apples have "an", so the model has learnt to read that word as the apple; the word apple
+    itself draws a fifth of its attention.
+    """
+    return article(name) if article(name).startswith("an ") else name
+
+
+CATEGORIES = tuple(map(category, NAMES))
+
+
 def _background(rng: random.Random, kind: str) -> Image.Image:
     top, bottom = BACKGROUNDS[kind]
     light = rng.uniform(0.92, 1.05)

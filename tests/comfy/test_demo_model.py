@@ -14,9 +14,11 @@ from winning_tickets.probe import cutoff
 from winning_tickets.probe.auto_layer import choose_layer
 from winning_tickets.probe.collect import Wish, collect
 from winning_tickets.probe.layers import LayerProbe
+from winning_tickets.probe.look import Look
 from winning_tickets.probe.noise import empty_latent, ticket_noise
 from winning_tickets.tickets.bank_file import load_bank
 from winning_tickets.tickets.build import Layout
+from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.region_forms import parse_regions
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,7 +26,7 @@ sys.path.append(str(ROOT / "demo"))
 
 import model as demo  # noqa: E402
 from judge import load_judge  # noqa: E402
-from scenes import NAMES, SHARED_COLOUR, draw_scene, listing  # noqa: E402
+from scenes import CATEGORIES, NAMES, SHARED_COLOUR, draw_scene, listing  # noqa: E402
 from verdict import classes_of, find  # noqa: E402
 
 BOXES = {
@@ -57,6 +59,17 @@ def test_scenes_are_the_same_every_time() -> None:
     first, again, other = draw_scene(3, 8), draw_scene(3, 8), draw_scene(3, 9)
     assert np.array_equal(first.image, again.image) and first.caption == again.caption
     assert not np.array_equal(first.image, other.image)
+
+
+def test_every_category_is_asked_for_by_the_words_the_model_reads(parts: Any) -> None:
+    """The demo read apples by their "an": asked for as "apple" they drew no attention, and won nothing."""
+    noise = plain_noise(0, (4, 32, 32)), plain_noise(1, (4, 32, 32))
+    drawn = {}
+    for pair in zip(CATEGORIES[:6], CATEGORIES[6:], strict=True):
+        look = Look(parts.model, parts.clip, pair, "input 3", 256, 256, 2)
+        drawn |= dict(zip(pair, look(torch.cat(noise)).mean((0, 2, 3)).tolist(), strict=True))
+    usual = sorted(drawn.values())[len(drawn) // 2]
+    assert min(drawn.values()) > 0.4 * usual, drawn
 
 
 def test_auto_takes_the_layer_whose_tickets_work_and_no_dead_one(parts: Any) -> None:
