@@ -46,8 +46,8 @@ def add(entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def pack(about: Mapping[str, Any], found: Found) -> None:
-    """Writes all of `found`, a line for every set and kind, in place of what was packed before."""
-    lines = []
+    """Writes `found`, a line for every set and kind, in place of what was packed of the same `about`."""
+    lines = [json.dumps(x, separators=(",", ":")) for x in _lines(PACKED) if not about.items() <= x.items()]
     for (name, kind), cases in found.items():
         every = [cases[i] for i in sorted(cases)]
         columns = {c: [int(e[c]) if isinstance(e[c], bool) else e[c] for e in every] for c in COLUMNS}

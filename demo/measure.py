@@ -63,7 +63,7 @@ from winning_tickets.tickets.transplant import correlation
 
 CHOICES = {
     "tickets, the paper's thresholds": Thresholds(),
-    "tickets, t_pos 0.7 as in the example workflow": Thresholds(t_pos=0.7),
+    "tickets, t_pos 0.7": Thresholds(t_pos=0.7),
 }
 
 

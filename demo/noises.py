@@ -1,7 +1,7 @@
 """Which initial noise puts things where they are asked for: every kind, with controls and intervals.
 
     python demo/noises.py --comfyui DIR [--sets two three] [--kinds NAME ...] [--cases 216] [--table]
-                          [--steps 20] [--bfloat16]
+                          [--steps 20] [--bfloat16] [--pack]
 
 Run with the Python of that ComfyUI. What was measured is kept, a line for every image; started
 again, it goes on from there. Prints the table of all there is, the results in the repository included:
@@ -26,9 +26,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", help="only kinds of these names, in this order (default: all)")
     parser.add_argument("--cases", type=int, default=1000, help="so many of each set (default: all)")
     parser.add_argument("--steps", type=int, default=20, help="of which the first half is guided")
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="run the UNet in bfloat16, several times faster"
-    )
+    parser.add_argument("--bfloat16", action="store_true", help="run the UNet in bfloat16")
     parser.add_argument("--pack", action="store_true", help="put all results into demo/noises.jsonl")
     parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
     return parser.parse_args()

@@ -258,7 +258,7 @@ def category(name: str) -> str:
     """How the pack is asked for a concept: `cat`, but `an apple`.
 
     Only captions of apples have "an", so the model has learnt to read that word as the apple; the word apple
-    itself draws a fifth of its attention.
+    itself draws little attention.
     """
     return article(name) if article(name).startswith("an ") else name
 
