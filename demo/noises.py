@@ -44,7 +44,7 @@ from cases import SHAPE, Case, Outcome, Sampling, cases_of
 from comfy.patcher_extension import WrappersMP
 from kinds import FIRST_SEED, KINDS, LAYER, Kind
 from scenes import CATEGORIES
-from verdict import share
+from verdict import drawn_iou, share
 from winning_tickets.probe.attention import find_layers
 from winning_tickets.probe.collect import Wish, collect
 from winning_tickets.probe.cost import forward_share
@@ -121,10 +121,21 @@ def row(kind: Kind, entries: Iterable[dict[str, Any]], look: float) -> str:
     return "| " + " | ".join(parts) + " |"
 
 
+def most_iou(name: str) -> float:
+    """Of a set's cases, when all objects overlap their boxes as much as ones of their shape can."""
+    every = [
+        drawn_iou(n, box) for case in cases_of(name) for n, box in zip(case.names, case.boxes, strict=True)
+    ]
+    return sum(every) / len(every)
+
+
 def tables(found: kept.Found, look: float) -> None:
     for name in dict.fromkeys(key[0] for key in found):
         print(
-            f"\n{name}:\n| noise | n | forwards to look | in their own boxes | in each other's | mean IoU |"
+            f"\n{name}; mean IoU of drawings that overlap their boxes as much as can be: {most_iou(name):.3f}"
+        )
+        print(
+            "\n| noise | n | forwards to look | in their own boxes | in each other's | mean IoU |"
             " all present | shared colour | others |"
         )
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")

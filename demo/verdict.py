@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from scenes import CELL, CONCEPTS, NAMES, SIZE, Pen
 from scipy import ndimage
 
 SMALLEST = 12
 """Latent cells (8x8 pixels each) an object must cover in one piece to count as there."""
+
+
+def inside(box: Sequence[float], rows: int, columns: int) -> np.ndarray:
+    """Mask [rows, columns] of the cells whose centres lie in the box."""
+    y, x = np.mgrid[:rows, :columns]
+    x, y = (x + 0.5) / columns, (y + 0.5) / rows
+    return (box[0] <= x) & (x < box[2]) & (box[1] <= y) & (y < box[3])
 
 
 @dataclass(frozen=True)
@@ -40,10 +50,7 @@ class Found:
 
     def iou(self, box: Sequence[float]) -> float:
         """Overlap of mask and box over their union, in cells."""
-        h, w = self.mask.shape
-        y, x = np.mgrid[:h, :w]
-        x, y = (x + 0.5) / w, (y + 0.5) / h
-        area = (box[0] <= x) & (x < box[2]) & (box[1] <= y) & (y < box[3])
+        area = inside(box, *self.mask.shape)
         return float((area & self.mask).sum() / (area | self.mask).sum())
 
 
@@ -53,6 +60,22 @@ def find(classes: np.ndarray, index: int) -> Found:
     sizes = ndimage.sum_labels(np.ones_like(pieces), pieces, range(1, count + 1))
     kept = [i + 1 for i, size in enumerate(np.atleast_1d(sizes)) if size >= SMALLEST]
     return Found(np.isin(pieces, kept) & (pieces > 0), len(kept))
+
+
+@cache
+def drawn_iou(name: str, box: tuple[float, ...]) -> float:
+    """The most that a drawing of the concept, of any size and anywhere, overlaps the box: see `Found.iou`."""
+    concept, cells = CONCEPTS[NAMES.index(name)], SIZE // CELL
+    area = inside(box, cells, cells)
+    best = 0.0
+    for side in range(1, cells + 1):
+        pen = Pen(side * CELL)
+        concept.paint(pen, (0, 0, 0))
+        cover = np.asarray(pen.sprite())[..., 3].reshape(side, CELL, side, CELL).mean((1, 3))
+        mask = cover >= 255 / 2
+        common = np.tensordot(sliding_window_view(area, mask.shape).astype(int), mask.astype(int))
+        best = max(best, float((common / (area.sum() + mask.sum() - common)).max()))
+    return best
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import torch
 
-from .score import stretch
+from .score import rank, stretch
 
 
 class BankError(ValueError):
@@ -166,13 +166,28 @@ class TicketBank:
             raise BankError(f'The bank holds no tickets of "{category}"; it has: {known}.')
         return self.categories.index(category)
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, int], torch.Tensor]:
+        """Scores and ranks asked for before, by row: a bank is used again for every seed."""
+        return {}
+
     def _stretched(self, rows: list[int]) -> torch.Tensor:
         at = self.noise.long()
         return stretch(self.attention[rows], self.low[rows][:, at], self.high[rows][:, at])
 
     def score(self, category: str, companion: str) -> torch.Tensor:
         """The paper's s(category | companion) of every ticket [tickets], in 0..1."""
-        return self._stretched([self.row(category, companion)])[0]
+        row = self.row(category, companion)
+        if ("score", row) not in self._known:
+            self._known["score", row] = self._stretched([row])[0]
+        return self._known["score", row]
+
+    def rank(self, category: str, companion: str) -> torch.Tensor:
+        """Share of the bank that scores lower than each ticket [tickets]; see `score.rank`."""
+        row = self.row(category, companion)
+        if ("rank", row) not in self._known:
+            self._known["rank", row] = rank(self.score(category, companion))
+        return self._known["rank", row]
 
     def average(self, category: str) -> torch.Tensor:
         """The paper's average score of every ticket over all companions [tickets]."""

@@ -6,6 +6,7 @@ paper's score of a block is the attention of its cell, stretched to 0..1 over on
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 
@@ -28,3 +29,15 @@ def pool_cells(attention: torch.Tensor, cells: int) -> torch.Tensor:
     if cells == 1:
         return attention
     return torch.nn.functional.avg_pool2d(attention.flatten(0, -3), cells).unflatten(0, attention.shape[:-2])
+
+
+def rank(values: torch.Tensor) -> torch.Tensor:
+    """Share of the values below each, plus half of those equal to it, itself included: float32 in 0..1."""
+    numbers = values.numpy()
+    order = np.argsort(numbers)
+    ordered = numbers[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    ends = np.append(starts[1:], len(ordered))
+    places = np.empty(len(ordered), np.float32)
+    places[order] = np.repeat((starts + ends) / (2 * len(ordered)), ends - starts)
+    return torch.from_numpy(places)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
-import numpy as np
 import torch
 
 from .bank import BankError, TicketBank
+from .score import rank
 
 RELAX, REPEAT, REFUSE = SHORTAGES = ("relax", "repeat", "error")
 
@@ -84,11 +85,11 @@ class Rank:
         if len(present) == 1:
             place = rank(bank.average(present[0]))
             return Excess({present[0]: 1 - place - self.best}, place - self.best_background)
-        ranks = {(u, v): rank(bank.score(u, v)) for u in present for v in present if u != v}
+        ranks = {(u, v): bank.rank(u, v) for u in present for v in present if u != v}
         winners = {}
         for u in present:
             gaps = [ranks[u, v] - ranks[v, u] for v in present if v != u]
-            winners[u] = 1 - rank(-_most([-g for g in gaps])) - self.best
+            winners[u] = 1 - rank(_least(gaps)) - self.best
         return Excess(winners, rank(_most(list(ranks.values()))) - self.best_background)
 
     def advice(self, background: bool) -> str:
@@ -121,19 +122,11 @@ class Pools:
 
 
 def _most(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(list(values)).amax(0)
+    return reduce(torch.maximum, values)
 
 
-def rank(values: torch.Tensor) -> torch.Tensor:
-    """Share of the values below each, plus half of those equal to it, itself included: float32 in 0..1."""
-    numbers = values.numpy()
-    order = np.argsort(numbers)
-    ordered = numbers[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    ends = np.append(starts[1:], len(ordered))
-    places = np.empty(len(ordered), np.float32)
-    places[order] = np.repeat((starts + ends) / (2 * len(ordered)), ends - starts)
-    return torch.from_numpy(places)
+def _least(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    return reduce(torch.minimum, values)
 
 
 def make_pools(
@@ -154,8 +147,11 @@ def make_pools(
         raise ValueError(f"shortage is {shortage!r}; choose one of {', '.join(SHORTAGES)}.")
     present = list(needed)
     excess = selection.excess(bank, present)
-    stacked = torch.stack([excess.winners[c] for c in present])
-    owner = torch.where(stacked.amin(0) < 0, stacked.argmin(0), -1)
+    nearest_yet = torch.zeros(len(bank.blocks))
+    owner = torch.full((len(bank.blocks),), -1)
+    for i, category in enumerate(present):
+        owner[excess.winners[category] < nearest_yet] = i
+        nearest_yet = torch.minimum(nearest_yet, excess.winners[category])
     owner[(owner < 0) & (excess.losers < 0)] = len(present)
     groups = [(i, c, excess.winners[c], needed[c]) for i, c in enumerate(present)]
     groups.append((len(present), "", excess.losers, needed_background))

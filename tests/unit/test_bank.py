@@ -43,6 +43,18 @@ class TestScores:
         both = (bank.score("car", "cat") + bank.score("car", "tree")) / 2
         torch.testing.assert_close(bank.average("car"), both)
 
+    def test_scores_known_from_before_are_of_this_bank_alone(self) -> None:
+        bank = make_bank()
+        score, rank = bank.score("tree", "cat"), bank.rank("tree", "cat")
+        assert torch.equal(bank.score("tree", "cat"), score) and torch.equal(bank.rank("tree", "cat"), rank)
+        half = torch.arange(0, len(bank.blocks), 2)
+        assert torch.equal(bank.take(half).score("tree", "cat"), score[half])
+        other = make_bank(attention_seed=1)
+        assert not torch.equal(other.score("tree", "cat"), score)
+        below = (score[None] < score[:, None]).float().mean(1)
+        same = (score[None] == score[:, None]).float().mean(1)
+        torch.testing.assert_close(rank, below + same / 2)
+
     def test_singles_and_joint_serve_every_companion_with_one_row(self) -> None:
         for scheme in ("singles", "joint"):
             bank = make_bank(scheme=scheme)
