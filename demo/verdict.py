@@ -64,7 +64,7 @@ def find(classes: np.ndarray, index: int) -> Found:
 
 @cache
 def drawn_iou(name: str, box: tuple[float, ...]) -> float:
-    """The most that a drawing of the concept, of any size and anywhere, overlaps the box: see `Found.iou`."""
+    """The most that a drawing of the concept overlaps the box, at any size and place in whole cells."""
     concept, cells = CONCEPTS[NAMES.index(name)], SIZE // CELL
     area = inside(box, cells, cells)
     best = 0.0

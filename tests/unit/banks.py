@@ -10,6 +10,12 @@ from winning_tickets.tickets.prompts import PAIRS, make_prompts
 RECIPE = Recipe("input 8", 4, 4, 16, 16, 14.6, 0.18215, "BaseModel")
 
 
+def slow_rank(values: torch.Tensor) -> torch.Tensor:
+    """Every value against every other."""
+    below = (values[None] < values[:, None]).float().mean(1)
+    return below + (values[None] == values[:, None]).float().mean(1) / 2
+
+
 def make_bank(
     categories: tuple[str, ...] = ("cat", "tree", "car"),
     noises: int = 3,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from banks import make_bank
+from banks import make_bank, slow_rank
 from winning_tickets.tickets.bank import BankError
 from winning_tickets.tickets.build import KEEP, Layout
 from winning_tickets.tickets.noise import plain_noise, to_blocks
@@ -24,12 +24,6 @@ from winning_tickets.tickets.select import (
 )
 
 TWO = (Region("cat", 0, 0, 0.5, 1), Region("tree", 0.5, 0, 1, 0.5))
-
-
-def slow_rank(values: torch.Tensor) -> torch.Tensor:
-    """Every value against every other."""
-    below = (values[None] < values[:, None]).float().mean(1)
-    return below + (values[None] == values[:, None]).float().mean(1) / 2
 
 
 class TestRank:
