@@ -11,6 +11,7 @@ from typing import Any
 import comfy.sample
 import model as model_module
 import torch
+from comfy.patcher_extension import WrappersMP
 from judge import load_judge
 from scenes import BACKGROUNDS, NAMES, SHARED_COLOUR, category, listing
 from tqdm import tqdm
@@ -22,40 +23,39 @@ from winning_tickets.tickets.select import Thresholds
 
 SHAPE = (4, 32, 32)
 BATCH = 16
-LAYOUTS = {
+Boxes = tuple[tuple[float, ...], ...]
+LAYOUTS: dict[str, Boxes] = {
     "left, right": ((0.0625, 0.3125, 0.4375, 0.6875), (0.5625, 0.3125, 0.9375, 0.6875)),
     "diagonal": ((0.0625, 0.0625, 0.4375, 0.4375), (0.5625, 0.5625, 0.9375, 0.9375)),
 }
-
-
-SETS: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = {
-    "two": tuple(LAYOUTS.values()),
-    "unequal": (
-        ((0.03125, 0.15625, 0.59375, 0.84375), (0.6875, 0.375, 0.9375, 0.625)),
-        ((0.0625, 0.0625, 0.3125, 0.3125), (0.375, 0.375, 0.96875, 0.96875)),
-    ),
-    "three": (
-        (
+SETS: dict[str, dict[str, Boxes]] = {
+    "two": LAYOUTS,
+    "unequal": {
+        "large left": ((0.03125, 0.15625, 0.59375, 0.84375), (0.6875, 0.375, 0.9375, 0.625)),
+        "large right": ((0.0625, 0.0625, 0.3125, 0.3125), (0.375, 0.375, 0.96875, 0.96875)),
+    },
+    "three": {
+        "row": (
             (0.03125, 0.3125, 0.34375, 0.6875),
             (0.34375, 0.3125, 0.65625, 0.6875),
             (0.65625, 0.3125, 0.96875, 0.6875),
         ),
-        (
+        "triangle": (
             (0.0625, 0.0625, 0.4375, 0.4375),
             (0.5625, 0.0625, 0.9375, 0.4375),
             (0.3125, 0.5625, 0.6875, 0.9375),
         ),
-    ),
-    "four": (
-        (
+    },
+    "four": {
+        "square": (
             (0.0625, 0.0625, 0.4375, 0.4375),
             (0.5625, 0.0625, 0.9375, 0.4375),
             (0.0625, 0.5625, 0.4375, 0.9375),
             (0.5625, 0.5625, 0.9375, 0.9375),
         ),
-    ),
+    },
 }
-"""Boxes by name of the set; every set has one or two layouts, of two to four regions."""
+"""Layouts by name of the set: of two to four regions."""
 SET_SIZE = 216
 
 
@@ -67,6 +67,17 @@ class Fixed:
 
     def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
         return self.noise
+
+
+def in_bfloat16(executor: Any, *inputs: Any, **options: Any) -> torch.Tensor:
+    """A wrapper of the UNet: what runs in it runs in bfloat16, all else stays as it is."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return executor(*inputs, **options)
+
+
+def use_bfloat16(model: Any) -> None:
+    """Let the UNet of this MODEL run so."""
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "bfloat16", in_bfloat16)
 
 
 def conditioning(clip: Any, prompts: Sequence[str]) -> Any:
@@ -170,10 +181,15 @@ def cases_of(name: str) -> list[Case]:
         cases = every_case()
         order.shuffle(cases)
         return cases
-    layouts = SETS[name]
+    layouts = list(SETS[name].values())
     return [
         Case(tuple(order.sample(NAMES, len(layouts[0]))), layouts[i % len(layouts)]) for i in range(SET_SIZE)
     ]
+
+
+def layout_of(name: str, case: Case) -> str:
+    """Which of the set's layouts a case has."""
+    return next(layout for layout, boxes in SETS[name].items() if boxes == case.boxes)
 
 
 def ticket_noise(bank: Any, cases: Sequence[Case], thresholds: Thresholds) -> torch.Tensor:

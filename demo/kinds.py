@@ -12,6 +12,7 @@ from cases import Case, other_prompt_of, prompt_of
 from scenes import category
 from winning_tickets.probe.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
 from winning_tickets.tickets.build import KEEP, Layout, image_generator
+from winning_tickets.tickets.calibrate import GAUSSIANIZE, NONE, STANDARDIZE
 from winning_tickets.tickets.regions import Region
 from winning_tickets.tickets.select import Rank, Thresholds
 
@@ -48,13 +49,19 @@ def plain_noise(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
     return Layout(bank, regions_of(case), 32, 32).plain(seed, (0,))
 
 
+def layout_for(bank: Any, case: Case, selection: Rank | Thresholds, turn: int = 0, **filling: Any) -> Layout:
+    """As the node makes it where nothing else is said."""
+    settings = {"calibration": STANDARDIZE, **filling}
+    return Layout(bank, regions_of(case, turn), 32, 32, selection, **settings)
+
+
 def tickets(
     selection: Rank | Thresholds, candidates: int = 1, rounds: int = 0, turn: int = 0, **filling: Any
 ) -> Maker:
     looked = candidates > 1 or rounds > 0
 
     def make(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
-        layout = Layout(bank, regions_of(case, turn), 32, 32, selection, **filling)
+        layout = layout_for(bank, case, selection, turn, **filling)
         if not looked:
             return layout.build(seed)
         wish = TicketWish(layout, seed, 1, candidates, rounds)
@@ -68,7 +75,7 @@ def shuffled(selection: Rank | Thresholds) -> Maker:
     """The very same tickets, at random cells of the image."""
 
     def make(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
-        layout = Layout(bank, regions_of(case), 32, 32, selection)
+        layout = layout_for(bank, case, selection)
         chosen = layout.arrange(seed)
         order = torch.randperm(chosen.numel(), generator=image_generator(seed, 0, 63))
         moved = chosen.flatten()[order].view_as(chosen)
@@ -79,7 +86,7 @@ def shuffled(selection: Rank | Thresholds) -> Maker:
 
 def random_blocks(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
     """Any blocks of the bank."""
-    layout = Layout(bank, regions_of(case), 32, 32)
+    layout = layout_for(bank, case, Rank())
     generator = image_generator(seed, 0, 62)
     cells = layout.owner().shape
     chosen = torch.randperm(len(bank.blocks), generator=generator)[: cells[0] * cells[1]].view(cells)
@@ -100,34 +107,39 @@ def placed(what: Callable[..., Any], candidates: int, rounds: int) -> Maker:
 swaps, picks = partial(placed, arrange_noise), partial(placed, pick_noise, rounds=0)
 plain = Maker(plain_noise)
 RANK, PAPER = Rank(), Thresholds()
+BEST = tickets(RANK, 8)
 
 KINDS = [
     Kind("plain noise", plain),
     Kind("best of 64 plain seeds", picks(64)),
-    Kind("tickets, paper's thresholds", tickets(PAPER)),
-    Kind("tickets, t_pos 0.7", tickets(replace(PAPER, t_pos=0.7))),
-    Kind("tickets, rank, best 5 %", tickets(RANK)),
-    Kind("tickets, rank, best of 8", tickets(RANK, 8)),
-    Kind("tickets, rank, best of 32", tickets(RANK, 32)),
-    Kind("tickets, rank, best of 8, 3 rounds", tickets(RANK, 8, 3)),
+    Kind("tickets, the paper's thresholds", tickets(PAPER, calibration=NONE)),
+    Kind("tickets", tickets(RANK)),
+    Kind("tickets, best of 8", BEST),
+    Kind("tickets, best of 32", tickets(RANK, 32)),
+    Kind("tickets, 3 rounds", tickets(RANK, 1, 3)),
+    Kind("tickets, best of 8, 3 rounds", tickets(RANK, 8, 3)),
+    Kind("tickets, best of 32, 3 rounds", tickets(RANK, 32, 3)),
     Kind("block swap, 1 round", swaps(1, 1)),
-    Kind("block swap, 3 rounds, best of 8", swaps(8, 3)),
-    Kind("control: random blocks of the bank", Maker(random_blocks)),
-    Kind("control: the other category's tickets", tickets(RANK, turn=1)),
-    Kind("control: the same tickets at other cells", shuffled(RANK)),
-    Kind("tickets, rank, plain background", tickets(RANK, background=KEEP)),
-    Kind("tickets, rank, best of 8, standardize", tickets(RANK, 8, calibration="standardize")),
-    Kind("tickets, rank, best of 8, gaussianize", tickets(RANK, 8, calibration="gaussianize")),
-    Kind("tickets, rank, best 1 %", tickets(Rank(0.01, 0.01))),
-    Kind("tickets, rank, best 20 %", tickets(Rank(0.2, 0.2))),
-    Kind("tickets, rank, 1 candidate, 3 rounds", tickets(RANK, 1, 3)),
     Kind("block swap, 3 rounds", swaps(1, 3)),
     Kind("block swap, 1 round, best of 8", swaps(8, 1)),
+    Kind("block swap, 3 rounds, best of 8", swaps(8, 3)),
     Kind("block swap, 3 rounds, best of 32", swaps(32, 3)),
-    Kind("tickets, rank, best of 8; euler_ancestral", tickets(RANK, 8), "euler_ancestral"),
-    Kind("tickets, rank, best of 8; dpmpp_sde", tickets(RANK, 8), "dpmpp_sde"),
+    Kind("control: random blocks", Maker(random_blocks)),
+    Kind("control: tickets of the other category", tickets(RANK, turn=1)),
+    Kind("control: the tickets at random cells", shuffled(RANK)),
+    Kind("best of 8, not calibrated", tickets(RANK, 8, calibration=NONE)),
+    Kind("best of 8, gaussianized", tickets(RANK, 8, calibration=GAUSSIANIZE)),
+    Kind("best of 8, plain background", tickets(RANK, 8, background=KEEP)),
+    Kind("best of 8 of the best 0.2 %", tickets(Rank(0.002), 8)),
+    Kind("best of 8 of the best 2 %", tickets(Rank(0.02), 8)),
+    Kind("best of 8 of the best 5 %", tickets(Rank(0.05), 8)),
+    Kind("best of 8 of the best 20 %", tickets(Rank(0.2, 0.2), 8)),
+    Kind("the paper's thresholds, t_pos 0.7", tickets(replace(PAPER, t_pos=0.7), calibration=NONE)),
+    Kind("the paper's thresholds, best of 8", tickets(PAPER, 8)),
     Kind("plain noise; euler_ancestral", plain, "euler_ancestral"),
+    Kind("tickets, best of 8; euler_ancestral", BEST, "euler_ancestral"),
     Kind("plain noise; dpmpp_sde", plain, "dpmpp_sde"),
-    Kind("tickets, rank, best of 8; other prompts", tickets(RANK, 8), prompt=other_prompt_of),
+    Kind("tickets, best of 8; dpmpp_sde", BEST, "dpmpp_sde"),
     Kind("plain noise; other prompts", plain, prompt=other_prompt_of),
+    Kind("tickets, best of 8; other prompts", BEST, prompt=other_prompt_of),
 ]

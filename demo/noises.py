@@ -11,7 +11,7 @@ again, it goes on from there. Prints the table of all there is, the results in t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import start
@@ -40,8 +40,7 @@ import comfy.utils
 import kept
 import model as model_module
 import torch
-from cases import SHAPE, Case, Outcome, Sampling, cases_of
-from comfy.patcher_extension import WrappersMP
+from cases import SETS, SHAPE, Case, Outcome, Sampling, cases_of, layout_of, use_bfloat16
 from kinds import FIRST_SEED, KINDS, LAYER, Kind
 from scenes import CATEGORIES
 from verdict import drawn_iou, share
@@ -64,12 +63,6 @@ def the_bank(parts: Any) -> Any:
 
 
 HOW = {"steps": ARGS.steps, "bfloat16": ARGS.bfloat16}
-
-
-def in_bfloat16(executor: Any, *inputs: Any, **options: Any) -> torch.Tensor:
-    """A wrapper of the UNet: what runs in it runs in bfloat16, all else stays as it is."""
-    with torch.autocast("cpu", torch.bfloat16):
-        return executor(*inputs, **options)
 
 
 def measure(
@@ -103,10 +96,14 @@ def without_n(values: Sequence[bool]) -> str:
     return share(values).split(" (")[0]
 
 
-def row(kind: Kind, entries: Iterable[dict[str, Any]], look: float) -> str:
-    """A line of the table. look: the share of a forward that it takes."""
-    every = list(entries)
+def row(name: str, kind: Kind, found: dict[int, dict[str, Any]], look: float) -> str:
+    """A line of a set's table. look: the share of a forward that it takes."""
+    every = list(found.values())
     shared, other = ([e["hit"] for e in every if e["shared_colour"] == s] for s in (True, False))
+    cases = cases_of(name)
+    by_layout = [
+        [e["hit"] for i, e in found.items() if layout_of(name, cases[i]) == layout] for layout in SETS[name]
+    ]
     parts = [
         kind.name,
         str(len(every)),
@@ -115,8 +112,8 @@ def row(kind: Kind, entries: Iterable[dict[str, Any]], look: float) -> str:
         without_n([e["swapped"] for e in every]),
         f"{sum(e['iou'] for e in every) / len(every):.3f}",
         without_n([e["present"] for e in every]),
-        share(shared) if shared else "-",
-        share(other) if other else "-",
+        *(without_n(hits) if hits else "-" for hits in (shared, other)),
+        *(without_n(hits) if hits else "-" for hits in by_layout if len(by_layout) > 1),
     ]
     return "| " + " | ".join(parts) + " |"
 
@@ -134,14 +131,17 @@ def tables(found: kept.Found, look: float) -> None:
         print(
             f"\n{name}; mean IoU of drawings that overlap their boxes as much as can be: {most_iou(name):.3f}"
         )
-        print(
-            "\n| noise | n | forwards to look | in their own boxes | in each other's | mean IoU |"
-            " all present | shared colour | others |"
-        )
-        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+        cases = cases_of(name)
+        count = sum(case.shared_colour for case in cases)
+        heads = [
+            *("noise", "n", "forwards to look", "in their own boxes", "in each other's", "mean IoU"),
+            *("all present", f"shared colour ({count})", f"others ({len(cases) - count})"),
+            *(SETS[name] if len(SETS[name]) > 1 else ()),
+        ]
+        print(f"\n| {' | '.join(heads)} |\n" + "| --- " * len(heads) + "|")
         for kind in KINDS:
             if (name, kind.name) in found:
-                print(row(kind, found[name, kind.name].values(), look))
+                print(row(name, kind, found[name, kind.name], look))
 
 
 def main() -> None:
@@ -154,7 +154,7 @@ def main() -> None:
         bank = the_bank(parts)
         by_name = {kind.name: kind for kind in KINDS}
         if ARGS.bfloat16:
-            parts.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "bfloat16", in_bfloat16)
+            use_bfloat16(parts.model)
         for name in ARGS.sets:
             cases = cases_of(name)[: ARGS.cases]
             for kind in (by_name[k] for k in ARGS.kinds or by_name):
@@ -162,7 +162,7 @@ def main() -> None:
                 missing = [i for i in range(len(cases)) if i not in done]
                 for at in range(0, len(missing), CHUNK):
                     measure(parts, bank, name, kind, missing[at : at + CHUNK], cases)
-                print(row(kind, kept.load(about)[name, kind.name].values(), look), flush=True)
+                print(row(name, kind, kept.load(about)[name, kind.name], look), flush=True)
     found = kept.load(about)
     if ARGS.pack:
         kept.pack(about, found)

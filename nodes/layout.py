@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..probe.build import TicketWish, build_tickets
 from ..tickets.bank import TicketBank
 from ..tickets.build import BACKGROUNDS, LOSERS, Layout
-from ..tickets.calibrate import CALIBRATIONS, NONE
+from ..tickets.calibrate import CALIBRATIONS, STANDARDIZE
 from ..tickets.regions import OVERLAPS, SMALLER
 from ..tickets.select import RELAX, SHORTAGES, Rank, Thresholds
 from .regions import all_regions, more_regions_input, regions_input
@@ -34,6 +34,11 @@ def _share(name: str, label: str, default: float, tooltip: str, **extra: Any) ->
     return io.Float.Input(name, display_name=label, default=default, tooltip=tooltip, **settings)
 
 
+def _percent(name: str, label: str, share: float, tooltip: str, **extra: Any) -> io.Float.Input:
+    settings = {"min": 0.01, "max": 100.0, "step": 0.1, "round": 0.001, **extra}
+    return io.Float.Input(name, display_name=label, default=share * 100, tooltip=tooltip, **settings)
+
+
 def _selection_inputs() -> list[io.Input]:
     paper, best = Thresholds(), Rank()
     ranked, limits = " For selection rank.", " For selection threshold."
@@ -45,14 +50,15 @@ def _selection_inputs() -> list[io.Input]:
             tooltip="rank: the tickets that lean most towards a category and least towards the others."
             " threshold: the paper's limits on scores.",
         ),
-        io.Float.Input(
-            "best",
-            display_name="best (%)",
-            default=best.best * 100,
-            min=0.01,
-            max=100.0,
-            step=0.5,
-            tooltip="Which share of the bank may win, for each category and for the background." + ranked,
+        _percent(
+            "best", "best (%)", best.best, "Which share of the bank may win, for each category." + ranked
+        ),
+        _percent(
+            "best_background",
+            "best for background (%)",
+            best.best_background,
+            "Which share of the bank may fill the background." + ranked,
+            advanced=True,
         ),
         _share(
             "temperature",
@@ -108,10 +114,10 @@ def _filling_inputs() -> list[io.Input]:
         io.Combo.Input(
             "calibration",
             options=list(CALIBRATIONS),
-            default=NONE,
+            default=STANDARDIZE,
             advanced=True,
-            tooltip="Selected blocks are not quite standard normal noise. none: leave them (the paper)."
-            " standardize: mean 0 and variance 1 in each channel. gaussianize: exactly normal values in each"
+            tooltip="Selected blocks are not quite standard normal noise. standardize: mean 0 and variance 1"
+            " in each channel. none: leave them (the paper). gaussianize: exactly normal values in each"
             " channel, their order kept.",
         ),
     ]
@@ -176,6 +182,7 @@ class TicketLatentFromRegions(io.ComfyNode):
         batch_size: int,
         selection: str,
         best: float,
+        best_background: float,
         temperature: float,
         t_pos: float,
         t_neg: float,
@@ -196,7 +203,7 @@ class TicketLatentFromRegions(io.ComfyNode):
     ) -> io.NodeOutput:
         rule: Rank | Thresholds = Thresholds(t_pos, t_neg, t_bg, t_pos_single, t_bg_single)
         if selection == RANK:
-            rule = Rank(best / 100, best / 100, temperature)
+            rule = Rank(best / 100, best_background / 100, temperature)
         layout = Layout(
             bank,
             all_regions(regions, more_regions, width, height),

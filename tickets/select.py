@@ -68,7 +68,7 @@ class Rank:
     the best share.
     """
 
-    best: float = 0.05
+    best: float = 0.005
     best_background: float = 0.05
     temperature: float = 1.0
 

@@ -123,7 +123,7 @@ class TestShortage:
     @pytest.mark.parametrize("shortage", [RELAX, REPEAT, REFUSE])
     def test_a_bank_smaller_than_the_image_never_hangs(self, shortage: str) -> None:
         bank = make_bank(noises=1)
-        layout = Layout(bank, TWO, 256, 256, Rank(), shortage=shortage)
+        layout = Layout(bank, TWO, 256, 256, Rank(0.05), shortage=shortage)
         if shortage == REPEAT:
             assert layout.build(0).shape == (1, 4, 256, 256)
         else:
