@@ -143,3 +143,25 @@ KINDS = [
     Kind("plain noise; other prompts", plain, prompt=other_prompt_of),
     Kind("tickets, best of 8; other prompts", BEST, prompt=other_prompt_of),
 ]
+
+PAIRS = [
+    ("plain noise", "best of 64 plain seeds"),
+    ("best of 64 plain seeds", "tickets"),
+    ("tickets, the paper's thresholds", "tickets"),
+    ("tickets", "tickets, best of 8"),
+    ("tickets, best of 8", "tickets, best of 32"),
+    ("tickets, best of 8", "tickets, best of 8, 3 rounds"),
+    ("tickets, best of 8, 3 rounds", "tickets, best of 32, 3 rounds"),
+    ("block swap, 3 rounds, best of 8", "tickets, best of 8, 3 rounds"),
+    ("block swap, 3 rounds, best of 8", "block swap, 3 rounds, best of 32"),
+    ("best of 8, not calibrated", "tickets, best of 8"),
+    ("best of 8, gaussianized", "tickets, best of 8"),
+    ("best of 8, plain background", "tickets, best of 8"),
+    ("best of 8 of the best 0.2 %", "tickets, best of 8"),
+    ("best of 8 of the best 2 %", "tickets, best of 8"),
+    ("best of 8 of the best 5 %", "tickets, best of 8"),
+    ("tickets, best of 8; euler_ancestral", "tickets, best of 8"),
+    ("tickets, best of 8; dpmpp_sde", "tickets, best of 8"),
+    ("tickets, best of 8; other prompts", "tickets, best of 8"),
+]
+"""Which kinds are compared case by case."""

@@ -11,7 +11,7 @@ again, it goes on from there. Prints the table of all there is, the results in t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import start
@@ -41,8 +41,9 @@ import kept
 import model as model_module
 import torch
 from cases import SETS, SHAPE, Case, Outcome, Sampling, cases_of, layout_of, use_bfloat16
-from kinds import FIRST_SEED, KINDS, LAYER, Kind
+from kinds import FIRST_SEED, KINDS, LAYER, PAIRS, Kind
 from scenes import CATEGORIES
+from scipy.stats import binomtest
 from verdict import drawn_iou, share
 from winning_tickets.probe.attention import find_layers
 from winning_tickets.probe.collect import Wish, collect
@@ -126,6 +127,17 @@ def most_iou(name: str) -> float:
     return sum(every) / len(every)
 
 
+def paired(name: str, found: kept.Found) -> Iterator[str]:
+    """Lines that compare two kinds on the very same cases and seeds, by the sign test."""
+    for one, other in PAIRS:
+        a, b = found.get((name, one), {}), found.get((name, other), {})
+        both = a.keys() & b.keys()
+        won, lost = (sum(x[i]["hit"] > y[i]["hit"] for i in both) for x, y in ((b, a), (a, b)))
+        if won + lost:
+            p = binomtest(won, won + lost).pvalue
+            yield f"| {one} | {other} | {len(both)} | {won} | {lost} | {p:.2g} |"
+
+
 def tables(found: kept.Found, look: float) -> None:
     for name in dict.fromkeys(key[0] for key in found):
         print(
@@ -142,6 +154,9 @@ def tables(found: kept.Found, look: float) -> None:
         for kind in KINDS:
             if (name, kind.name) in found:
                 print(row(name, kind, found[name, kind.name], look))
+        print("\n| A | B | cases | only B succeeds | only A | p |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        print("\n".join(paired(name, found)))
 
 
 def main() -> None:

@@ -157,7 +157,7 @@ class TicketLatentFromRegions(io.ComfyNode):
                     " Only with model and clip connected; costs a fraction of a step for each.",
                 ),
                 rounds_input(
-                    0,
+                    3,
                     0,
                     "How often the cells that fit worst get other tickets and are looked at again. Only with"
                     " model and clip connected.",
