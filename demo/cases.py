@@ -16,7 +16,9 @@ from judge import load_judge
 from scenes import BACKGROUNDS, NAMES, SHARED_COLOUR, category, listing
 from tqdm import tqdm
 from verdict import Found, classes_of, find, share
-from winning_tickets.probe import cutoff
+from winning_tickets.probe.cutoff import Cutoff, Share
+from winning_tickets.probe.cutoff_run import Settings
+from winning_tickets.probe.cutoff_run import sample as cutoff_sample
 from winning_tickets.tickets.build import Layout
 from winning_tickets.tickets.regions import Region
 from winning_tickets.tickets.select import Thresholds
@@ -132,8 +134,9 @@ def cut(parts: Any, how: Sampling, prompts: Sequence[str], noise: torch.Tensor, 
         chosen = prompts[part]
         conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
         latent = {"samples": torch.zeros(len(chosen), *SHAPE)}
-        settings = (0, how.steps, how.cfg, how.sampler, "normal", *conds, latent, 1.0, how.guided)
-        result, _ = cutoff.sample(parts.model, *settings, cutoff.CONDITIONAL, Fixed(noise[part]))
+        settings = Settings(0, how.steps, how.cfg, how.sampler, "normal")
+        asked = Cutoff(Share(how.guided))
+        result, _ = cutoff_sample(parts.model, settings, *conds, latent, asked, Fixed(noise[part]))
         return result["samples"] * model_module.LATENT_SCALE
 
     return batches(prompts, work, name)

@@ -8,7 +8,12 @@ from ..probe import files
 from .arrange import ArrangeNoiseByRegions, PickBestNoise
 from .banks import LoadTicketBank, MergeTicketBanks, SaveTicketBank, TicketBankReport
 from .collect import CollectTickets
-from .cutoff import GuidanceCutoffKSampler
+from .cutoff import (
+    GuidanceCutoff,
+    GuidanceCutoffGuider,
+    GuidanceCutoffKSampler,
+    GuidanceCutoffReport,
+)
 from .layers import TicketLayerReport
 from .layout import TicketLatentFromRegions
 from .noise_report import NoiseReport
@@ -18,6 +23,9 @@ NODES: list[type[io.ComfyNode]] = [
     CollectTickets,
     TicketLatentFromRegions,
     GuidanceCutoffKSampler,
+    GuidanceCutoffGuider,
+    GuidanceCutoff,
+    GuidanceCutoffReport,
     LoadTicketBank,
     SaveTicketBank,
     MergeTicketBanks,

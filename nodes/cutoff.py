@@ -1,4 +1,4 @@
-"""Guidance Cutoff KSampler."""
+"""Guidance for a part of the steps: as a KSampler, a guider and a patch of any sampler's model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,32 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from ..probe import cutoff
+from ..probe.cutoff_patch import CutoffPatch
+from ..probe.cutoff_run import Settings, make_guider, report_of, sample
+from .cutoff_inputs import cutoff_input, empty_input, read_cutoff, tail_input
 from .types import CATEGORY, seed_input
+
+ALIASES = ["cfg cutoff", "skip guidance", "faster sampling", "adaptive guidance", "cfg schedule"]
+
+
+def cfg_input() -> io.Float.Input:
+    return io.Float.Input(
+        "cfg",
+        default=8.0,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        round=0.01,
+        tooltip="Classifier-free guidance scale of the guided steps.",
+    )
+
+
+def positive_input() -> io.Conditioning.Input:
+    return io.Conditioning.Input("positive", tooltip="What you want in the image.")
+
+
+def negative_input() -> io.Conditioning.Input:
+    return io.Conditioning.Input("negative", tooltip="What you do not want; used in the guided steps.")
 
 
 class GuidanceCutoffKSampler(io.ComfyNode):
@@ -22,13 +46,7 @@ class GuidanceCutoffKSampler(io.ComfyNode):
                 "A KSampler that guides only the first part of the steps: text shapes the image early,"
                 " and every later step costs one model forward instead of two."
             ),
-            search_aliases=[
-                "cfg cutoff",
-                "skip guidance",
-                "KSampler",
-                "faster sampling",
-                "ticket sampler",
-            ],
+            search_aliases=[*ALIASES, "KSampler", "ticket sampler"],
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising the input latent."),
                 seed_input(
@@ -36,15 +54,7 @@ class GuidanceCutoffKSampler(io.ComfyNode):
                     " noise takes the place of the former."
                 ),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The number of denoising steps."),
-                io.Float.Input(
-                    "cfg",
-                    default=8.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance scale of the guided steps.",
-                ),
+                cfg_input(),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
@@ -55,8 +65,8 @@ class GuidanceCutoffKSampler(io.ComfyNode):
                     options=comfy.samplers.KSampler.SCHEDULERS,
                     tooltip="How the noise level falls over the steps.",
                 ),
-                io.Conditioning.Input("positive", tooltip="What you want in the image."),
-                io.Conditioning.Input("negative", tooltip="What you do not want; used in the guided steps."),
+                positive_input(),
+                negative_input(),
                 io.Latent.Input(
                     "latent_image",
                     tooltip="The latent to denoise. With ticket noise: the empty latent of its node.",
@@ -69,39 +79,21 @@ class GuidanceCutoffKSampler(io.ComfyNode):
                     step=0.01,
                     tooltip="How much is denoised; lower keeps more of the latent image.",
                 ),
-                io.Float.Input(
-                    "guided",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.001,
-                    tooltip="Share of the run's steps that keep guidance, from the first on. 1 is the plain"
-                    " KSampler; 0.5 runs a quarter fewer forwards.",
-                ),
-                io.Combo.Input(
-                    "after_cutoff",
-                    options=list(cutoff.TAILS),
-                    default=cutoff.CONDITIONAL,
-                    tooltip="What the later steps follow: the prompt without guidance (conditional), or the"
-                    " empty prompt (unconditional, as in the paper).",
-                ),
+                cutoff_input(),
+                tail_input(),
                 io.Noise.Input(
                     "noise",
                     optional=True,
                     tooltip="Initial noise from Ticket Latent from Regions or any noise node, instead of"
                     " the seed's.",
                 ),
-                io.Conditioning.Input(
-                    "unconditional",
-                    optional=True,
-                    tooltip="The encoded empty prompt, for after_cutoff = unconditional. Without it the"
-                    " negative is used: a negative prompt would then be drawn, so keep that empty.",
-                ),
+                empty_input(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The denoised latent."),
-                io.String.Output(display_name="report", tooltip="Forwards used and steps guided."),
+                io.String.Output(
+                    display_name="report", tooltip="Forwards used and saved, and what kept some from it."
+                ),
             ],
         )
 
@@ -118,25 +110,117 @@ class GuidanceCutoffKSampler(io.ComfyNode):
         negative: Any,
         latent_image: dict[str, Any],
         denoise: float,
-        guided: float,
-        after_cutoff: str,
+        cutoff: dict[str, Any],
+        after_cutoff: dict[str, Any],
         noise: Any = None,
         unconditional: Any = None,
     ) -> io.NodeOutput:
-        latent, report = cutoff.sample(
-            model,
-            seed,
-            steps,
-            cfg,
-            sampler_name,
-            scheduler,
-            positive,
-            negative,
-            latent_image,
-            denoise,
-            guided,
-            after_cutoff,
-            noise,
-            unconditional,
+        settings = Settings(seed, steps, cfg, sampler_name, scheduler, denoise)
+        asked = read_cutoff(cutoff, after_cutoff, unconditional)
+        latent, report = sample(model, settings, positive, negative, latent_image, asked, noise)
+        return io.NodeOutput(latent, report, ui=ui.PreviewText(report))
+
+
+class GuidanceCutoffGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GuidanceCutoffGuider",
+            display_name="Guidance Cutoff Guider",
+            category=CATEGORY,
+            description="A CFG guider that guides only the first part of the steps, for SamplerCustomAdvanced.",
+            search_aliases=[*ALIASES, "CFG guider"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to sample with."),
+                positive_input(),
+                negative_input(),
+                cfg_input(),
+                cutoff_input(),
+                tail_input(),
+                empty_input(),
+            ],
+            outputs=[
+                io.Guider.Output(
+                    tooltip="For SamplerCustomAdvanced, and Guidance Cutoff Report after it."
+                )
+            ],
         )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: Any,
+        negative: Any,
+        cfg: float,
+        cutoff: dict[str, Any],
+        after_cutoff: dict[str, Any],
+        unconditional: Any = None,
+    ) -> io.NodeOutput:
+        asked = read_cutoff(cutoff, after_cutoff, unconditional)
+        return io.NodeOutput(make_guider(model, positive, negative, cfg, asked))
+
+
+class GuidanceCutoff(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GuidanceCutoff",
+            display_name="Guidance Cutoff",
+            category=CATEGORY,
+            description=(
+                "Makes any sampler node guide only the first part of its steps. Every sampler that gets this"
+                " model counts its own steps."
+            ),
+            search_aliases=ALIASES,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to patch; other patches stay on it."),
+                cutoff_input(),
+                tail_input(),
+                empty_input(),
+            ],
+            outputs=[io.Model.Output(tooltip="For any sampler node, and Guidance Cutoff Report after it.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        cutoff: dict[str, Any],
+        after_cutoff: dict[str, Any],
+        unconditional: Any = None,
+    ) -> io.NodeOutput:
+        patch = CutoffPatch(read_cutoff(cutoff, after_cutoff, unconditional))
+        return io.NodeOutput(patch.attach(model))
+
+
+class GuidanceCutoffReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GuidanceCutoffReport",
+            display_name="Guidance Cutoff Report",
+            category=CATEGORY,
+            description=(
+                "What a run with Guidance Cutoff or Guidance Cutoff Guider used and saved: forwards, time,"
+                " and what kept it from saving more."
+            ),
+            search_aliases=["forwards saved", "cfg cutoff report"],
+            is_output_node=True,
+            inputs=[
+                io.Latent.Input("latent", tooltip="What the sampler made: so this runs after it."),
+                io.Model.Input("model", optional=True, tooltip="The model from Guidance Cutoff."),
+                io.Guider.Input(
+                    "guider", optional=True, tooltip="The guider from Guidance Cutoff Guider."
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The same latent."),
+                io.String.Output(display_name="report", tooltip="What was used and saved."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent: dict[str, Any], model: Any = None, guider: Any = None) -> io.NodeOutput:
+        report = report_of(model, guider)
         return io.NodeOutput(latent, report, ui=ui.PreviewText(report))

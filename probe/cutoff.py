@@ -1,179 +1,127 @@
-"""Guidance for the first steps only (Yi et al. 2024, Eq. 9): afterwards one prediction, one forward."""
+"""When guidance ends, and what the run goes on with (Yi et al. 2024, Eq. 9)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-import comfy.model_management
-import comfy.patcher_extension
-import comfy.sample
-import comfy.samplers
-import comfy.utils
-import latent_preview
 import torch
 
-from .noise import NOISE_LATENT
-
-UNCONDITIONAL, CONDITIONAL = "unconditional", "conditional"
-TAILS = (UNCONDITIONAL, CONDITIONAL)
+UNCONDITIONAL, CONDITIONAL, LOWER = TAILS = ("unconditional", "conditional", "lower cfg")
 NEVER = -1.0
+# A sampler's sigma of a step and the schedule's may differ in the last bit.
+SLACK = 1 + 1e-5
 
 
-class CutoffGuider(comfy.samplers.CFGGuider):
-    """CFG while sigma is above `cut`, then only the conditional or the unconditional prediction."""
+class CutoffError(ValueError):
+    """A setting that cannot be followed; the message says what to change."""
 
-    def __init__(self, model: Any, cut: float, tail: str) -> None:
-        super().__init__(model)
-        self.cut, self.tail = cut, tail
 
-    def predict_noise(
-        self, x: torch.Tensor, timestep: torch.Tensor, model_options: Any = None, seed: Any = None
-    ) -> torch.Tensor:
-        if float(timestep.max()) > self.cut:
-            return super().predict_noise(x, timestep, model_options, seed)
-        return self._single(x, timestep, model_options)
+class Trigger(Protocol):
+    """When guidance ends."""
 
-    def _single(self, x: torch.Tensor, timestep: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
-        # Two slots, so that cond_or_uncond keeps telling other patches which of them is run.
-        conds: list[Any] = [None, None]
-        slot = 0 if self.tail == CONDITIONAL else 1
-        names = ("positive", "unconditional" if "unconditional" in self.conds else "negative")
-        conds[slot] = self.conds[names[slot]]
-        batch = options.get("sampler_calc_cond_batch_function")
-        if batch is not None:
-            args = {"conds": conds, "input": x, "sigma": timestep, "model": self.inner_model}
-            denoised = batch({**args, "model_options": options})[slot]
-        else:
-            predictions = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
-            denoised = predictions[slot]
-        # A sampler's own hook (CFG++) must see every step; the model's hooks need both predictions.
-        own = self.model_options.get("sampler_post_cfg_function", [])
-        for hook in options.get("sampler_post_cfg_function", []):
-            if any(hook is other for other in own):
-                continue
-            denoised = hook(
-                {
-                    "denoised": denoised,
-                    "cond": conds[0],
-                    "uncond": conds[1],
-                    "cond_scale": 1.0,
-                    "model": self.inner_model,
-                    "uncond_denoised": denoised,
-                    "cond_denoised": denoised,
-                    "sigma": timestep,
-                    "model_options": options,
-                    "input": x,
-                }
+    def cut(self, sigmas: torch.Tensor) -> float:
+        """At and below this noise level a run of these sigmas [steps + 1] goes on without guidance."""
+
+
+def _in_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise CutoffError(f"{name} is {value}; it lies between {least:g} and {most:g}.")
+
+
+def cut_after(sigmas: torch.Tensor, kept: int) -> float:
+    """The noise level that a run has after `kept` of its steps; NEVER when it has no more."""
+    return float(sigmas[kept]) * SLACK if kept < len(sigmas) - 1 else NEVER
+
+
+@dataclass(frozen=True)
+class Share:
+    """Guidance in the first `guided` share of the run's own steps, 0 to 1; halves are rounded up."""
+
+    guided: float = 0.5
+
+    def __post_init__(self) -> None:
+        _in_range("guided", self.guided, 0, 1)
+
+    def cut(self, sigmas: torch.Tensor) -> float:
+        return cut_after(sigmas, math.floor(self.guided * (len(sigmas) - 1) + 0.5))
+
+
+@dataclass(frozen=True)
+class Final:
+    """No guidance in the run's last `unguided_steps` steps: the paper's `a`."""
+
+    unguided_steps: int
+
+    def __post_init__(self) -> None:
+        if self.unguided_steps < 0:
+            raise CutoffError(f"unguided_steps is {self.unguided_steps}; it is a number of steps, from 0 on.")
+
+    def cut(self, sigmas: torch.Tensor) -> float:
+        steps = len(sigmas) - 1
+        if self.unguided_steps > steps:
+            raise CutoffError(
+                f"unguided_steps is {self.unguided_steps}, but this run has {steps} steps: set it to {steps}"
+                " or less."
             )
-        return denoised
+        return cut_after(sigmas, steps - self.unguided_steps)
 
 
-@dataclass
-class ForwardCount:
-    """Counts UNet forwards of the whole image batch: a guided evaluation is two, a cut one is one."""
+@dataclass(frozen=True)
+class Sigma:
+    """Guidance while the noise level is above `sigma`."""
 
-    batch: int
-    rows: int = 0
+    sigma: float
 
-    def attach(self, model: Any) -> Any:
-        """A clone of MODEL whose forwards are counted."""
-        clone = model.clone()
-        clone.add_wrapper_with_key(
-            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "winning_tickets", self._evaluate
-        )
-        return clone
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma < math.inf:
+            raise CutoffError(f"sigma is {self.sigma}; it is a noise level, from 0 on.")
 
-    def _evaluate(self, executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.rows += x.shape[0]
-        return executor(x, *args, **kwargs)
-
-    @property
-    def forwards(self) -> float:
-        return self.rows / self.batch
+    def cut(self, sigmas: torch.Tensor) -> float:
+        return self.sigma
 
 
-def guided_steps(steps: int, guided: float) -> int:
-    """How many of the run's steps keep guidance, halves rounded up."""
-    return math.floor(guided * steps + 0.5)
+@dataclass(frozen=True)
+class Similar:
+    """Guidance until both predictions agree: Adaptive Guidance (Castillo et al. 2024, arXiv 2312.12487).
 
-
-def cut_sigma(sigmas: torch.Tensor, guided: float) -> float:
-    """The sigma at and below which the run goes on without guidance."""
-    kept = guided_steps(len(sigmas) - 1, guided)
-    return float(sigmas[kept]) * (1 + 1e-5) if kept < len(sigmas) - 1 else NEVER
-
-
-def initial_noise(latent: dict[str, Any], samples: torch.Tensor, seed: int, noise: Any) -> torch.Tensor:
-    """Noise of NOISE if there is one, else stock ComfyUI's noise of the seed."""
-    if noise is None:
-        return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
-    if latent.get(NOISE_LATENT):
-        raise ValueError(
-            "Guidance Cutoff KSampler has both a noise and a latent that is noise already: connect the"
-            " empty latent of Ticket Latent from Regions to latent_image."
-        )
-    return noise.generate_noise({**latent, "samples": samples})
-
-
-def sample(
-    model: Any,
-    seed: int,
-    steps: int,
-    cfg: float,
-    sampler_name: str,
-    scheduler: str,
-    positive: Any,
-    negative: Any,
-    latent: dict[str, Any],
-    denoise: float,
-    guided: float,
-    tail: str,
-    noise: Any = None,
-    unconditional: Any = None,
-) -> tuple[dict[str, Any], str]:
-    """The stock KSampler with guidance in the first `guided` share of the run's own steps.
-
-    Returns the LATENT and a line on the forwards it took. The unconditional tail uses `unconditional`,
-    or the negative without one. guided = 1 is the stock KSampler bit for bit.
+    An image's guidance ends after the first evaluation at which the cosine of its two denoised
+    predictions is above `similarity` (1: never), and at the latest after the `latest` share of the steps.
     """
-    samples = comfy.sample.fix_empty_latent_channels(
-        model,
-        latent["samples"],
-        latent.get("downscale_ratio_spacial"),
-        latent.get("downscale_ratio_temporal"),
-    )
-    count = ForwardCount(len(samples))
-    counted = count.attach(model)
-    run = comfy.samplers.KSampler(
-        counted, steps, model.load_device, sampler_name, scheduler, denoise, counted.model_options
-    )
-    sigmas = run.sigmas.clone()
-    cut = cut_sigma(sigmas, guided) if len(sigmas) else NEVER
-    guider = CutoffGuider(counted, cut, tail)
-    conds = {"positive": positive, "negative": negative}
-    if unconditional is not None and tail == UNCONDITIONAL and cut != NEVER:
-        conds["unconditional"] = unconditional
-    guider.inner_set_conds(conds)
-    guider.set_cfg(cfg)
-    result = guider.sample(
-        initial_noise(latent, samples, seed, noise),
-        samples,
-        comfy.samplers.sampler_object(sampler_name),
-        sigmas,
-        denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
-    ).to(
-        device=comfy.model_management.intermediate_device(),
-        dtype=comfy.model_management.intermediate_dtype(),
-    )
-    out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
-    kept = guided_steps(max(0, len(sigmas) - 1), guided)
-    report = (
-        f"{count.forwards:g} forwards for {max(0, len(sigmas) - 1)} steps, {kept} of them guided;"
-        f" then {tail} predictions"
-    )
-    return {**out, "samples": result}, report
+
+    similarity: float = 0.99
+    latest: float = 1.0
+
+    def __post_init__(self) -> None:
+        _in_range("similarity", self.similarity, -1, 1)
+        _in_range("latest", self.latest, 0, 1)
+
+    def cut(self, sigmas: torch.Tensor) -> float:
+        return Share(self.latest).cut(sigmas)
+
+    def agree(self, conditional: torch.Tensor, unconditional: torch.Tensor) -> torch.Tensor:
+        """Which of the images [images] agree; predictions [images, ...]."""
+        pair = (p.flatten(1).double() for p in (conditional, unconditional))
+        return torch.nn.functional.cosine_similarity(*pair).clamp(max=1) > self.similarity
+
+
+@dataclass(frozen=True)
+class Cutoff:
+    """All there is to set.
+
+    tail: after the cut follow the prediction for the prompt (`conditional`), for no prompt
+    (`unconditional`: that of `empty`, a CONDITIONING, or of the negative without one), or both at a
+    guidance scale of `cfg` (`lower cfg`).
+    """
+
+    trigger: Trigger
+    tail: str = CONDITIONAL
+    empty: Any = None
+    cfg: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.tail not in TAILS:
+            raise CutoffError(f"after_cutoff is {self.tail!r}; choose one of {', '.join(TAILS)}.")
+        if not math.isfinite(self.cfg):
+            raise CutoffError(f"cfg after the cut is {self.cfg}; it is a guidance scale, such as 2.")

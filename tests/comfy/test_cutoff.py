@@ -1,18 +1,36 @@
-"""Guidance Cutoff KSampler against the stock KSampler, bit for bit and forward by forward."""
+"""Guidance cutoff against stock ComfyUI, bit for bit and forward by forward."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import comfy.model_base
+import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import latent_preview  # noqa: F401  (imports with ComfyUI's root on the path)
 import pytest
 import torch
-from winning_tickets.probe import cutoff
+from winning_tickets.probe.cutoff import (
+    CONDITIONAL,
+    LOWER,
+    TAILS,
+    UNCONDITIONAL,
+    Cutoff,
+    CutoffError,
+    Final,
+    Share,
+    Sigma,
+    Similar,
+)
+from winning_tickets.probe.cutoff_patch import CutoffPatch
+from winning_tickets.probe.cutoff_run import Settings, make_guider, report_of, sample
 
 STEPS = 6
+SAMPLERS = comfy.samplers.KSampler.SAMPLERS
+SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
+# Their evaluations are not those of the schedule's steps.
+OWN_GRID = ("dpm_fast", "dpm_adaptive", "heunpp2")
 
 
 @pytest.fixture
@@ -20,149 +38,384 @@ def latent() -> dict[str, Any]:
     return {"samples": torch.zeros(2, 4, 8, 12)}
 
 
+@pytest.fixture
+def spied(model: Any) -> tuple[Any, list[tuple[float, int]]]:
+    """A clone of MODEL, and the sigma and rows of each forward, counted apart from the pack."""
+    seen: list[tuple[float, int]] = []
+
+    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        options = args[4] if len(args) > 4 else kwargs["transformer_options"]
+        seen.append((float(options["sigmas"].max()), len(x)))
+        return executor(x, *args, **kwargs)
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "spy", wrapper)
+    return clone, seen
+
+
 def stock(model: Any, encode: Any, latent: Any, sampler: str, scheduler: str, **options: Any) -> Any:
     """The core KSampler node's own path."""
     samples = latent["samples"]
     noise = comfy.sample.prepare_noise(samples, 3, latent.get("batch_index"))
-    arguments = {"cfg": 5.0, "denoise": 1.0, **options}
+    arguments = {"cfg": 5.0, "denoise": 1.0, "steps": STEPS, **options}
+    steps, cfg = arguments.pop("steps"), arguments.pop("cfg")
     return comfy.sample.sample(
         model,
         noise,
-        STEPS,
-        arguments["cfg"],
+        steps,
+        cfg,
         sampler,
         scheduler,
         encode("a cat"),
         encode("blurry"),
         samples,
-        denoise=arguments["denoise"],
         noise_mask=latent.get("noise_mask"),
         disable_pbar=True,
         seed=3,
-    )
-
-
-def ours(model: Any, encode: Any, latent: Any, sampler: str, scheduler: str, **options: Any) -> Any:
-    arguments = {"cfg": 5.0, "denoise": 1.0, "guided": 1.0, "tail": cutoff.CONDITIONAL, **options}
-    return cutoff.sample(
-        model,
-        3,
-        STEPS,
-        sampler_name=sampler,
-        scheduler=scheduler,
-        positive=encode("a cat"),
-        negative=encode("blurry"),
-        latent=latent,
         **arguments,
     )
 
 
-@pytest.mark.parametrize(
-    "sampler", ["euler", "dpmpp_2m", "dpmpp_sde", "heun", "uni_pc", "euler_cfg_pp", "ddim"]
-)
-@pytest.mark.parametrize("tail", cutoff.TAILS)
-def test_fully_guided_equals_the_stock_sampler(
-    model: Any, encode: Any, latent: Any, sampler: str, tail: str
-) -> None:
-    expected = stock(model, encode, latent, sampler, "karras")
-    found, _ = ours(model, encode, latent, sampler, "karras", tail=tail, unconditional=encode(""))
-    assert torch.equal(found["samples"], expected)
+def ours(
+    model: Any,
+    encode: Any,
+    latent: Any,
+    sampler: str,
+    scheduler: str,
+    cutoff: Cutoff,
+    cfg: float = 5.0,
+    denoise: float = 1.0,
+    steps: int = STEPS,
+) -> Any:
+    settings = Settings(3, steps, cfg, sampler, scheduler, denoise)
+    return sample(model, settings, encode("a cat"), encode("blurry"), latent, cutoff)
 
 
-@pytest.mark.parametrize("scheduler", ["simple", "normal", "ddim_uniform"])
-def test_fully_guided_image_to_image_equals_the_stock_sampler(
-    model: Any, encode: Any, scheduler: str
-) -> None:
-    torch.manual_seed(0)
-    latent = {
-        "samples": torch.randn(2, 4, 8, 12),
-        "batch_index": [4, 1],
-        "noise_mask": (torch.rand(1, 1, 64, 96) > 0.5).float(),
-    }
-    expected = stock(model, encode, latent, "euler", scheduler, denoise=0.6)
-    found, _ = ours(model, encode, latent, "euler", scheduler, denoise=0.6)
-    assert torch.equal(found["samples"], expected)
-    assert found["batch_index"] == [4, 1] and "noise_mask" in found
+def cutoff(guided: float, tail: str = CONDITIONAL, empty: Any = None, cfg: float = 1.0) -> Cutoff:
+    return Cutoff(Share(guided), tail, empty, cfg)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "dpmpp_2m_sde"])
-def test_never_guided_equals_the_stock_sampler_at_cfg_1(
-    model: Any, encode: Any, latent: Any, sampler: str
-) -> None:
-    expected = stock(model, encode, latent, sampler, "simple", cfg=1.0)
-    found, report = ours(model, encode, latent, sampler, "simple", guided=0.0)
-    assert torch.equal(found["samples"], expected)
-    assert report.startswith(f"{STEPS} forwards for {STEPS} steps, 0 of them guided")
+class TestSwitchedOff:
+    """Guidance in every step is stock ComfyUI, bit for bit."""
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_fully_guided_is_the_stock_sampler(
+        self, model: Any, encode: Any, latent: Any, sampler: str
+    ) -> None:
+        expected = stock(model, encode, latent, sampler, "karras")
+        tail = TAILS[SAMPLERS.index(sampler) % len(TAILS)]
+        found, _ = ours(model, encode, latent, sampler, "karras", cutoff(1.0, tail, encode("")))
+        assert torch.equal(found["samples"], expected)
+
+    @pytest.mark.parametrize("trigger", [Share(1.0), Final(0), Sigma(0.0), Similar(1.0)], ids=repr)
+    def test_so_is_every_trigger_that_never_fires(
+        self, model: Any, encode: Any, latent: Any, trigger: Any
+    ) -> None:
+        expected = stock(model, encode, latent, "euler", "simple")
+        found, report = ours(model, encode, latent, "euler", "simple", Cutoff(trigger))
+        assert torch.equal(found["samples"], expected)
+        assert report.startswith(f"{2 * STEPS} forwards for {STEPS} steps, {STEPS} of them guided")
+
+    @pytest.mark.parametrize("scheduler", ["simple", "normal", "ddim_uniform"])
+    def test_image_to_image_with_a_mask_and_batch_indices(
+        self, model: Any, encode: Any, scheduler: str
+    ) -> None:
+        torch.manual_seed(0)
+        latent = {
+            "samples": torch.randn(2, 4, 8, 12),
+            "batch_index": [4, 1],
+            "noise_mask": (torch.rand(1, 1, 64, 96) > 0.5).float(),
+        }
+        expected = stock(model, encode, latent, "euler", scheduler, denoise=0.6)
+        found, _ = ours(model, encode, latent, "euler", scheduler, cutoff(1.0), denoise=0.6)
+        assert torch.equal(found["samples"], expected)
+        assert found["batch_index"] == [4, 1] and "noise_mask" in found
+
+    @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "dpmpp_2m_sde"])
+    def test_never_guided_is_stock_at_cfg_1(
+        self, model: Any, encode: Any, latent: Any, sampler: str
+    ) -> None:
+        expected = stock(model, encode, latent, sampler, "simple", cfg=1.0)
+        found, report = ours(model, encode, latent, sampler, "simple", cutoff(0.0))
+        assert torch.equal(found["samples"], expected)
+        assert report.startswith(f"{STEPS} forwards for {STEPS} steps, 0 of them guided; a stock run takes 12")
+
+    def test_at_cfg_1_nothing_is_lost(self, model: Any, encode: Any, latent: Any) -> None:
+        expected = stock(model, encode, latent, "euler", "simple", cfg=1.0)
+        found, report = ours(model, encode, latent, "euler", "simple", cutoff(0.5), cfg=1.0)
+        assert torch.equal(found["samples"], expected)
+        assert report.startswith(f"{STEPS} forwards") and "nothing to save" in report
+
+    def test_no_step_at_all(self, model: Any, encode: Any, latent: Any) -> None:
+        latent["samples"] = torch.ones_like(latent["samples"])
+        expected = stock(model, encode, latent, "euler", "simple", denoise=0.0)
+        found, report = ours(model, encode, latent, "euler", "simple", cutoff(0.5), denoise=0.0)
+        assert torch.equal(found["samples"], expected) and report.startswith("0 forwards")
 
 
-def test_unconditional_tail_is_the_prediction_for_the_empty_prompt(
-    model: Any, encode: Any, latent: Any
-) -> None:
-    """Eq. 9 of the paper: after the cut CFG with scale 0, on the empty prompt, not the negative."""
-    noise = comfy.sample.prepare_noise(latent["samples"], 3)
-    euler = comfy.samplers.sampler_object("euler")
+class TestOneForward:
+    @pytest.mark.parametrize("tail", [CONDITIONAL, UNCONDITIONAL])
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_after_the_cut_with_every_sampler(
+        self, spied: Any, encode: Any, latent: Any, sampler: str, tail: str
+    ) -> None:
+        model, seen = spied
+        sigmas = comfy.samplers.KSampler(model, STEPS, "cpu", sampler, "karras").sigmas.clone()
+        _, report = ours(model, encode, latent, sampler, "karras", cutoff(0.5, tail, encode("")))
+        cut = float(sigmas[STEPS // 2]) * 1.0001
+        assert {rows for sigma, rows in seen if sigma <= cut} == {2}
+        assert {rows for sigma, rows in seen if sigma > cut} == {4}
+        assert report.startswith(f"{sum(rows for _, rows in seen) / 2:g} forwards for {STEPS} steps")
+        if sampler not in OWN_GRID:
+            assert f"{STEPS // 2} of them guided" in report
+
+    @pytest.mark.parametrize("scheduler", SCHEDULERS)
+    @pytest.mark.parametrize("denoise", [1.0, 0.5])
+    def test_counted_in_the_runs_own_steps(
+        self, model: Any, encode: Any, latent: Any, scheduler: str, denoise: float
+    ) -> None:
+        """A share of 0.5 is half of the steps that run, whatever their sigmas are."""
+        latent["samples"] = torch.ones_like(latent["samples"])
+        _, report = ours(model, encode, latent, "euler", scheduler, cutoff(0.5), denoise=denoise)
+        run = comfy.samplers.KSampler(model, STEPS, "cpu", "euler", scheduler, denoise)
+        steps = len(run.sigmas) - 1
+        kept = (steps + 1) // 2
+        assert report.startswith(f"{steps + kept} forwards for {steps} steps, {kept} of them guided")
+
+    def test_counted_in_the_steps_of_a_part_of_a_run(self, model: Any, encode: Any, latent: Any) -> None:
+        """KSampler (Advanced), steps 2 to 6 of 8: two of the four are guided."""
+        patch = CutoffPatch(cutoff(0.5))
+        options = {"steps": 8, "start_step": 2, "last_step": 6, "force_full_denoise": False}
+        stock(patch.attach(model), encode, latent, "euler", "karras", **options)
+        assert str(patch.run).startswith("6 forwards for 4 steps, 2 of them guided; a stock run takes 8")
+
+    def test_the_last_steps(self, model: Any, encode: Any, latent: Any) -> None:
+        _, report = ours(model, encode, latent, "euler", "beta", Cutoff(Final(4)))
+        assert report.startswith("8 forwards for 6 steps, 2 of them guided; a stock run takes 12: 33% saved")
+
+    def test_below_a_noise_level(self, spied: Any, encode: Any, latent: Any) -> None:
+        model, seen = spied
+        ours(model, encode, latent, "euler", "karras", Cutoff(Sigma(2.0)))
+        assert all(rows == (4 if sigma > 2.0 else 2) for sigma, rows in seen) and len({r for _, r in seen}) == 2
+
+
+class TestTails:
+    def test_unconditional_is_the_prediction_for_the_empty_prompt(
+        self, model: Any, encode: Any, latent: Any
+    ) -> None:
+        """Eq. 9 of the paper: after the cut CFG with scale 0, on the empty prompt, not the negative."""
+        expected = two_passes(model, encode, latent, "empty", 0.0)
+        found, _ = ours(
+            model, encode, latent, "euler", "simple", cutoff(2 / STEPS, UNCONDITIONAL, encode(""))
+        )
+        torch.testing.assert_close(found["samples"], expected, rtol=1e-4, atol=1e-4)
+        with_negative, _ = ours(model, encode, latent, "euler", "simple", cutoff(2 / STEPS, UNCONDITIONAL))
+        torch.testing.assert_close(
+            with_negative["samples"],
+            two_passes(model, encode, latent, "negative", 0.0),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        assert not torch.allclose(with_negative["samples"], expected, rtol=1e-2, atol=1e-2)
+
+    def test_conditional_is_the_prediction_for_the_prompt(
+        self, model: Any, encode: Any, latent: Any
+    ) -> None:
+        expected = two_passes(model, encode, latent, "negative", 1.0)
+        found, _ = ours(model, encode, latent, "euler", "simple", cutoff(2 / STEPS))
+        torch.testing.assert_close(found["samples"], expected, rtol=1e-4, atol=1e-4)
+
+    def test_lower_cfg_is_cfg_at_that_scale(self, model: Any, encode: Any, latent: Any) -> None:
+        expected = two_passes(model, encode, latent, "negative", 2.5)
+        found, report = ours(model, encode, latent, "euler", "simple", cutoff(2 / STEPS, LOWER, cfg=2.5))
+        assert torch.equal(found["samples"], expected)
+        assert report.startswith(f"{2 * STEPS} forwards for {STEPS} steps, 2 of them guided")
+
+    def test_cfgpp_becomes_its_plain_form(self, model: Any, encode: Any, latent: Any) -> None:
+        """With one prediction in both places, euler_cfg_pp's step is euler's."""
+        expected = stock(model, encode, latent, "euler", "simple", cfg=1.0)
+        found, _ = ours(model, encode, latent, "euler_cfg_pp", "simple", cutoff(0.0))
+        torch.testing.assert_close(found["samples"], expected, rtol=1e-3, atol=1e-3)
+
+
+def two_passes(model: Any, encode: Any, latent: Any, name: str, scale: float, kept: int = 2) -> torch.Tensor:
+    """Euler with stock CFG at 5, after `kept` steps at `scale` against the prompt called `name`."""
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
 
-    class TwoPass(comfy.samplers.CFGGuider):
+    class TwoPasses(comfy.samplers.CFGGuider):
         def predict_noise(self, x: Any, timestep: Any, model_options: Any = None, seed: Any = None) -> Any:
-            late = float(timestep.max()) <= float(sigmas[2]) * 1.00001
-            name, scale = ("empty", 0.0) if late else ("negative", 5.0)
-            return comfy.samplers.sampling_function(
-                self.inner_model,
-                x,
-                timestep,
-                self.conds[name],
-                self.conds["positive"],
-                scale,
-                model_options,
-            )
+            late = float(timestep.max()) <= float(sigmas[kept]) * 1.00001
+            which, cfg = (name, scale) if late else ("negative", 5.0)
+            conds = self.conds[which], self.conds["positive"]
+            return comfy.samplers.sampling_function(self.inner_model, x, timestep, *conds, cfg, model_options)
 
-    guider = TwoPass(model)
+    guider = TwoPasses(model)
     guider.inner_set_conds({"positive": encode("a cat"), "negative": encode("blurry"), "empty": encode("")})
-    expected = guider.sample(
-        noise, latent["samples"], euler, sigmas, callback=None, disable_pbar=True, seed=3
+    noise = comfy.sample.prepare_noise(latent["samples"], 3)
+    euler = comfy.samplers.sampler_object("euler")
+    return guider.sample(noise, latent["samples"], euler, sigmas, callback=None, disable_pbar=True, seed=3)
+
+
+class TestAdaptive:
+    def similarities(self, model: Any, encode: Any, latent: Any) -> torch.Tensor:
+        """Cosine of the two predictions [steps, images] of a guided run."""
+        found = []
+
+        def record(args: dict[str, Any]) -> Any:
+            pair = (out.flatten(1).double() for out in args["conds_out"])
+            found.append(torch.nn.functional.cosine_similarity(*pair))
+            return args["conds_out"]
+
+        clone = model.clone()
+        clone.set_model_sampler_pre_cfg_function(record)
+        stock(clone, encode, latent, "euler", "simple")
+        return torch.stack(found)
+
+    def test_an_image_is_the_same_alone_and_in_a_batch(
+        self, spied: Any, encode: Any
+    ) -> None:
+        model, seen = spied
+        latent = {"samples": torch.zeros(3, 4, 8, 12)}
+        firsts = self.similarities(model, encode, latent)[0].sort().values
+        trigger = Similar(float(firsts[1:].mean()), latest=0.8)
+        for tail, empty in ((CONDITIONAL, None), (UNCONDITIONAL, encode("")), (UNCONDITIONAL, None), (LOWER, None)):
+            asked = Cutoff(trigger, tail, empty, 2.0)
+            seen.clear()
+            together, _ = ours(model, encode, latent, "euler", "simple", asked)
+            assert seen[0][1] == 6
+            ended = []
+            for i in range(3):
+                seen.clear()
+                alone = {"samples": torch.zeros(1, 4, 8, 12), "batch_index": [i]}
+                single, _ = ours(model, encode, alone, "euler", "simple", asked)
+                torch.testing.assert_close(
+                    single["samples"], together["samples"][i : i + 1], rtol=1e-3, atol=1e-3
+                )
+                ended.append(sum(rows for _, rows in seen))
+            assert tail == LOWER or len(set(ended)) > 1, "the images end guidance at different steps"
+
+    def test_ends_as_soon_as_all_images_agree(self, spied: Any, encode: Any, latent: Any) -> None:
+        model, seen = spied
+        _, report = ours(model, encode, latent, "euler", "simple", Cutoff(Similar(-1.0)))
+        assert [rows for _, rows in seen] == [4] + [2] * (STEPS - 1)
+        assert report.startswith(f"{STEPS + 1} forwards for {STEPS} steps, 1 of them guided")
+
+    def test_ends_at_the_latest_step(self, spied: Any, encode: Any, latent: Any) -> None:
+        model, seen = spied
+        ours(model, encode, latent, "euler", "simple", Cutoff(Similar(1.0, latest=0.5)))
+        assert [rows for _, rows in seen] == [4] * 3 + [2] * 3
+
+
+class TestForms:
+    def test_sampler_guider_and_patch_give_the_same(self, model: Any, encode: Any, latent: Any) -> None:
+        for asked in (cutoff(0.5), cutoff(0.5, UNCONDITIONAL, encode("")), cutoff(0.3, LOWER, cfg=2.0)):
+            expected, report = ours(model, encode, latent, "dpmpp_2m", "karras", asked)
+            patched = CutoffPatch(asked).attach(model)
+            assert torch.equal(stock(patched, encode, latent, "dpmpp_2m", "karras"), expected["samples"])
+            guider = make_guider(model, encode("a cat"), encode("blurry"), 5.0, asked)
+            sigmas = comfy.samplers.calculate_sigmas(
+                model.get_model_object("model_sampling"), "karras", STEPS
+            )
+            noise = comfy.sample.prepare_noise(latent["samples"], 3)
+            found = guider.sample(
+                noise,
+                latent["samples"],
+                comfy.samplers.sampler_object("dpmpp_2m"),
+                sigmas,
+                disable_pbar=True,
+                seed=3,
+            )
+            assert torch.equal(found, expected["samples"])
+            first = report.split(" saved")[0]
+            assert report_of(model=patched).startswith(first) and report_of(guider=guider).startswith(first)
+
+    def test_the_last_cutoff_counts(self, model: Any, encode: Any, latent: Any) -> None:
+        patched = CutoffPatch(cutoff(0.0)).attach(model)
+        expected, _ = ours(model, encode, latent, "euler", "simple", cutoff(0.5))
+        found, report = ours(patched, encode, latent, "euler", "simple", cutoff(0.5))
+        assert torch.equal(found["samples"], expected["samples"]) and "3 of them guided" in report
+
+    def test_every_sampler_after_the_patch_counts_its_own_steps(
+        self, model: Any, encode: Any, latent: Any
+    ) -> None:
+        patch = CutoffPatch(cutoff(0.5))
+        patched = patch.attach(model)
+        for steps in (4, 8):
+            stock(patched, encode, latent, "euler", "simple", steps=steps)
+            assert str(patch.run).startswith(f"{steps * 3 // 2} forwards for {steps} steps")
+
+    @pytest.mark.parametrize("end", ["done", "error", "interrupt"])
+    def test_nothing_stays(self, model: Any, encode: Any, latent: Any, end: str) -> None:
+        patched = CutoffPatch(cutoff(0.5, UNCONDITIONAL, encode(""))).attach(model)
+
+        def state() -> Any:
+            return [(repr(m.model_options), repr(m.wrappers)) for m in (model, patched)]
+
+        before = state()
+        errors: dict[str, type[BaseException]] = {
+            "error": RuntimeError,
+            "interrupt": comfy.model_management.InterruptProcessingException,
+        }
+
+        def callback(step: int, *about: Any) -> None:
+            if step == 4 and end in errors:
+                raise errors[end]
+
+        def run() -> None:
+            stock(patched, encode, latent, "euler", "simple", callback=callback)
+
+        if end in errors:
+            with pytest.raises(errors[end]):
+                run()
+        else:
+            run()
+        assert state() == before
+        assert torch.equal(
+            stock(patched, encode, latent, "euler", "simple"),
+            ours(model, encode, latent, "euler", "simple", cutoff(0.5, UNCONDITIONAL, encode("")))[0]["samples"],
+        )
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("make", "says"),
+        [
+            (lambda: Share(1.5), "guided is 1.5; it lies between 0 and 1"),
+            (lambda: Share(float("nan")), "guided is nan"),
+            (lambda: Final(-1), "unguided_steps is -1"),
+            (lambda: Sigma(float("nan")), "sigma is nan"),
+            (lambda: Similar(1.2), "similarity is 1.2; it lies between -1 and 1"),
+            (lambda: Similar(0.9, -1), "latest is -1"),
+            (lambda: Cutoff(Share(), "sometimes"), "after_cutoff is 'sometimes'; choose one of"),
+            (lambda: Cutoff(Share(), cfg=float("inf")), "cfg after the cut is inf"),
+            (lambda: Settings(0, 0, 7.0, "euler", "simple"), "steps is 0; at least 1"),
+            (lambda: Settings(0, 9, float("nan"), "euler", "simple"), "cfg is nan"),
+            (lambda: Settings(0, 9, 7.0, "euler", "simple", 1.1), "denoise is 1.1; it lies between 0 and 1"),
+        ],
     )
-    found, _ = ours(
-        model,
-        encode,
-        latent,
-        "euler",
-        "simple",
-        guided=2 / STEPS,
-        tail=cutoff.UNCONDITIONAL,
-        unconditional=encode(""),
-    )
-    torch.testing.assert_close(found["samples"], expected, rtol=1e-3, atol=1e-3)
-    with_negative, _ = ours(
-        model, encode, latent, "euler", "simple", guided=2 / STEPS, tail=cutoff.UNCONDITIONAL
-    )
-    assert not torch.allclose(with_negative["samples"], expected, rtol=1e-2, atol=1e-2)
+    def test_values_out_of_range(self, make: Callable[[], Any], says: str) -> None:
+        with pytest.raises(CutoffError, match=says):
+            make()
 
+    def test_more_unguided_steps_than_there_are(self, model: Any, encode: Any, latent: Any) -> None:
+        with pytest.raises(CutoffError, match="unguided_steps is 7, but this run has 6 steps: set it to 6"):
+            ours(model, encode, latent, "euler", "simple", Cutoff(Final(7)))
 
-@pytest.mark.parametrize("scheduler", ["simple", "normal", "karras", "beta", "sgm_uniform", "ddim_uniform"])
-@pytest.mark.parametrize("denoise", [1.0, 0.5])
-@pytest.mark.parametrize("tail", cutoff.TAILS)
-def test_guided_counts_the_runs_own_steps(
-    model: Any, encode: Any, latent: Any, scheduler: str, denoise: float, tail: str
-) -> None:
-    """A share of 0.5 is half of the steps that run, whatever their sigmas are."""
-    latent["samples"] = torch.ones_like(latent["samples"])
-    _, report = ours(model, encode, latent, "euler", scheduler, denoise=denoise, guided=0.5, tail=tail)
-    # ddim_uniform runs 7 steps when asked for 6.
-    steps = 7 if scheduler == "ddim_uniform" and denoise == 1.0 else STEPS
-    kept = (steps + 1) // 2
-    assert report.startswith(f"{steps + kept} forwards for {steps} steps, {kept} of them")
+    def test_no_unconditional(self, model: Any, encode: Any, latent: Any) -> None:
+        guider = comfy.samplers.CFGGuider(CutoffPatch(cutoff(0.5, UNCONDITIONAL)).attach(model))
+        guider.inner_set_conds({"positive": encode("a cat")})
+        euler, noise = comfy.samplers.sampler_object("euler"), torch.ones(1, 4, 8, 8)
+        with pytest.raises(CutoffError, match="this guider has no negative: connect the encoded empty prompt"):
+            guider.sample(noise, 0 * noise, euler, torch.tensor([9.0, 4.0, 0.0]), disable_pbar=True, seed=1)
 
+    def test_a_latent_of_no_numbers(self, model: Any, encode: Any, latent: Any) -> None:
+        latent["samples"][0, 0, 0, 0] = float("nan")
+        with pytest.raises(CutoffError, match="latent_image holds values that are no numbers"):
+            ours(model, encode, latent, "euler", "simple", cutoff(0.5))
 
-@pytest.mark.parametrize("sampler", ["euler_cfg_pp", "dpmpp_2m_cfg_pp", "res_multistep_cfg_pp"])
-def test_one_forward_after_the_cut_where_the_shortcut_at_cfg_1_is_off(
-    model: Any, encode: Any, latent: Any, sampler: str
-) -> None:
-    _, report = ours(model, encode, latent, sampler, "simple", guided=0.5)
-    assert report.startswith(f"{STEPS + STEPS // 2} forwards")
-
-
-def test_nothing_stays_on_the_model(model: Any, encode: Any, latent: Any) -> None:
-    before = repr(model.model_options), dict(model.wrappers)
-    ours(model, encode, latent, "euler", "simple", guided=0.5)
-    assert (repr(model.model_options), dict(model.wrappers)) == before
+    def test_reports_of_what_has_none(self, model: Any) -> None:
+        with pytest.raises(CutoffError, match="needs the model or the guider that sampled"):
+            report_of()
+        with pytest.raises(CutoffError, match="this model has no cutoff"):
+            report_of(model=model)
+        assert report_of(model=CutoffPatch(cutoff(0.5)).attach(model)) == "Not sampled with yet."

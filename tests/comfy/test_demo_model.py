@@ -10,7 +10,8 @@ import comfy.sample
 import numpy as np
 import pytest
 import torch
-from winning_tickets.probe import cutoff
+from winning_tickets.probe.cutoff import Cutoff, Share
+from winning_tickets.probe.cutoff_run import Settings, sample
 from winning_tickets.probe.auto_layer import choose_layer
 from winning_tickets.probe.collect import Wish, collect
 from winning_tickets.probe.layers import LayerProbe
@@ -126,18 +127,9 @@ def test_objects_follow_their_tickets_and_not_plain_noise(parts: Any, judge: Any
         negative = parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(""))
         for kind in hits:
             noise = ticket_noise(layout, seed, "the node") if kind == "tickets" else None
-            settings = (
-                seed,
-                12,
-                5.0,
-                "euler",
-                "normal",
-                positive,
-                negative,
-                empty_latent(1, layout.shape),
-                1.0,
-            )
-            latent, _ = cutoff.sample(parts.model, *settings, 0.5, cutoff.CONDITIONAL, noise)
+            settings, asked = Settings(seed, 12, 5.0, "euler", "normal"), Cutoff(Share(0.5))
+            empty = empty_latent(1, layout.shape)
+            latent, _ = sample(parts.model, settings, positive, negative, empty, asked, noise)
             (classes,) = classes_of(judge, latent["samples"] * demo.LATENT_SCALE)
             found = [find(classes, NAMES.index(n) + 1) for n in pair]
             hits[kind] += all(f.inside((r.x0, r.y0, r.x1, r.y1)) for f, r in zip(found, regions, strict=True))

@@ -8,7 +8,8 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from winning_tickets.probe import collect, cutoff
+from winning_tickets.probe import collect, cutoff_run
+from winning_tickets.probe.cutoff import Cutoff, Share
 from winning_tickets.probe.noise import empty_latent, noise_latent, ticket_noise
 from winning_tickets.tickets.build import Layout
 from winning_tickets.tickets.noise import plain_noise
@@ -35,7 +36,8 @@ def test_noise_reaches_the_unet_through_the_cutoff_sampler(case: Any, encode: An
     latent = empty_latent(2, layout.shape)
     noise = ticket_noise(layout, 9, "the node")
     conds = encode("a cat"), encode("")
-    cutoff.sample(spied, 0, 2, 5.0, "euler", "simple", *conds, latent, 1.0, 0.5, cutoff.CONDITIONAL, noise)
+    settings = cutoff_run.Settings(0, 2, 5.0, "euler", "simple")
+    cutoff_run.sample(spied, settings, *conds, latent, Cutoff(Share(0.5)), noise)
     built = layout.build(9, (0, 1))
     torch.testing.assert_close(seen[0][:2], built, rtol=0, atol=1e-6)
     torch.testing.assert_close(seen[0][2:], built, rtol=0, atol=1e-6)
@@ -115,4 +117,4 @@ def test_noise_and_noise_latent_together_are_refused(model: Any, clip: Any, enco
     layout = make_layout(model, clip)
     latent = noise_latent(layout.build(1), 14.6, 0.18)
     with pytest.raises(ValueError, match="both a noise and a latent that is noise already"):
-        cutoff.initial_noise(latent, latent["samples"], 0, ticket_noise(layout, 1, "the node"))
+        cutoff_run.initial_noise(latent, latent["samples"], 0, ticket_noise(layout, 1, "the node"))
