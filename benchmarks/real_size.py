@@ -63,16 +63,38 @@ def randomise(module: torch.nn.Module) -> None:
         parameter.data = value + 1 if parameter.dim() == 1 and "norm" in name else value
 
 
-def sd15() -> tuple[Any, Any]:
-    """MODEL and CLIP of SD1.5's shape, float32; the text encoder has one layer instead of twelve."""
-    config = comfy.supported_models.SD15(dict(SD15))
-    config.set_inference_dtype(torch.float32, None)
+def unet(config: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """MODEL of a config of comfy.supported_models, on ComfyUI's device."""
+    config.set_inference_dtype(dtype, None)
+    management = comfy.model_management
     base = config.get_model({}, "", device=torch.device("cpu"))
     randomise(base.diffusion_model)
-    management = comfy.model_management
-    model = comfy.model_patcher.CoreModelPatcher(
+    return comfy.model_patcher.CoreModelPatcher(
         base, load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
     )
+
+
+def prompt(model: Any, seed: int) -> Any:
+    """CONDITIONING of random numbers, in the shapes that MODEL reads."""
+    generator = torch.Generator().manual_seed(seed)
+    width = model.model.model_config.unet_config["context_dim"]
+    pooled = torch.randn(1, 1280, generator=generator)
+    return [[torch.randn(1, 77, width, generator=generator), {"pooled_output": pooled}]]
+
+
+def sdxl(dtype: torch.dtype = torch.float32) -> Any:
+    """MODEL of SDXL's shape."""
+    return unet(comfy.supported_models.SDXL(dict(SDXL)), dtype)
+
+
+def sd15_unet(dtype: torch.dtype = torch.float32) -> Any:
+    """MODEL of SD1.5's shape."""
+    return unet(comfy.supported_models.SD15(dict(SD15)), dtype)
+
+
+def sd15() -> tuple[Any, Any]:
+    """MODEL and CLIP of SD1.5's shape, float32; the text encoder has one layer instead of twelve."""
+    model = sd15_unet()
     text = {
         "num_hidden_layers": 1,
         "hidden_size": 768,

@@ -128,7 +128,9 @@ class GuidanceCutoffGuider(io.ComfyNode):
             node_id="GuidanceCutoffGuider",
             display_name="Guidance Cutoff Guider",
             category=CATEGORY,
-            description="A CFG guider that guides only the first part of the steps, for SamplerCustomAdvanced.",
+            description=(
+                "A CFG guider that guides only the first part of the steps, for SamplerCustomAdvanced."
+            ),
             search_aliases=[*ALIASES, "CFG guider"],
             inputs=[
                 io.Model.Input("model", tooltip="The model to sample with."),
@@ -140,9 +142,7 @@ class GuidanceCutoffGuider(io.ComfyNode):
                 empty_input(),
             ],
             outputs=[
-                io.Guider.Output(
-                    tooltip="For SamplerCustomAdvanced, and Guidance Cutoff Report after it."
-                )
+                io.Guider.Output(tooltip="For SamplerCustomAdvanced, and Guidance Cutoff Report after it.")
             ],
         )
 
@@ -210,9 +210,7 @@ class GuidanceCutoffReport(io.ComfyNode):
             inputs=[
                 io.Latent.Input("latent", tooltip="What the sampler made: so this runs after it."),
                 io.Model.Input("model", optional=True, tooltip="The model from Guidance Cutoff."),
-                io.Guider.Input(
-                    "guider", optional=True, tooltip="The guider from Guidance Cutoff Guider."
-                ),
+                io.Guider.Input("guider", optional=True, tooltip="The guider from Guidance Cutoff Guider."),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The same latent."),

@@ -102,8 +102,8 @@ class Similar:
 
     def agree(self, conditional: torch.Tensor, unconditional: torch.Tensor) -> torch.Tensor:
         """Which of the images [images] agree; predictions [images, ...]."""
-        pair = (p.flatten(1).double() for p in (conditional, unconditional))
-        return torch.nn.functional.cosine_similarity(*pair).clamp(max=1) > self.similarity
+        one, other = (p.flatten(1).double() for p in (conditional, unconditional))
+        return torch.nn.functional.cosine_similarity(one, other).clamp(max=1) > self.similarity
 
 
 @dataclass(frozen=True)

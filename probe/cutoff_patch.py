@@ -128,7 +128,7 @@ class _Running:
             return tail.predict(self.guider, self.cutoff.tail, x, timestep, options)
         self.run.evaluation(GUIDED)
         if self.adaptive and self.ends:
-            return self._until_they_agree(executor, x, timestep, options, seed)
+            return self._until_they_agree(self.adaptive, executor, x, timestep, options, seed)
         return executor(x, timestep, options, seed)
 
     def _lower(
@@ -141,7 +141,13 @@ class _Running:
             self.guider.cfg = before
 
     def _until_they_agree(
-        self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, options: dict[str, Any], seed: Any
+        self,
+        trigger: Similar,
+        executor: Any,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        options: dict[str, Any],
+        seed: Any,
     ) -> torch.Tensor:
         """A guided evaluation in which the images that agreed before already follow the tail.
 
@@ -157,7 +163,7 @@ class _Running:
             self.compared = True
             conditional, unconditional = args["conds_out"][:2]
             if args["conds"][1] is not None:
-                self.agreed |= self.adaptive.agree(conditional, unconditional).to(self.agreed.device)
+                self.agreed |= trigger.agree(conditional, unconditional).to(self.agreed.device)
             return args["conds_out"]
 
         def replace(args: dict[str, Any]) -> Any:
@@ -217,9 +223,7 @@ class _Running:
         """Patches that may run the model more than once."""
         options = self.guider.model_options
         kinds = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL)
-        found = [
-            f for kind in kinds for f in comfy.patcher_extension.get_all_wrappers(kind, options, True)
-        ]
+        found = [f for kind in kinds for f in comfy.patcher_extension.get_all_wrappers(kind, options, True)]
         slots = ("sampler_calc_cond_batch_function", "model_function_wrapper")
         found += [options[name] for name in slots if name in options]
         return [f for f in found if getattr(f, "__self__", None) is not self]

@@ -80,9 +80,8 @@ class Run:
         return 1 - self.forwards / self.stock_forwards if self.stock_forwards else 0.0
 
     def __str__(self) -> str:
-        guided, unguided = self.tallies[GUIDED], self.tallies[UNGUIDED]
         line = (
-            f"{self.forwards:g} forwards for {self.steps} steps, {guided.steps} of them guided;"
+            f"{self.forwards:g} forwards for {self.steps} steps, {self.tallies[GUIDED].steps} of them guided;"
             f" a stock run takes {self.stock_forwards:g}: {self.saved:.0%} saved."
         )
         times = [

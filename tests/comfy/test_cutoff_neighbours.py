@@ -14,11 +14,13 @@ import comfy.hooks
 import comfy.ops
 import comfy.patcher_extension
 import comfy.sample
+import comfy.sampler_helpers
 import comfy.samplers
 import pytest
 import torch
 from winning_tickets.probe.cutoff import CONDITIONAL, UNCONDITIONAL, Cutoff, Share, Similar
 from winning_tickets.probe.cutoff_patch import CutoffPatch
+from winning_tickets.probe.tail import empty_conds
 
 STEPS = 6
 
@@ -44,7 +46,10 @@ PATCHES: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "RescaleCFG": (lambda m, e: core("nodes_model_advanced", "RescaleCFG", m, 0.7), "RescaleCFG"),
     "APG": (lambda m, e: core("nodes_apg", "APG", m, 1.0, 5.0, 0.0), "APG"),
     "TCFG": (lambda m, e: core("nodes_tcfg", "TCFG", m), "TCFG"),
-    "PAG": (lambda m, e: core("nodes_pag", "PerturbedAttentionGuidance", m, 3.0), "PerturbedAttentionGuidance"),
+    "PAG": (
+        lambda m, e: core("nodes_pag", "PerturbedAttentionGuidance", m, 3.0),
+        "PerturbedAttentionGuidance",
+    ),
     "SAG": (lambda m, e: core("nodes_sag", "SelfAttentionGuidance", m, 0.5, 2.0), "SelfAttentionGuidance"),
     "Mahiro": (lambda m, e: core("nodes_mahiro", "Mahiro", m), "Mahiro"),
     "CFGZeroStar": (lambda m, e: core("nodes_cfg", "CFGZeroStar", m), "CFGZeroStar"),
@@ -76,9 +81,7 @@ def spied(model: Any) -> tuple[Any, list[int]]:
 @pytest.mark.parametrize("order", ["patch first", "cutoff first"])
 @pytest.mark.parametrize("tail", [CONDITIONAL, UNCONDITIONAL])
 @pytest.mark.parametrize("name", PATCHES)
-def test_one_forward_after_the_cut_beside(
-    spied: Any, encode: Any, name: str, tail: str, order: str
-) -> None:
+def test_one_forward_after_the_cut_beside(spied: Any, encode: Any, name: str, tail: str, order: str) -> None:
     make, says = PATCHES[name]
     model, seen = spied
     patch = CutoffPatch(Cutoff(Share(0.5), tail, encode("")))
@@ -86,10 +89,8 @@ def test_one_forward_after_the_cut_beside(
     whole = run(make(model, encode), *conds)
     before = list(seen)
     seen.clear()
-    if order == "patch first":
-        both = patch.attach(make(model, encode))
-    else:
-        both = make(patch.attach(model), encode)
+    first = order == "patch first"
+    both = patch.attach(make(model, encode)) if first else make(patch.attach(model), encode)
     result = run(both, *conds)
     assert torch.isfinite(result).all() and not torch.equal(result, whole)
     per_step = sum(before) // STEPS
@@ -122,11 +123,16 @@ def test_forwards_that_a_cache_skips_are_not_counted(spied: Any, encode: Any, na
 
 
 def set_area(cond: Any, *area: int) -> Any:
-    return [[text, {**rest, "area": area, "strength": 1.0, "set_area_to_bounds": False}] for text, rest in cond]
+    return [
+        [text, {**rest, "area": area, "strength": 1.0, "set_area_to_bounds": False}] for text, rest in cond
+    ]
 
 
 def set_mask(cond: Any, mask: torch.Tensor) -> Any:
-    return [[text, {**rest, "mask": mask, "mask_strength": 1.0, "set_area_to_bounds": False}] for text, rest in cond]
+    return [
+        [text, {**rest, "mask": mask, "mask_strength": 1.0, "set_area_to_bounds": False}]
+        for text, rest in cond
+    ]
 
 
 class TestConditionings:
@@ -156,14 +162,16 @@ class TestConditionings:
             seen, _ = self.rows(spied, positive, encode("blurry"), UNCONDITIONAL, encode(""))
 
     def test_negatives_areas_are_the_empty_prompts_too(self, model: Any, encode: Any) -> None:
-        from winning_tickets.probe.tail import empty_conds
-
-        import comfy.sampler_helpers
-
         control, hooks = object(), object()
         negative = [
-            [encode("blurry")[0][0], {"control": control, "area": (8, 8, 0, 0), "start_percent": 0.0, "end_percent": 0.5}],
-            [encode("ugly")[0][0], {"control": control, "area": (8, 8, 0, 0), "start_percent": 0.5, "end_percent": 1.0}],
+            [
+                encode("blurry")[0][0],
+                {"control": control, "area": (8, 8, 0, 0), "start_percent": 0.0, "end_percent": 0.5},
+            ],
+            [
+                encode("ugly")[0][0],
+                {"control": control, "area": (8, 8, 0, 0), "start_percent": 0.5, "end_percent": 1.0},
+            ],
             [encode("dark")[0][0], {"hooks": hooks}],
         ]
         converted = comfy.sampler_helpers.convert_cond(negative)
@@ -176,16 +184,16 @@ class TestConditionings:
     def test_a_lora_that_a_hook_adds(self, spied: Any, encode: Any) -> None:
         model, _ = spied
         name = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_v"
-        out, into = model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn2.to_v.weight.shape
+        out, into = (
+            model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn2.to_v.weight.shape
+        )
         torch.manual_seed(0)
         lora = {
             f"{name}.lora_up.weight": torch.randn(out, 4),
             f"{name}.lora_down.weight": torch.randn(4, into),
         }
         hooks = comfy.hooks.create_hook_lora(lora, 1.0, 1.0)
-        target = comfy.hooks.EnumHookScope
         hooked = [comfy.hooks.set_hooks_for_conditioning(encode(t), hooks) for t in ("a cat", "blurry")]
-        assert target is not None
         for tail, empty in ((CONDITIONAL, None), (UNCONDITIONAL, None), (UNCONDITIONAL, encode(""))):
             for guided in (0.0, 0.5):
                 patch = CutoffPatch(Cutoff(Share(guided), tail, empty))
@@ -205,7 +213,9 @@ def control_net(randomised: Any, unet_settings: Any) -> Any:
     settings = unet_settings()
     settings.pop("out_channels")
     settings.pop("transformer_depth_output")
-    net = ControlNet(hint_channels=3, **settings, operations=comfy.ops.disable_weight_init, dtype=torch.float32)
+    net = ControlNet(
+        hint_channels=3, **settings, operations=comfy.ops.disable_weight_init, dtype=torch.float32
+    )
     randomised(net, 5)
     return comfy.controlnet.ControlNet(net, load_device=torch.device("cpu"))
 
@@ -227,7 +237,10 @@ class TestControlNet:
                 *conds, control_net, image, 1.0, 0.0, 1.0
             )
         else:
-            controlled = nodes.ControlNetApply().apply_controlnet(conds[0], control_net, image, 1.0)[0], conds[1]
+            controlled = (
+                nodes.ControlNetApply().apply_controlnet(conds[0], control_net, image, 1.0)[0],
+                conds[1],
+            )
         for empty in (encode(""), None):
             patch = CutoffPatch(Cutoff(Share(0.0), tail, empty))
             seen.clear()
@@ -251,12 +264,16 @@ class TestGuiders:
         from comfy_extras import nodes_custom_sampler as custom
         from comfy_extras import nodes_perpneg as perpneg
 
-        one, two, empty = encode("a cat"), encode("blurry"), encode("")
+        one, two, three, empty = map(encode, ("a cat", "blurry", "a tree", ""))
         made = {
             "Basic": lambda: custom.BasicGuider.execute(model, one),
             "CFG": lambda: custom.CFGGuider.execute(model, one, two, 5.0),
-            "DualCFG": lambda: custom.DualCFGGuider.execute(model, one, encode("a tree"), two, 5.0, 3.0, "regular"),
-            "DualModel": lambda: custom.DualModelGuider.execute(model, one, model_negative=model, negative=two, cfg=5.0),
+            "DualCFG": lambda: custom.DualCFGGuider.execute(
+                model, one, encode("a tree"), two, 5.0, 3.0, "regular"
+            ),
+            "DualModel": lambda: custom.DualModelGuider.execute(
+                model, one, model_negative=model, negative=two, cfg=5.0
+            ),
             "PerpNeg": lambda: perpneg.PerpNegGuider.execute(model, one, two, empty, 5.0, 1.0),
         }
         return made[name]().result[0]
@@ -288,7 +305,9 @@ class TestGuiders:
 
     def test_a_guider_without_a_positive_is_left_alone(self, model: Any, encode: Any) -> None:
         class Own(comfy.samplers.CFGGuider):
-            def predict_noise(self, x: Any, timestep: Any, model_options: Any = None, seed: Any = None) -> Any:
+            def predict_noise(
+                self, x: Any, timestep: Any, model_options: Any = None, seed: Any = None
+            ) -> Any:
                 conds = [self.conds["mine"]]
                 return comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)[0]
 

@@ -10,10 +10,10 @@ import comfy.sample
 import numpy as np
 import pytest
 import torch
-from winning_tickets.probe.cutoff import Cutoff, Share
-from winning_tickets.probe.cutoff_run import Settings, sample
 from winning_tickets.probe.auto_layer import choose_layer
 from winning_tickets.probe.collect import Wish, collect
+from winning_tickets.probe.cutoff import Cutoff, Share
+from winning_tickets.probe.cutoff_run import Settings, sample
 from winning_tickets.probe.layers import LayerProbe
 from winning_tickets.probe.look import Look
 from winning_tickets.probe.noise import empty_latent, ticket_noise

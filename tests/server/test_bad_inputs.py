@@ -62,7 +62,7 @@ def test_latent_of_another_size_is_explained(failure: Callable[[Prompt], Any], s
 @pytest.mark.parametrize(
     ("node", "change"),
     [
-        ("6", {"guided": 1.5}),
+        ("6", {"cutoff.guided": 1.5}),
         ("6", {"after_cutoff": "sometimes"}),
         ("2", {"noises": 0}),
         ("3", {"t_neg": -0.1}),

@@ -20,6 +20,9 @@ NAMES = {
     "CollectTickets": "Collect Tickets",
     "TicketLatentFromRegions": "Ticket Latent from Regions",
     "GuidanceCutoffKSampler": "Guidance Cutoff KSampler",
+    "GuidanceCutoffGuider": "Guidance Cutoff Guider",
+    "GuidanceCutoff": "Guidance Cutoff",
+    "GuidanceCutoffReport": "Guidance Cutoff Report",
     "LoadTicketBank": "Load Ticket Bank",
     "SaveTicketBank": "Save Ticket Bank",
     "MergeTicketBanks": "Merge Ticket Banks",
@@ -77,7 +80,7 @@ def test_another_seed_of_the_sampler_keeps_the_collection(
 def test_fully_guided_without_tickets_is_the_plain_ksampler(
     run: Callable[[Prompt], Any], example: Any, short: Prompt
 ) -> None:
-    short["6"]["inputs"]["guided"] = 1.0
+    short["6"]["inputs"]["cutoff.guided"] = 1.0
     del short["6"]["inputs"]["noise"]
     assert run(short).pictures["8"].tobytes() == example.pictures["11"].tobytes()
 

@@ -1,0 +1,102 @@
+"""Wall time of a whole run with the guidance cutoff against the stock KSampler's, and against the limit.
+
+    python benchmarks/cutoff_time.py --comfyui DIR [--model demo sd15 sdxl] [--batch 1 4 16] [--pixels 256]
+                                     [--steps 20] [--repeats 5] [--guided 0.5] [--float32] [--gpu]
+
+Run with the Python of that ComfyUI. Both in one run, in turn, after one of each that does not count; the
+median. SD1.5's and SDXL's shapes have random weights and run in bfloat16 unless told otherwise. The limit is
+forwards used over forwards of stock: nothing but the UNet's forwards would take time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parent.parent / "demo"))
+import start
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+start.add_option(parser)
+parser.add_argument("--model", nargs="+", choices=["demo", "sd15", "sdxl"], default=["demo"])
+parser.add_argument("--batch", nargs="+", type=int, default=[1, 4, 16])
+parser.add_argument("--pixels", type=int, default=256)
+parser.add_argument("--steps", type=int, default=20)
+parser.add_argument("--repeats", type=int, default=5)
+parser.add_argument("--guided", type=float, default=0.5)
+parser.add_argument("--float32", action="store_true", help="the real sizes in float32")
+parser.add_argument("--gpu", action="store_true", help="on the GPU")
+ARGS = parser.parse_args()
+start.comfyui(ARGS.comfyui, cpu=not ARGS.gpu)
+start.pack()
+
+import comfy.sample
+import comfy.utils
+import model as model_module
+import real_size
+import torch
+from winning_tickets.probe.cutoff import Cutoff, Share
+from winning_tickets.probe.cutoff_patch import CutoffPatch
+
+
+def load(name: str) -> tuple[Any, Sequence[Any]]:
+    """MODEL, positive and negative."""
+    if name == "demo":
+        parts = model_module.load()
+        return parts.model, [
+            parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(t)) for t in ("a cat and a tree", "")
+        ]
+    dtype = torch.float32 if ARGS.float32 else torch.bfloat16
+    model = (real_size.sd15_unet if name == "sd15" else real_size.sdxl)(dtype)
+    return model, [real_size.prompt(model, seed) for seed in (1, 2)]
+
+
+def run(model: Any, conds: Sequence[Any], batch: int) -> float:
+    """Seconds of a whole run, as the KSampler node does it."""
+    latent = torch.zeros(batch, 4, ARGS.pixels // 8, ARGS.pixels // 8)
+    noise = comfy.sample.prepare_noise(latent, 1)
+    since = time.perf_counter()
+    comfy.sample.sample(
+        model, noise, ARGS.steps, 5.0, "euler", "normal", *conds, latent, disable_pbar=True, seed=1
+    )
+    return time.perf_counter() - since
+
+
+def measure(name: str, model: Any, conds: Sequence[Any], batch: int) -> str:
+    patch = CutoffPatch(Cutoff(Share(ARGS.guided)))
+    ways = [model, patch.attach(model)]
+    times: list[list[float]] = [[], []]
+    for repeat in range(ARGS.repeats + 1):
+        for way, taken in zip(ways, times, strict=True):
+            seconds = run(way, conds, batch)
+            if repeat:
+                taken.append(seconds)
+    stock, ours = map(statistics.median, times)
+    limit = patch.run.forwards / patch.run.stock_forwards
+    # Neighbours in time, so that a machine that is busy for a while slows both.
+    ratios = [b / a for a, b in zip(*times, strict=True)]
+    ratio = statistics.median(ratios)
+    return (
+        f"| {name}, {ARGS.pixels} px | {batch} | {stock:.2f} s | {ours:.2f} s | {ratio:.3f}"
+        f" [{min(ratios):.3f}, {max(ratios):.3f}] | {limit:.3f} | {ratio / limit - 1:+.1%} |"
+    )
+
+
+def main() -> None:
+    comfy.utils.set_progress_bar_enabled(False)
+    print("| model | batch | stock | cutoff | ratio [least, most] | limit | above the limit |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name in ARGS.model:
+        model, conds = load(name)
+        for batch in ARGS.batch:
+            print(measure(name, model, conds, batch), flush=True)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
