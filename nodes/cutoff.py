@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..probe.cutoff_patch import CutoffPatch
 from ..probe.cutoff_run import Settings, make_guider, report_of, sample
-from .cutoff_inputs import cutoff_input, empty_input, read_cutoff, tail_input
+from .cutoff_inputs import Chosen, cutoff_input, empty_input, read_cutoff, tail_input
 from .types import CATEGORY, seed_input
 
 ALIASES = ["cfg cutoff", "skip guidance", "faster sampling", "adaptive guidance", "cfg schedule"]
@@ -110,8 +110,8 @@ class GuidanceCutoffKSampler(io.ComfyNode):
         negative: Any,
         latent_image: dict[str, Any],
         denoise: float,
-        cutoff: dict[str, Any],
-        after_cutoff: dict[str, Any],
+        cutoff: Chosen | None = None,
+        after_cutoff: Chosen | None = None,
         noise: Any = None,
         unconditional: Any = None,
     ) -> io.NodeOutput:
@@ -153,8 +153,8 @@ class GuidanceCutoffGuider(io.ComfyNode):
         positive: Any,
         negative: Any,
         cfg: float,
-        cutoff: dict[str, Any],
-        after_cutoff: dict[str, Any],
+        cutoff: Chosen | None = None,
+        after_cutoff: Chosen | None = None,
         unconditional: Any = None,
     ) -> io.NodeOutput:
         asked = read_cutoff(cutoff, after_cutoff, unconditional)
@@ -186,8 +186,8 @@ class GuidanceCutoff(io.ComfyNode):
     def execute(
         cls,
         model: Any,
-        cutoff: dict[str, Any],
-        after_cutoff: dict[str, Any],
+        cutoff: Chosen | None = None,
+        after_cutoff: Chosen | None = None,
         unconditional: Any = None,
     ) -> io.NodeOutput:
         patch = CutoffPatch(read_cutoff(cutoff, after_cutoff, unconditional))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -9,8 +10,10 @@ from comfy_api.latest import io
 from ..probe.cutoff import (
     CONDITIONAL,
     LOWER,
+    TAILS,
     UNCONDITIONAL,
     Cutoff,
+    CutoffError,
     Final,
     Share,
     Sigma,
@@ -18,7 +21,7 @@ from ..probe.cutoff import (
     Trigger,
 )
 
-SHARE, LAST, SIGMA, ADAPTIVE = ("share of steps", "last steps", "sigma", "adaptive")
+SHARE, LAST, SIGMA, ADAPTIVE = TRIGGERS = ("share of steps", "last steps", "sigma", "adaptive")
 
 
 def cutoff_input() -> io.DynamicCombo.Input:
@@ -111,12 +114,25 @@ def empty_input() -> io.Conditioning.Input:
     )
 
 
-def read_cutoff(cutoff: dict[str, Any], after_cutoff: dict[str, Any], empty: Any) -> Cutoff:
+Chosen = dict[str, Any]
+"""What a dynamic combo gives: the option under its own name, and the option's inputs."""
+
+
+def read_cutoff(cutoff: Chosen | None, after_cutoff: Chosen | None, empty: Any) -> Cutoff:
     """Of the values of these inputs."""
-    return Cutoff(_trigger(cutoff), after_cutoff["after_cutoff"], empty, after_cutoff.get("lower_cfg", 1.0))
+    tail = _chosen("after_cutoff", after_cutoff, TAILS)
+    trigger = _trigger(_chosen("cutoff", cutoff, TRIGGERS))
+    return Cutoff(trigger, tail["after_cutoff"], empty, tail.get("lower_cfg", 1.0))
 
 
-def _trigger(cutoff: dict[str, Any]) -> Trigger:
+def _chosen(name: str, value: Chosen | None, options: Sequence[str]) -> Chosen:
+    # ComfyUI drops a dynamic combo whose value is none of its options.
+    if value is None:
+        raise CutoffError(f"{name} is missing, or none of its options: {', '.join(options)}.")
+    return value
+
+
+def _trigger(cutoff: Chosen) -> Trigger:
     if cutoff["cutoff"] == SHARE:
         return Share(cutoff["guided"])
     if cutoff["cutoff"] == LAST:

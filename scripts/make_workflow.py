@@ -44,7 +44,7 @@ PLACES = {
     "4": (0, 480, 340, 130),
     "5": (0, 670, 340, 120),
     "2": (420, 0, 360, 370),
-    "3": (420, 490, 360, 660),
+    "3": (420, 490, 360, 690),
     "6": (860, 0, 320, 380),
     "7": (1240, 0, 300, 50),
     "8": (1240, 100, 300, 280),
@@ -61,7 +61,7 @@ GROUPS = {
     "For comparison: without tickets": (["9", "10", "11"], "#777777"),
 }
 SCALE, LEFT, TOP = 0.8, 110, 210
-PICTURE = {"x": 80, "y": 125, "width": 1300, "height": 1030}
+PICTURE = {"x": 80, "y": 125, "width": 1300, "height": 1060}
 
 MAKE = """async ({prompt, places, groups, note, notePlace, name}) => {
   const {app, LiteGraph} = window

@@ -28,6 +28,12 @@ CASES = {
         {"selection": "threshold", "shortage": "error", "t_pos": 1.0},
         ['"castle"', "are needed and none found", "lower t_pos", "shortage to relax"],
     ),
+    "an unknown cutoff": ("6", {"cutoff": "some day"}, ["cutoff is missing", "share of steps, last steps"]),
+    "an unknown tail": (
+        "6",
+        {"after_cutoff": "sometimes"},
+        ["after_cutoff is", "unconditional, conditional"],
+    ),
     "no region": ("3", {"regions": "# none"}, ["No regions", "one a line"]),
 }
 
@@ -63,13 +69,12 @@ def test_latent_of_another_size_is_explained(failure: Callable[[Prompt], Any], s
     ("node", "change"),
     [
         ("6", {"cutoff.guided": 1.5}),
-        ("6", {"after_cutoff": "sometimes"}),
         ("2", {"noises": 0}),
         ("3", {"t_neg": -0.1}),
         ("3", {"candidates": 65}),
         ("3", {"strength": 1.1}),
     ],
-    ids=["guided", "after_cutoff", "noises", "t_neg", "candidates", "strength"],
+    ids=["guided", "noises", "t_neg", "candidates", "strength"],
 )
 def test_value_out_of_range_is_refused_when_queued(
     client: Client, short: Prompt, node: str, change: Prompt

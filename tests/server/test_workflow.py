@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,33 @@ def described_inputs(info: dict[str, Any]) -> dict[str, Any]:
     return {name: spec for section in sections for name, spec in section.items()}
 
 
-def widget_names(info: dict[str, Any]) -> list[str]:
-    """The widgets of a node; control_after_generate is one of its own behind the seed."""
-    names = []
-    for name, (kind, *options) in described_inputs(info).items():
+def widgets(inputs: dict[str, Any], values: list[Any], prefix: str = "") -> dict[str, Any]:
+    """Takes the values of a node's widgets off the list, in the order in which the page shows them.
+
+    control_after_generate is one of its own behind the seed; a dynamic combo is followed by the widgets of
+    its chosen option.
+    """
+    found = {}
+    for name, (kind, *options) in inputs.items():
+        more = options[0] if options else {}
         if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-            names.append(name)
-            if options and options[0].get("control_after_generate"):
-                names.append("control_after_generate")
-    return names
+            found[prefix + name] = values.pop(0)
+            if more.get("control_after_generate"):
+                values.pop(0)
+        elif kind == "COMFY_DYNAMICCOMBO_V3":
+            chosen = found[prefix + name] = values.pop(0)
+            (option,) = (o for o in more["options"] if o["key"] == chosen)
+            found |= widgets(described_inputs({"input": option["inputs"]}), values, f"{prefix}{name}.")
+    return found
+
+
+def every_input(sections: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and options, also of the inputs that a dynamic combo's options bring."""
+    for name, (_, *options) in described_inputs({"input": sections}).items():
+        yield name, options[0] if options else {}
+        for option in (options[0] if options else {}).get("options", []):
+            if isinstance(option, dict):
+                yield from every_input(option["inputs"])
 
 
 def ui_workflow() -> dict[str, Any]:
@@ -117,8 +135,8 @@ def test_nodes_are_described(client: Client) -> None:
     for name, info in ours.items():
         assert info["category"] == "tickets", name
         assert info["description"].endswith("."), name
-        for label, (_, *options) in described_inputs(info).items():
-            assert options and options[0].get("tooltip"), f"{name}: {label} has no tooltip"
+        for label, options in every_input(info["input"]):
+            assert options.get("tooltip"), f"{name}: {label} has no tooltip"
         assert all(info["output_tooltips"]), name
 
 
@@ -146,8 +164,9 @@ def test_nodes_of_the_workflow_fit_their_widgets(client: Client) -> None:
         if node["type"] in NOTES:
             continue
         assert node["type"] in known
-        values = node.get("widgets_values") or []
-        assert len(values) == len(widget_names(known[node["type"]])), node["type"]
+        values = list(node.get("widgets_values") or [])
+        widgets(described_inputs(known[node["type"]]), values)
+        assert not values, node["type"]
 
 
 def test_workflow_says_what_its_prompt_says(client: Client, prompt: Prompt) -> None:
@@ -157,8 +176,7 @@ def test_workflow_says_what_its_prompt_says(client: Client, prompt: Prompt) -> N
     for node in workflow["nodes"]:
         if node["type"] in NOTES:
             continue
-        values = dict(zip(widget_names(known[node["type"]]), node.get("widgets_values") or [], strict=True))
-        values.pop("control_after_generate", None)
+        values = widgets(described_inputs(known[node["type"]]), list(node.get("widgets_values") or []))
         linked = {i["name"]: links[i["link"]] for i in node.get("inputs", []) if i.get("link") is not None}
         told[str(node["id"])] = {"class_type": node["type"], "inputs": {**values, **linked}}
     assert told == {
