@@ -27,6 +27,8 @@ from PIL import Image
 API_PROMPT = ROOT / "example_workflows" / "api" / "tickets_on_the_demo_model.json"
 WEIGHTS = ROOT / "demo" / "weights" / "demo.safetensors"
 PATIENCE = 600.0
+# protocol.BinaryEventTypes.TEXT of ComfyUI, as its server sends it.
+PROGRESS_TEXT = (3).to_bytes(4, "big")
 
 Prompt = dict[str, Any]
 
@@ -124,6 +126,11 @@ class Listener:
             async for message in socket:
                 if message.type == aiohttp.WSMsgType.TEXT:
                     self._news.put(json.loads(message.data))
+                elif message.data[:4] == PROGRESS_TEXT:
+                    length = int.from_bytes(message.data[4:8], "big")
+                    told = message.data[8:].decode("utf-8")
+                    data = {"node": told[:length], "text": told[length:]}
+                    self._news.put({"type": "progress_text", "data": data})
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from comfyui import ROOT
 from comfyui_client import Client
 from comfyui_server import Server
 from PIL import ImageChops
 
-NAME = "tickets_on_the_demo_model"
+EXAMPLES = ("tickets_on_the_demo_model", "guidance_cutoff_on_the_demo_model")
 FOLDER = ROOT / "example_workflows"
 NOTES = {"MarkdownNote", "Note"}
 NAMES = {
@@ -73,8 +74,8 @@ def every_input(sections: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
                 yield from every_input(option["inputs"])
 
 
-def ui_workflow() -> dict[str, Any]:
-    return dict(json.loads((FOLDER / f"{NAME}.json").read_text(encoding="utf-8")))
+def ui_workflow(name: str) -> dict[str, Any]:
+    return dict(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def test_example_draws_two_different_pictures(example: Any) -> None:
@@ -140,10 +141,11 @@ def test_nodes_are_described(client: Client) -> None:
         assert all(info["output_tooltips"]), name
 
 
-def test_templates_are_offered(client: Client) -> None:
-    assert NAME in json.loads(client.get("/workflow_templates"))["winning-tickets"]
-    folder = "/api/workflow_templates/winning-tickets/" + urllib.parse.quote(NAME)
-    assert json.loads(client.get(f"{folder}.json")) == ui_workflow()
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_templates_are_offered(client: Client, name: str) -> None:
+    assert name in json.loads(client.get("/workflow_templates"))["winning-tickets"]
+    folder = "/api/workflow_templates/winning-tickets/" + urllib.parse.quote(name)
+    assert json.loads(client.get(f"{folder}.json")) == ui_workflow(name)
     picture = client.get(f"{folder}.jpg")
     assert picture.startswith(b"\xff\xd8")
     assert len(picture) < 150_000
@@ -158,9 +160,10 @@ def test_every_offered_template_opens_in_the_page(client: Client) -> None:
         assert isinstance(offered.get("nodes"), list), f"{name} is not a workflow of the page"
 
 
-def test_nodes_of_the_workflow_fit_their_widgets(client: Client) -> None:
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_nodes_of_the_workflow_fit_their_widgets(client: Client, name: str) -> None:
     known = client.object_info()
-    for node in ui_workflow()["nodes"]:
+    for node in ui_workflow(name)["nodes"]:
         if node["type"] in NOTES:
             continue
         assert node["type"] in known
@@ -169,8 +172,10 @@ def test_nodes_of_the_workflow_fit_their_widgets(client: Client) -> None:
         assert not values, node["type"]
 
 
-def test_workflow_says_what_its_prompt_says(client: Client, prompt: Prompt) -> None:
-    known, workflow = client.object_info(), ui_workflow()
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_workflow_says_what_its_prompt_says(client: Client, name: str) -> None:
+    known, workflow = client.object_info(), ui_workflow(name)
+    prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     told = {}
     for node in workflow["nodes"]:
