@@ -96,12 +96,12 @@ class _Running:
         self.ends = self.possible and (self.cut != NEVER or self.adaptive is not None)
 
     def _stock_rows(self, batch: int) -> int:
-        names = ["positive", *(["negative"] if self._takes_two() else [])]
-        return batch * sum(len(self.guider.conds.get(name, ())) for name in names)
-
-    def _takes_two(self) -> bool:
-        options = self.guider.model_options
-        return not math.isclose(self.guider.cfg, 1.0) or options.get("disable_cfg1_optimization", False)
+        """Of an evaluation with guidance: all that the guider has, but for core's shortcut at cfg 1."""
+        guider, options = self.guider, self.guider.model_options
+        own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
+        both = not math.isclose(guider.cfg, 1.0) or options.get("disable_cfg1_optimization", False)
+        names = list(guider.conds) if own or both else ["positive"]
+        return batch * sum(len(guider.conds[name]) for name in names if name in guider.conds)
 
     def install(self) -> None:
         """Put what this run needs on the guider's own copies; last, so that it counts real forwards."""
@@ -204,8 +204,10 @@ class _Running:
         note, unguided = self.run.note, self.run.tallies[UNGUIDED]
         if not self.possible:
             note(f"{type(self.guider).__name__} has no positive prompt of its own: nothing was cut.")
-        elif not self._takes_two() and self.cutoff.tail != LOWER and self.ends:
-            note("cfg is 1, so there was one forward a step anyway: nothing to save.")
+        elif self.cutoff.tail != LOWER and unguided.evaluations and self.run.saved <= 0:
+            note(
+                "A guided step takes no more forwards than an unguided one here, as at cfg 1: nothing to save."
+            )
         if self.adaptive and self.possible and not self.compared and self.run.tallies[GUIDED].evaluations:
             note(f"{type(self.guider).__name__} does not show both predictions: adaptive saw no agreement.")
         elif self.adaptive and bool(self.agreed.any()) and not unguided.evaluations:

@@ -122,6 +122,22 @@ def test_forwards_that_a_cache_skips_are_not_counted(spied: Any, encode: Any, na
     assert str(patch.run).startswith(f"{patch.run.forwards:g} forwards") and patch.run.forwards < STEPS * 1.5
 
 
+@pytest.mark.parametrize(("tail", "slot"), [(CONDITIONAL, 0), (UNCONDITIONAL, 1)])
+def test_attention_patches_are_told_which_prompt_runs(model: Any, encode: Any, tail: str, slot: int) -> None:
+    """IPAdapter and its like choose what to add by cond_or_uncond."""
+    seen = []
+
+    def replace(q: Any, k: Any, v: Any, extra_options: dict[str, Any]) -> torch.Tensor:
+        seen.append((list(extra_options["cond_or_uncond"]), len(q)))
+        return q
+
+    clone = model.clone()
+    clone.set_model_attn2_replace(replace, "input", 1)
+    run(CutoffPatch(Cutoff(Share(0.5), tail, encode(""))).attach(clone), encode("a cat"), encode("blurry"))
+    assert [which for which, _ in seen[-STEPS // 2 :]] == [[slot]] * (STEPS // 2)
+    assert all(sorted(which) == [0, 1] and rows == 4 for which, rows in seen[: STEPS // 2])
+
+
 def set_area(cond: Any, *area: int) -> Any:
     return [
         [text, {**rest, "area": area, "strength": 1.0, "set_area_to_bounds": False}] for text, rest in cond
@@ -290,6 +306,10 @@ class TestGuiders:
         assert sum(seen) == 2 * (3 * guided + 3)
         assert seen[-3:] == [2, 2, 2]
         assert f"a stock run takes {6 * guided}:" in str(patch.run)
+        assert ("nothing to save" in str(patch.run)) == (guided == 1)
+        never = CutoffPatch(Cutoff(Share(0.0)))
+        self.sampled(self.make(name, never.attach(model), encode))
+        assert f"6 forwards for 6 steps, 0 of them guided; a stock run takes {6 * guided}:" in str(never.run)
 
     def test_perpneg_has_an_empty_prompt_of_its_own(self, spied: Any, encode: Any) -> None:
         model, _ = spied
