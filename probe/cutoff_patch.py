@@ -205,9 +205,7 @@ class _Running:
         if not self.possible:
             note(f"{type(self.guider).__name__} has no positive prompt of its own: nothing was cut.")
         elif self.cutoff.tail != LOWER and unguided.evaluations and self.run.saved <= 0:
-            note(
-                "A guided step takes no more forwards than an unguided one here, as at cfg 1: nothing to save."
-            )
+            note("A guided step takes no more forwards than an unguided one, as at cfg 1: nothing to save.")
         if self.adaptive and self.possible and not self.compared and self.run.tallies[GUIDED].evaluations:
             note(f"{type(self.guider).__name__} does not show both predictions: adaptive saw no agreement.")
         elif self.adaptive and bool(self.agreed.any()) and not unguided.evaluations:
