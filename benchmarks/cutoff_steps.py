@@ -1,6 +1,7 @@
 """Guided steps asked for and run, and forwards, for every sampler and five schedulers; CFGOverride beside.
 
     python benchmarks/cutoff_steps.py --comfyui DIR [--guided 0.3] [--steps 20] [--denoise 1.0]
+                                      [--samplers NAME ...]
 
 Run with the Python of that ComfyUI. On the demo model. Forwards are counted by a wrapper of this script
 around the UNet, in forwards of the batch: a guided evaluation is two. CFGOverride is set to cfg 1 from the
@@ -25,6 +26,7 @@ start.add_option(parser)
 parser.add_argument("--guided", type=float, default=0.3)
 parser.add_argument("--steps", type=int, default=20)
 parser.add_argument("--denoise", type=float, default=1.0)
+parser.add_argument("--samplers", nargs="+", help="only these (default: all)")
 ARGS = parser.parse_args()
 start.comfyui(ARGS.comfyui)
 start.pack()
@@ -93,7 +95,7 @@ def main() -> None:
     parts = model_module.load()
     conds = [parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(t)) for t in ("a cat", "")]
     rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for sampler in comfy.samplers.KSampler.SAMPLERS:
+    for sampler in ARGS.samplers or comfy.samplers.KSampler.SAMPLERS:
         line = tuple(cell(parts, conds, sampler, scheduler) for scheduler in SCHEDULERS)
         rows[line].append(sampler)
         print(sampler, file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -169,6 +170,11 @@ class TicketBank:
     @cached_property
     def _known(self) -> dict[tuple[str, int], torch.Tensor]:
         """Scores and ranks asked for before, by row: a bank is used again for every seed."""
+        return {}
+
+    @cached_property
+    def pools(self) -> dict[Any, Any]:
+        """Pools made of this bank before, by what was asked for; see `make_pools`."""
         return {}
 
     def _stretched(self, rows: list[int]) -> torch.Tensor:

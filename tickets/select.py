@@ -12,6 +12,7 @@ from .bank import BankError, TicketBank
 from .score import rank
 
 RELAX, REPEAT, REFUSE = SHORTAGES = ("relax", "repeat", "error")
+POOLS_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,21 @@ def make_pools(
     needed: how many blocks an image has for each. A ticket that several categories want goes to the
     one it passes by most, one that wins anywhere is no loser. When too few pass: `relax` takes the ones
     that come nearest, `repeat` uses tickets again (as the paper; not without any), `error` refuses.
-    BankError says how many are needed, how many there are, and what to change.
+    BankError says how many are needed, how many there are, and what to change. The bank keeps the last
+    ones made: they are the same for every seed.
     """
+    asked = (selection, tuple(needed.items()), needed_background, shortage)
+    if asked not in bank.pools:
+        made = _make_pools(bank, selection, needed, needed_background, shortage)
+        while len(bank.pools) >= POOLS_KEPT:
+            del bank.pools[next(iter(bank.pools))]
+        bank.pools[asked] = made
+    return bank.pools[asked]
+
+
+def _make_pools(
+    bank: TicketBank, selection: Selection, needed: Mapping[str, int], needed_background: int, shortage: str
+) -> Pools:
     if shortage not in SHORTAGES:
         raise ValueError(f"shortage is {shortage!r}; choose one of {', '.join(SHORTAGES)}.")
     present = list(needed)
