@@ -140,9 +140,8 @@ def paired(name: str, found: kept.Found) -> Iterator[str]:
 
 def tables(found: kept.Found, look: float) -> None:
     for name in dict.fromkeys(key[0] for key in found):
-        print(
-            f"\n## {name}; mean IoU of drawings that overlap their boxes as much as can be: {most_iou(name):.3f}"
-        )
+        most = most_iou(name)
+        print(f"\n## {name}; mean IoU of drawings that overlap their boxes as much as can be: {most:.3f}")
         cases = cases_of(name)
         count = sum(case.shared_colour for case in cases)
         heads = [

@@ -78,7 +78,9 @@ def run(client: Client, prompt: Prompt, target: Path) -> dict[str, Any]:
     started = time.monotonic()
     outputs = client.run(prompt)["outputs"]
     seconds = time.monotonic() - started
-    (picture,) = (image for out in outputs.values() for image in out.get("images", ()))
+    images = (image for out in outputs.values() for image in out.get("images", ()))
+    # Nodes of the pack show pictures of their own, which are temporary.
+    (picture,) = (image for image in images if image["type"] == "output")
     target.write_bytes(client.image(**picture))
     sampler = next(k for k, n in prompt.items() if n["class_type"] == "GuidanceCutoffKSampler")
     report = outputs[sampler]["text"][0]
