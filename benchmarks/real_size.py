@@ -60,7 +60,8 @@ def randomise(module: torch.nn.Module) -> None:
         fan = parameter[0].numel() if parameter.dim() > 1 else 1
         value = torch.empty(parameter.shape).normal_(generator=generator)
         value.mul_(fan**-0.5 if parameter.dim() > 1 else 0.02)
-        parameter.data = value + 1 if parameter.dim() == 1 and "norm" in name else value
+        value = value + 1 if parameter.dim() == 1 and "norm" in name else value
+        parameter.data = value.to(parameter.dtype)
 
 
 def unet(config: Any, dtype: torch.dtype = torch.float32) -> Any:
