@@ -117,6 +117,8 @@ KINDS = [
     Kind("tickets, best of 8", BEST),
     Kind("tickets, best of 32", tickets(RANK, 32)),
     Kind("tickets, 3 rounds", tickets(RANK, 1, 3)),
+    Kind("tickets, best of 8, 1 round", tickets(RANK, 8, 1)),
+    Kind("tickets, best of 8, 2 rounds", tickets(RANK, 8, 2)),
     Kind("tickets, best of 8, 3 rounds", tickets(RANK, 8, 3)),
     Kind("tickets, best of 32, 3 rounds", tickets(RANK, 32, 3)),
     Kind("block swap, 1 round", swaps(1, 1)),
