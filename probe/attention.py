@@ -15,6 +15,8 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel
 from einops import rearrange
 from torch.nn import functional as F
 
+from .cutoff_patch import without_cutoff
+
 WEIGHTS_AT_ONCE = 2**22
 COMPILE_KEY = "torch.compile"
 
@@ -72,9 +74,10 @@ def cell_side(model: Any, layer: Layer) -> int:
 def plain_clone(model: Any) -> Any:
     """A clone of MODEL that is neither compiled nor spread over several GPUs: no forward can be ended there.
 
-    Compiled by ComfyUI's wrapper, or by object patches that hold what torch.compile returns.
+    Nor has it a guidance cutoff, which counts a sampler's steps. Compiled by ComfyUI's wrapper, or by
+    object patches that hold what torch.compile returns.
     """
-    clone = model.clone()
+    clone = without_cutoff(model)
     clone.remove_wrappers_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, COMPILE_KEY)
     clone.remove_additional_models("multigpu")
     for name, value in list(clone.object_patches.items()):

@@ -124,7 +124,7 @@ class _Running:
             self.run.evaluation(UNGUIDED)
             if self.cutoff.tail == LOWER:
                 return self._lower(executor, x, timestep, options, seed)
-            self._tell_what_is_left_out(options)
+            self._tell_what_is_left_out()
             return tail.predict(self.guider, self.cutoff.tail, x, timestep, options)
         self.run.evaluation(GUIDED)
         if self.adaptive and self.ends:
@@ -191,7 +191,7 @@ class _Running:
         )
         return found[tail.SLOT[self.cutoff.tail]]
 
-    def _tell_what_is_left_out(self, options: dict[str, Any]) -> None:
+    def _tell_what_is_left_out(self) -> None:
         found: list[str] = []
         for name in COMBINING:
             there = self.guider.model_options.get(name, [])

@@ -22,14 +22,13 @@ class Tally:
 @dataclass
 class Run:
     """Counted while sampling. steps: of the run; batch: images; stock_rows: of an evaluation with guidance,
-    as far as can be told beforehand; kept: steps that keep guidance, None when that is not known beforehand.
+    as far as can be told beforehand.
     """
 
     steps: int
     batch: int
     tail: str
     stock_rows: int
-    kept: int | None = None
     clock: Callable[[], float] = time.perf_counter
     tallies: dict[str, Tally] = field(default_factory=lambda: {GUIDED: Tally(), UNGUIDED: Tally()})
     notes: list[str] = field(default_factory=list)

@@ -18,7 +18,8 @@ import comfy.sampler_helpers
 import comfy.samplers
 import pytest
 import torch
-from winning_tickets.probe.cutoff import CONDITIONAL, UNCONDITIONAL, Cutoff, Share, Similar
+from winning_tickets.probe.collect import Wish, collect
+from winning_tickets.probe.cutoff import CONDITIONAL, UNCONDITIONAL, Cutoff, Final, Share, Similar
 from winning_tickets.probe.cutoff_patch import CutoffPatch
 from winning_tickets.probe.tail import empty_conds
 
@@ -339,6 +340,13 @@ class TestGuiders:
         patch = CutoffPatch(Cutoff(Share(0.5), UNCONDITIONAL))
         assert torch.equal(own(patch.attach(model)), own(model))
         assert "Own has no positive prompt of its own: nothing was cut." in str(patch.run)
+
+
+def test_collecting_on_a_model_with_a_cutoff(model: Any, clip: Any) -> None:
+    """Rule: the cutoff counts a sampler's steps; one evaluation to read attention has none to cut."""
+    patched = CutoffPatch(Cutoff(Final(10))).attach(model)
+    wish = Wish(("cat", "tree"), 2, 0, 128, 128, "input 3")
+    assert torch.equal(collect(patched, clip, wish).attention, collect(model, clip, wish).attention)
 
 
 def test_a_patch_that_runs_the_model_again_is_named(spied: Any, encode: Any) -> None:
