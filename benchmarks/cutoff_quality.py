@@ -1,6 +1,7 @@
 """What the guidance cutoff does to the pictures: presence of the named objects, distance to full guidance.
 
     python benchmarks/cutoff_quality.py --comfyui DIR [--cases 216] [--steps 20] [--bfloat16]
+                                        [--tails conditional unconditional "lower cfg"]
 
 Run with the Python of that ComfyUI. On the demo model: the same prompts of two objects and the same seeds at
 every point, judged by the demo's judge. Distance: root of the mean squared difference of the latents to those
@@ -25,6 +26,7 @@ parser.add_argument("--cases", type=int, default=216)
 parser.add_argument("--steps", type=int, default=20)
 parser.add_argument("--cfg", type=float, default=5.0)
 parser.add_argument("--sampler", default="euler")
+parser.add_argument("--tails", nargs="+", help="only these rows, beside full guidance")
 parser.add_argument("--bfloat16", action="store_true", help="run the UNet in bfloat16")
 ARGS = parser.parse_args()
 start.comfyui(ARGS.comfyui)
@@ -115,7 +117,7 @@ def main() -> None:
         (UNCONDITIONAL, UNCONDITIONAL),
         (LOWER, f"cfg {LOWER_CFG:g}"),
     ):
-        for guided in SHARES:
+        for guided in SHARES if not ARGS.tails or tail in ARGS.tails else ():
             asked = Cutoff(Share(guided), tail, empty if tail == UNCONDITIONAL else None, LOWER_CFG)
             latents = draw(parts, cases, asked)
             found = objects(judge, latents, cases)

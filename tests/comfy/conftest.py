@@ -14,6 +14,8 @@ import torch
 ROOT = Path(__file__).parent.parent.parent
 COMFYUI = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui" / "ComfyUI")
 
+# `cutoff_runs` is importable.
+sys.path.append(str(Path(__file__).parent))
 if str(COMFYUI) not in sys.path:
     arguments, sys.argv = sys.argv, ["comfyui", "--cpu"]
     sys.path.insert(0, str(COMFYUI))
@@ -163,3 +165,23 @@ def clip() -> Any:
 @pytest.fixture(scope="session")
 def encode(clip: Any) -> Callable[[str], Any]:
     return lambda text: clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+@pytest.fixture
+def latent() -> dict[str, Any]:
+    return {"samples": torch.zeros(2, 4, 8, 12)}
+
+
+@pytest.fixture
+def spied(model: Any) -> tuple[Any, list[tuple[float, int]]]:
+    """A clone of MODEL, and the sigma and rows of each forward, counted apart from the pack."""
+    seen: list[tuple[float, int]] = []
+
+    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        options = args[4] if len(args) > 4 else kwargs["transformer_options"]
+        seen.append((float(options["sigmas"].max()), len(x)))
+        return executor(x, *args, **kwargs)
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "spy", wrapper)
+    return clone, seen
