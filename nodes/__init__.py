@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..probe import files
+from . import routes
 from .arrange import ArrangeNoiseByRegions, PickBestNoise
 from .banks import LoadTicketBank, MergeTicketBanks, SaveTicketBank, TicketBankReport
 from .collect import CollectTickets
@@ -17,10 +18,12 @@ from .cutoff import (
 from .layers import TicketLayerReport
 from .layout import TicketLatentFromRegions
 from .noise_report import NoiseReport
+from .region_editor import TicketRegions
 from .regions import TicketRegionFromMask, TicketRegionsFromBoxes
 
 NODES: list[type[io.ComfyNode]] = [
     CollectTickets,
+    TicketRegions,
     TicketLatentFromRegions,
     GuidanceCutoffKSampler,
     GuidanceCutoffGuider,
@@ -42,6 +45,7 @@ NODES: list[type[io.ComfyNode]] = [
 class WinningTickets(ComfyExtension):
     async def on_load(self) -> None:
         files.register()
+        routes.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

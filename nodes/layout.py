@@ -175,7 +175,7 @@ class TicketLatentFromRegions(io.ComfyNode):
     def execute(
         cls,
         bank: TicketBank,
-        regions: str,
+        regions: Any,
         width: int,
         height: int,
         seed: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,14 +17,15 @@ EXAMPLE = "castle: 0.62 0.18 1.0 0.69\nlake: 0.0 0.56 1.0 1.0\nsky: 0.0 0.0 1.0 
 EACH, PER_IMAGE = BATCHES = ("one for each image", "one region for each")
 
 
-def regions_input() -> io.String.Input:
-    return io.String.Input(
+def regions_input() -> io.Input:
+    text = io.String.Input(
         "regions",
         multiline=True,
         default=EXAMPLE,
         tooltip="One region a line: category, colon, then left, top, right and bottom as fractions of the"
-        " image. May be empty when more regions are connected.",
+        " image. Or connect Ticket Regions, where they are drawn, other regions, or boxes that carry labels.",
     )
+    return io.MultiType.Input(text, [Regions, io.BoundingBox, io.Array])
 
 
 def more_regions_input() -> io.Input:
@@ -36,14 +38,21 @@ def more_regions_input() -> io.Input:
     )
 
 
-def all_regions(text: str, more: Any, width: int, height: int) -> tuple[AnyRegion, ...]:
-    """Regions of the text, then those connected; RegionError when there are none."""
-    found: list[AnyRegion] = list(parse_regions(text))
-    if more is not None:
-        given = isinstance(more, (list, tuple)) and all(isinstance(r, (Region, MaskRegion)) for r in more)
-        found += more if given else parse_boxes(more, "", width, height)
+def all_regions(regions: Any, more: Any, width: int, height: int) -> tuple[AnyRegion, ...]:
+    """Regions of both inputs, whatever they are given as; RegionError when there are none."""
+    found = [*_regions_of(regions, width, height), *_regions_of(more, width, height)]
     require_regions(found)
     return tuple(found)
+
+
+def _regions_of(given: Any, width: int, height: int) -> Sequence[AnyRegion]:
+    if given is None:
+        return ()
+    if isinstance(given, str):
+        return parse_regions(given)
+    if isinstance(given, (list, tuple)) and all(isinstance(r, (Region, MaskRegion)) for r in given):
+        return given
+    return parse_boxes(given, "", width, height)
 
 
 class TicketRegionFromMask(io.ComfyNode):

@@ -108,7 +108,9 @@ def build_tickets(wish: TicketWish, model: Any = None, clip: Any = None) -> Nois
         noise,
         noise_latent(built, recipe.sigma, recipe.latent_scale),
         empty_latent(wish.batch, shape),
-        layout_picture(layout.owner(), layout.groups(), worth, built[0], recipe.block)[None],
+        layout_picture(
+            layout.owner(), layout.groups(), worth, built[0], recipe.block, categories_of(layout.regions)
+        )[None],
         "\n".join(lines),
     )
 
@@ -183,7 +185,9 @@ def _place(model: Any, clip: Any, wish: PlaceWish, node: str, start: Any) -> Noi
         noise,
         noise_latent(built, look.sigma, float(latent_format.scale_factor)),
         empty_latent(wish.batch, look.shape),
-        layout_picture(owner(0), groups(0), _worth(searching, groups), built[0], block)[None],
+        layout_picture(owner(0), groups(0), _worth(searching, groups), built[0], block, wish.categories)[
+            None
+        ],
         "\n".join(lines),
     )
 

@@ -8,29 +8,16 @@ Needs Chromium and, in the Python that runs this, playwright (pip install playwr
 from __future__ import annotations
 
 import json
-import shutil
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
+import browser as browsers
 import comfyui
 from comfyui import ROOT, SetupError
 from comfyui_server import Server
 
 WORKFLOWS = ROOT / "example_workflows"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
-    " --disable-background-networking --disable-component-update"
-)
-SETTINGS = {
-    "Comfy.TutorialCompleted": True,
-    "Comfy.Minimap.Visible": False,
-    "Comfy.Graph.CanvasMenu": False,
-    "Comfy.Graph.CanvasInfo": False,
-}
-READY = "!!(window.app?.extensionManager && window.LiteGraph?.registered_node_types?.MarkdownNote)"
-
 TICKETS_NOTE = """## Tickets on the demo model
 
 **Collect Tickets** looks at 48 random noises and finds the small blocks in them that lean towards a \
@@ -156,11 +143,9 @@ def strip(name: str, workflow: dict[str, Any]) -> dict[str, Any]:
 
 def make(server: Server, browser: Any, name: str, example: Example) -> None:
     def run(script: str, **values: Any) -> Any:
-        page = browser.new_page(viewport={"width": 1600, "height": 1250})
+        page = browsers.open_page(browser, server)
         page.on("console", lambda m: print("console:", m.text, m.location) if m.type == "error" else None)
         page.on("pageerror", lambda error: print("page:", error))
-        page.goto(server.url)
-        page.wait_for_function(READY, timeout=600_000)
         return page, page.evaluate(script, {"name": name, **values})
 
     prompt = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
@@ -179,17 +164,10 @@ def make(server: Server, browser: Any, name: str, example: Example) -> None:
 
 
 def main() -> int:
-    try:
-        from playwright.sync_api import sync_playwright  # type: ignore[import-not-found]
-    except ImportError:
-        raise SetupError("This needs playwright: pip install playwright.") from None
-    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if chromium is None:
-        raise SetupError("This needs Chromium (Debian: apt install chromium).")
     packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
-    with Server(comfyui.ensure(None), packs) as server, sync_playwright() as playwright:
-        server.client.get("/settings", SETTINGS)
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
+    with Server(comfyui.ensure(None), packs) as server, browsers.start_playwright() as playwright:
+        server.client.get("/settings", browsers.SETTINGS)
+        browser = browsers.launch(playwright)
         for name, example in EXAMPLES.items():
             make(server, browser, name, example)
     return 0

@@ -27,6 +27,6 @@ if "winning_tickets" not in sys.modules:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The quick tests first, the server last.
-    order = {"unit": 0, "comfy": 1, "server": 2}
+    # The quick tests first, the server and the browser last.
+    order = {"unit": 0, "comfy": 1, "server": 2, "browser": 3}
     items.sort(key=lambda item: order.get(item.path.parent.name, 0))

@@ -94,6 +94,17 @@ def _tensors(file: Any) -> dict[str, torch.Tensor]:
     return {name: file.get_tensor(name) for name in DTYPES}
 
 
+def bank_facts(path: Path) -> tuple[tuple[str, ...], int]:
+    """Categories and block side in latent pixels, from a bank's header alone; BankError if it is none."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})["ticket_bank"])
+        recipe = _recipe(json.loads(header["recipe"]))
+        return tuple(_strings(json.loads(header["categories"]))), recipe.block
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise BankError(f"{path.name} is no ticket bank, or damaged ({error}).") from None
+
+
 def load_bank(path: Path) -> TicketBank:
     """Read a bank, mapped into memory; BankError in one sentence when it is missing, damaged or none."""
     try:

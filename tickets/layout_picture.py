@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 import torch
 
@@ -11,14 +12,19 @@ from .picture import CELL, colour, enlarge, in_a_row
 BACKGROUND = torch.tensor([0.16, 0.16, 0.16])
 
 
-def category_colour(number: int) -> torch.Tensor:
-    """A colour for the category of this number; neighbours differ clearly."""
-    return torch.tensor(colorsys.hsv_to_rgb((number * 0.382 + 0.02) % 1.0, 0.62, 0.92))
+def category_hue(category: str) -> int:
+    """Degrees: always the same for a category, here and in the region editor (32-bit FNV-1a, mixed)."""
+    mixed = 0x811C9DC5
+    for byte in category.encode("utf-8"):
+        mixed = ((mixed ^ byte) * 0x01000193) & 0xFFFFFFFF
+    mixed = ((mixed ^ mixed >> 16) * 0x45D9F3B) & 0xFFFFFFFF
+    return (mixed ^ mixed >> 16) % 360
 
 
-def owner_map(owner: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """Regions in the colours of their categories, darker at their edges [rows * CELL, columns * CELL, 3]."""
-    palette = torch.stack([*(category_colour(i) for i in range(int(groups.max()) + 1)), BACKGROUND])
+def owner_map(owner: torch.Tensor, groups: torch.Tensor, categories: Sequence[str]) -> torch.Tensor:
+    """Regions in the colours of their categories, with edges [rows * CELL, columns * CELL, 3]."""
+    colours = [torch.tensor(colorsys.hsv_to_rgb(category_hue(c) / 360, 0.62, 0.92)) for c in categories]
+    palette = torch.stack([*colours, BACKGROUND])
     image = enlarge(palette[groups], CELL)
     whose = owner.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
     edge = torch.zeros_like(whose, dtype=torch.bool)
@@ -45,7 +51,8 @@ def layout_picture(
     worth: torch.Tensor,
     noise: torch.Tensor,
     block: int,
+    categories: Sequence[str],
 ) -> torch.Tensor:
     """Regions, what each cell is worth (-1..1, bright is good; grey: none), and the noise, in a row."""
     fits = enlarge(colour((worth + 1) / 2), CELL)
-    return in_a_row([owner_map(owner, groups), fits, noise_map(noise, block, *owner.shape)])
+    return in_a_row([owner_map(owner, groups, categories), fits, noise_map(noise, block, *owner.shape)])

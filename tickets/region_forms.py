@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,7 +16,12 @@ SLACK = 1e-6
 
 
 def parse_regions(text: str) -> list[Region]:
-    """One region a line, `category: x0 y0 x1 y1`; blank lines and lines starting with # are skipped."""
+    """One region a line, `category: x0 y0 x1 y1`; blank lines and lines starting with # are skipped.
+
+    Or the region editor's JSON: {"regions": [{"category": "castle", "box": [x0, y0, x1, y1]}]}.
+    """
+    if text.lstrip().startswith("{"):
+        return _of_json(text)
     lines = [line.strip() for line in text.splitlines()]
     wanted = [line for line in lines if line and not line.startswith("#")]
     return [_of_line(number, line) for number, line in enumerate(wanted, 1)]
@@ -24,7 +30,9 @@ def parse_regions(text: str) -> list[Region]:
 def require_regions(regions: Sequence[Any]) -> None:
     """RegionError when there are none."""
     if not regions:
-        raise RegionError(f'No regions: write one a line, like "{EXAMPLE}", or connect some.')
+        raise RegionError(
+            f'No regions: write one a line, like "{EXAMPLE}", draw one in Ticket Regions, or connect some.'
+        )
 
 
 def _of_line(number: int, line: str) -> Region:
@@ -39,6 +47,30 @@ def _of_line(number: int, line: str) -> Region:
     if len(box) != 4 or not all(math.isfinite(n) for n in box):
         raise RegionError(f"{where} needs four numbers (left top right bottom, from 0 to 1): {EXAMPLE}")
     return checked(found["category"], box, where)
+
+
+def _of_json(text: str) -> list[Region]:
+    try:
+        entries = json.loads(text)["regions"]
+        found = [(str(e["category"]), [float(v) for v in e["box"]]) for e in entries]
+    except json.JSONDecodeError as error:
+        raise RegionError(
+            f"The regions are broken JSON (line {error.lineno}, column {error.colno}): mend or clear them in"
+            " the text view of Ticket Regions."
+        ) from None
+    except (KeyError, TypeError, ValueError):
+        raise RegionError(
+            'The regions are JSON of another form than {"regions": [{"category": "castle", "box": [0.62,'
+            " 0.18, 1.0, 0.69]}]}: mend or clear them in the text view of Ticket Regions."
+        ) from None
+    return [_of_entry(number, *entry) for number, entry in enumerate(found, 1)]
+
+
+def _of_entry(number: int, category: str, box: Sequence[float]) -> Region:
+    where = f"Region {number} ({category!r})"
+    if len(box) != 4 or not all(math.isfinite(v) for v in box):
+        raise RegionError(f"{where} needs four numbers: left, top, right and bottom, from 0 to 1.")
+    return checked(category, box, where)
 
 
 def named(category: str, where: str) -> str:

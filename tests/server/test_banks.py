@@ -177,3 +177,12 @@ def test_pruned_bank_is_smaller_and_still_draws(
     assert run(loading).pictures["8"].size == (256, 256)
     saving["3"]["inputs"].update(SAVE)
     run(saving)
+
+
+def test_the_page_learns_what_a_bank_has_before_any_run(client: Client) -> None:
+    (shipped,) = (ROOT / "ticket_banks").glob("*.safetensors")
+    told = json.loads(client.get(f"/winning_tickets/bank?name={shipped.name}"))
+    assert len(told["categories"]) == 6 and told["block"] == 2
+    for name in ("none.safetensors", "../pyproject.toml", ""):
+        with pytest.raises(OSError, match="404"):
+            client.get(f"/winning_tickets/bank?name={name}")

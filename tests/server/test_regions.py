@@ -122,3 +122,38 @@ def test_a_model_without_its_clip_is_explained(failure: Callable[[Prompt], Any],
     del short["3"]["inputs"]["clip"]
     told = failure(short)
     assert told.node == "TicketLatentFromRegions" and "only one of model and clip" in told.message
+
+
+def test_drawn_regions_give_the_noise_of_the_same_lines(run: Callable[[Prompt], Any], short: Prompt) -> None:
+    """Rule: the editor's JSON is what the text form of regions also reads."""
+    lines = short["3"]["inputs"]["regions"]
+    expected = run(short)
+    entries = [line.split(": ") for line in lines.splitlines()]
+    boxes = [{"category": c, "box": [float(v) for v in box.split()]} for c, box in entries]
+    layout = json.dumps({"regions": boxes})
+    short["20"] = {"class_type": "TicketRegions", "inputs": {**SIZE, "layout": layout, "bank": ["2", 0]}}
+    short["3"]["inputs"] |= {"regions": ["20", 0], "width": ["20", 2], "height": ["20", 3]}
+    done = run(short)
+    told = done.entry["outputs"]["20"]["ticket_regions"][0]
+    assert told == {**SIZE, "categories": ["castle", "tree", "car"], "cell": 16}
+    assert list(done.pictures["8"].getdata()) == list(expected.pictures["8"].getdata())
+    short["3"]["inputs"]["regions"] = layout
+    assert list(run(short).pictures["8"].getdata()) == list(expected.pictures["8"].getdata())
+
+
+def test_a_background_is_shown_and_changes_nothing(run: Callable[[Prompt], Any], short: Prompt) -> None:
+    short["20"] = {
+        "class_type": "TicketRegions",
+        "inputs": {**SIZE, "layout": short["3"]["inputs"]["regions"], "background": ["7", 0]},
+    }
+    short["21"] = {"class_type": "PreviewAny", "inputs": {"source": ["20", 1]}}
+    done = run(short)
+    assert done.entry["outputs"]["20"]["ticket_regions"][0]["background"]["type"] == "temp"
+    assert done.text("21").splitlines() == ["castle", "tree"]
+
+
+def test_an_empty_drawing_is_explained(failure: Callable[[Prompt], Any], short: Prompt) -> None:
+    short["20"] = {"class_type": "TicketRegions", "inputs": {**SIZE, "layout": '{"regions": []}'}}
+    short["3"]["inputs"]["regions"] = ["20", 0]
+    found = failure(short)
+    assert found.node == "TicketRegions" and "draw one in Ticket Regions" in found.message

@@ -18,7 +18,16 @@ LAYERS = {
     "nodes": {"nodes", "probe", "tickets"},
 }
 RUNTIME = {"torch", "numpy", "safetensors", "einops", "scipy"}
-COMFYUI = {"comfy", "comfy_api", "comfy_execution", "comfyui_version", "folder_paths", "latent_preview"}
+COMFYUI = {
+    "comfy",
+    "comfy_api",
+    "comfy_execution",
+    "comfyui_version",
+    "folder_paths",
+    "latent_preview",
+    "server",
+    "aiohttp",
+}
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 
 

@@ -14,7 +14,7 @@ from banks import make_bank, slow_rank
 from safetensors.torch import load_file, save_file
 from winning_tickets.tickets import bank_file
 from winning_tickets.tickets.bank import BankError, TicketBank
-from winning_tickets.tickets.bank_file import load_bank, save_bank
+from winning_tickets.tickets.bank_file import bank_facts, load_bank, save_bank
 from winning_tickets.tickets.combine import merge, mixed, only, prune
 from winning_tickets.tickets.picture import category_map, heat_maps
 from winning_tickets.tickets.report import agreement, best_noises, histogram, report
@@ -111,6 +111,7 @@ class TestFile:
         path = tmp_path / "folder" / "bank.safetensors"
         save_bank(bank, path)
         assert same(load_bank(path), bank)
+        assert bank_facts(path) == (bank.categories, bank.recipe.block)
         assert [p.name for p in path.parent.iterdir()] == ["bank.safetensors"]
 
     def test_half_precision_halves_it_and_keeps_scores_in_bounds(self, tmp_path: Path) -> None:
@@ -155,6 +156,8 @@ class TestFile:
         save_file({"x": torch.zeros(1)}, str(other))
         with pytest.raises(BankError, match="is no ticket bank"):
             load_bank(other)
+        with pytest.raises(BankError, match="is no ticket bank"):
+            bank_facts(other)
         with pytest.raises(BankError, match="No ticket bank at"):
             load_bank(tmp_path / "none.safetensors")
         for version, complaint in (("99", "newer than this pack"), ("1", "old format"), ("x", "damaged")):

@@ -34,6 +34,11 @@ class TestText:
             Region("fire hydrant", 0.0, 0.5, 0.25, 1.0),
         ]
 
+    def test_the_editors_json(self) -> None:
+        text = '{"regions": [{"category": "Castle", "box": [0.62, 0.18, 1, 0.69]}]}'
+        assert parse_regions(text) == parse_regions("castle: 0.62 0.18 1.0 0.69")
+        assert parse_regions('{"regions": []}') == []
+
     def test_no_region_at_all_is_an_error(self) -> None:
         assert parse_regions("  \n# nothing") == []
         with pytest.raises(RegionError, match="No regions: write one a line"):
@@ -52,6 +57,12 @@ class TestText:
             ("cat: 0 0 128 128", "leaves the image"),
             ("cat: 0.5 0 0.5 1", "is empty"),
             ("cat: 0.9 0 0.5 1", "left must be below right"),
+            ('{"regions": [', r"broken JSON \(line 1, column 14\): mend or clear"),
+            ('{"boxes": []}', "JSON of another form"),
+            ('{"regions": [{"category": "cat"}]}', "JSON of another form"),
+            ('{"regions": [{"category": "cat", "box": [0, 0, 1]}]}', "Region 1 .'cat'. needs four numbers"),
+            ('{"regions": [{"category": " ", "box": [0, 0, 1, 1]}]}', "Region 1 .* no category"),
+            ('{"regions": [{"category": "cat", "box": [0, 0, 1, 2]}]}', "leaves the image"),
         ],
     )
     def test_bad_text_names_the_region_and_the_fix(self, text: str, complaint: str) -> None:

@@ -1,0 +1,26 @@
+"""What the page asks the server for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from server import PromptServer
+
+from ..probe import files
+from ..tickets.bank import BankError
+from ..tickets.bank_file import bank_facts
+
+
+def register() -> None:
+    """GET /winning_tickets/bank?name=...: its categories and the side of its blocks in latent pixels."""
+
+    async def bank(request: web.Request) -> web.Response:
+        try:
+            path = files.bank_path(request.query.get("name", ""))
+            categories, block = await asyncio.to_thread(bank_facts, path)
+        except BankError as error:
+            return web.json_response({"error": str(error)}, status=404)
+        return web.json_response({"categories": categories, "block": block})
+
+    PromptServer.instance.routes.get("/winning_tickets/bank")(bank)

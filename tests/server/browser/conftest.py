@@ -1,0 +1,67 @@
+"""ComfyUI's own page in a real browser, once with each of its renderers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import browser as browsers
+import pytest
+from comfyui import SetupError
+from comfyui_server import Server
+
+# What ComfyUI itself says on its own page.
+OWN = (
+    "favicon",
+    "user.css",
+    "userdata",
+    "legacy queue/history menu",
+    "accessed before initialization",
+    "missingModel",
+)
+# An id of its own: ComfyUI keeps the values of a graph's widgets.
+EMPTY = """async () => {
+  const id = crypto.randomUUID()
+  await app.loadGraphData({id, nodes: [], links: [], version: 0.4, last_node_id: 0, last_link_id: 0})
+  app.canvas.ds.scale = 1
+  app.canvas.ds.offset = [500, 100]
+}"""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Skips without a browser, unless BROWSER_TESTS is `required`."""
+    try:
+        with browsers.start_playwright() as playwright:
+            launched = browsers.launch(playwright)
+            yield launched
+            launched.close()
+    except SetupError as error:
+        if os.environ.get("BROWSER_TESTS") == "required":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session", params=["classic", "nodes 2.0"])
+def shared_page(request: pytest.FixtureRequest, chromium: Any, server: Server) -> Iterator[Any]:
+    server.client.get("/settings", browsers.SETTINGS)
+    page = browsers.open_page(chromium, server, has_touch=True)
+    page.said = []
+    page.on("console", lambda m: page.said.append(f"{m.type}: {m.text} {m.location.get('url', '')}"))
+    page.on("pageerror", lambda error: page.said.append(f"error: {error}"))
+    page.evaluate(
+        "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", request.param != "classic"
+    )
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def page(shared_page: Any) -> Iterator[Any]:
+    """An empty graph; nothing may be complained of meanwhile."""
+    shared_page.said.clear()
+    shared_page.evaluate(EMPTY)
+    yield shared_page
+    bad = [line for line in shared_page.said if line.startswith(("error", "warning"))]
+    assert not [line for line in bad if not any(own in line for own in OWN)]

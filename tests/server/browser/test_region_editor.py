@@ -1,0 +1,310 @@
+"""Ticket Regions in the page: drawn with mouse, finger and keyboard, kept wherever a workflow goes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+from winning_tickets.tickets.layout_picture import category_hue
+from winning_tickets.tickets.region_forms import parse_regions
+from winning_tickets.tickets.regions import Region
+
+ADD = """([type, at]) => {
+  const node = LiteGraph.createNode(type)
+  node.pos = at
+  app.graph.add(node)
+  app.canvas.setDirty(true, true)
+  return node.id
+}"""
+VALUE = "id => app.graph.getNodeById(id).widgets.find(w => w.name === 'layout').value"
+SET = "([id, name, value]) => { app.graph.getNodeById(id).widgets.find(w => w.name === name).value = value }"
+TURN = """([id, name, value]) => {
+  const widget = app.graph.getNodeById(id).widgets.find(w => w.name === name)
+  widget.value = value
+  widget.callback(value)
+}"""
+CONNECT = """([from, slot, to, name]) => {
+  app.graph.getNodeById(from).connect(slot, app.graph.getNodeById(to), name)
+}"""
+FIND = "app.graph.nodes.find(n => n.comfyClass === 'TicketRegions').id"
+LINES = "castle: 0.625 0.1875 1 0.6875\nlake: 0.0625 0.5 0.5625 1"
+LAYOUT = [Region("castle", 0.625, 0.1875, 1, 0.6875), Region("lake", 0.0625, 0.5, 0.5625, 1)]
+
+
+class Editor:
+    """One Ticket Regions on the page."""
+
+    def __init__(self, page: Any, at: tuple[int, int] = (0, 0), nth: int = 0) -> None:
+        self.page, self.nth = page, nth
+        self.id = page.evaluate(ADD, ["TicketRegions", list(at)])
+        self.root = page.locator(".tickets-regions").nth(nth)
+        self.stage = self.root.locator(".stage")
+        self.stage.wait_for()
+        page.wait_for_timeout(300)
+
+    @property
+    def text(self) -> str:
+        return str(self.page.evaluate(VALUE, self.id))
+
+    @property
+    def regions(self) -> list[Region]:
+        return parse_regions(self.text)
+
+    @property
+    def boxes(self) -> list[list[float]]:
+        """Of regions that may have no name yet."""
+        return [entry["box"] for entry in json.loads(self.text)["regions"]]
+
+    def set(self, text: str) -> None:
+        self.page.evaluate(SET, [self.id, "layout", text])
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        box = self.stage.bounding_box()
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        mouse = self.page.mouse
+        mouse.move(*self.at(*start))
+        mouse.down()
+        mouse.move(*self.at((start[0] + end[0]) / 2, (start[1] + end[1]) / 2))
+        mouse.move(*self.at(*end))
+        mouse.up()
+
+    def click(self, x: float, y: float) -> None:
+        self.page.mouse.click(*self.at(x, y))
+
+    def draw(self, category: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.drag(start, end)
+        self.page.keyboard.type(category)
+        self.page.keyboard.press("Enter")
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+
+@pytest.fixture
+def editor(page: Any) -> Editor:
+    return Editor(page)
+
+
+@pytest.fixture
+def drawn(editor: Editor) -> Editor:
+    editor.draw("castle", (0.62, 0.2), (0.98, 0.7))
+    editor.draw("Lake.", (0.05, 0.5), (0.55, 0.97))
+    return editor
+
+
+class TestDrawing:
+    def test_boxes_snap_to_cells_and_are_named_by_typing(self, drawn: Editor) -> None:
+        assert drawn.regions == LAYOUT
+        assert json.loads(drawn.text)["regions"][0] == {
+            "category": "castle",
+            "box": [0.625, 0.1875, 1, 0.6875],
+        }
+
+    def test_alt_draws_beside_the_cells(self, editor: Editor) -> None:
+        editor.page.keyboard.down("Alt")
+        editor.drag((0.1, 0.1), (0.5, 0.35))
+        editor.page.keyboard.up("Alt")
+        assert editor.boxes[0] == pytest.approx([0.1, 0.1, 0.5, 0.35], abs=0.01)
+
+    def test_boxes_are_moved_resized_and_deleted(self, drawn: Editor) -> None:
+        drawn.drag((0.8, 0.5), (0.5, 0.4))
+        assert drawn.regions[0] == Region("castle", 0.3125, 0.0625, 0.6875, 0.5625)
+        drawn.drag((0.6875, 0.5625), (0.88, 0.74))
+        assert drawn.regions[0] == Region("castle", 0.3125, 0.0625, 0.875, 0.75)
+        drawn.press("Delete")
+        assert drawn.regions == LAYOUT[1:]
+
+    def test_keys_do_all_that_the_mouse_does(self, drawn: Editor) -> None:
+        drawn.press("ArrowUp", "ArrowRight", "Shift+ArrowLeft")
+        assert drawn.regions[1] == Region("lake", 0.125, 0.4375, 0.5625, 0.9375)
+        drawn.press("Alt+ArrowRight")
+        assert drawn.regions[1].x0 == pytest.approx(0.125 + 1 / 512, abs=1e-4)
+        drawn.press("Delete", "Insert")
+        drawn.page.keyboard.type("boat")
+        drawn.press("Enter")
+        assert [r.category for r in drawn.regions] == ["castle", "boat"]
+        drawn.press("Shift+Tab")
+        assert drawn.root.locator(".selected span").text_content() == "castle"
+
+    def test_escape_takes_back_what_is_being_dragged(self, drawn: Editor) -> None:
+        mouse = drawn.page.mouse
+        mouse.move(*drawn.at(0.8, 0.5))
+        mouse.down()
+        mouse.move(*drawn.at(0.4, 0.2))
+        drawn.press("Escape")
+        mouse.up()
+        assert drawn.regions == LAYOUT
+
+    def test_a_second_click_reaches_the_box_beneath(self, editor: Editor) -> None:
+        editor.set("sky: 0 0 1 1\nsun: 0.25 0.25 0.5 0.5")
+        names = []
+        for _ in range(3):
+            editor.click(0.4, 0.4)
+            names.append(editor.root.locator(".selected span").text_content())
+        assert names == ["sun", "sky", "sun"]
+
+    def test_fingers(self, editor: Editor) -> None:
+        session = editor.page.context.new_cdp_session(editor.page)
+
+        def touch(kind: str, *points: tuple[float, float]) -> None:
+            places = [{"x": x, "y": y} for x, y in (editor.at(*p) for p in points)]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+        touch("touchStart", (0.1, 0.1))
+        touch("touchMove", (0.3, 0.3))
+        touch("touchMove", (0.5, 0.5))
+        touch("touchEnd")
+        assert editor.boxes == [[0.125, 0.125, 0.5, 0.5]]
+
+    def test_the_zoom_of_the_canvas_does_not_matter(self, editor: Editor) -> None:
+        editor.page.evaluate("app.canvas.ds.scale = 0.6; app.canvas.setDirty(true, true)")
+        editor.page.wait_for_timeout(500)
+        editor.draw("castle", (0.62, 0.2), (0.98, 0.7))
+        assert editor.regions == LAYOUT[:1]
+
+    def test_aspect_and_cells_follow_width_and_height(self, editor: Editor) -> None:
+        editor.page.evaluate(TURN, [editor.id, "width", 768])
+        editor.page.wait_for_timeout(300)
+        box = editor.stage.bounding_box()
+        assert box["width"] / box["height"] == pytest.approx(1.5, rel=0.02)
+        editor.draw("castle", (0.05, 0.1), (0.98, 0.7))
+        assert editor.regions[0].x0 == pytest.approx(1 / 24, abs=1e-4)
+
+    def test_every_step_can_be_undone_and_done_again(self, drawn: Editor) -> None:
+        drawn.press("ArrowUp")
+        moved = drawn.regions
+        drawn.press("Control+z")
+        drawn.page.wait_for_timeout(600)
+        assert drawn.regions == LAYOUT
+        drawn.root.get_by_title("Redo").click()
+        drawn.page.wait_for_timeout(600)
+        assert drawn.regions == moved
+
+    def test_a_category_has_the_colour_it_has_in_the_pictures(self, editor: Editor) -> None:
+        names = ["castle", "lake", "a red bicycle", "\u57ce", "caf\u00e9"]
+        script = """async names => {
+          const url = [...document.styleSheets].map(s => s.href).find(u => u?.includes('regions.css'))
+          const {hue, colour, ink} = await import(new URL('./layout.js', url))
+          return names.map(n => [hue(n), colour(n), ink(colour(n))])
+        }"""
+        told = editor.page.evaluate(script, names)
+        assert [hue for hue, _, _ in told] == [category_hue(name) for name in names]
+
+
+class TestKept:
+    def test_in_a_saved_and_loaded_workflow(self, drawn: Editor) -> None:
+        load = "async () => app.loadGraphData(JSON.parse(JSON.stringify(app.graph.serialize())))"
+        drawn.page.evaluate(load)
+        drawn.page.wait_for_timeout(500)
+        assert drawn.regions == LAYOUT
+        assert drawn.root.locator(".region").count() == 2
+
+    def test_in_a_copy_of_the_node(self, drawn: Editor) -> None:
+        copied = drawn.page.evaluate(
+            """id => {
+              app.canvas.selectItems([app.graph.getNodeById(id)])
+              app.canvas.copyToClipboard()
+              app.canvas.pasteFromClipboard({position: [600, 0]})
+              return app.graph.nodes.find(n => n.id !== id).id
+            }""",
+            drawn.id,
+        )
+        assert drawn.page.evaluate(VALUE, copied) == drawn.text
+
+    def test_in_a_subgraph_and_in_the_api_format(self, drawn: Editor) -> None:
+        prompt = "async () => Object.values((await app.graphToPrompt()).output)"
+        before = drawn.page.evaluate(prompt)
+        drawn.page.evaluate(
+            "id => { app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])) }", drawn.id
+        )
+        drawn.page.wait_for_timeout(500)
+        after = drawn.page.evaluate(prompt)
+        assert [n["inputs"]["layout"] for n in after] == [n["inputs"]["layout"] for n in before]
+        assert parse_regions(after[0]["inputs"]["layout"]) == LAYOUT
+
+    def test_broken_json_is_shown_with_a_message_and_kept(self, editor: Editor) -> None:
+        text = '{"regions": [{"category": "castle"'
+        editor.set(text)
+        assert editor.text == text
+        assert "is no layout" in editor.root.locator(".message").text_content()
+        area = editor.root.locator("textarea")
+        assert area.input_value() == text
+        area.fill('{"regions": [{"category": "castle", "box": [0, 0, 1, 1]}]}')
+        assert editor.regions == [Region("castle", 0, 0, 1, 1)]
+        assert editor.root.locator(".message").is_hidden()
+
+    def test_as_text_by_copy_and_paste(self, drawn: Editor) -> None:
+        context = drawn.page.context
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        drawn.press("Control+c")
+        assert drawn.page.evaluate("navigator.clipboard.readText()") == LINES.replace("lake", "Lake.")
+        other = Editor(drawn.page, (500, 0), 1)
+        other.stage.focus()
+        other.press("Control+v")
+        other.page.wait_for_timeout(300)
+        assert other.regions == LAYOUT
+        assert drawn.page.evaluate("app.graph.nodes.length") == 2
+
+    def test_lines_are_read_too(self, editor: Editor) -> None:
+        editor.set(LINES)
+        assert editor.root.locator(".region").count() == 2 and editor.regions == LAYOUT
+
+
+class TestBank:
+    @pytest.fixture
+    def collecting(self, editor: Editor) -> Editor:
+        collect = editor.page.evaluate(ADD, ["CollectTickets", [-420, 0]])
+        editor.page.evaluate(SET, [collect, "categories", "castle\nA  Tree.\ncar"])
+        editor.page.evaluate(CONNECT, [collect, 0, editor.id, "bank"])
+        editor.page.wait_for_timeout(300)
+        return editor
+
+    def test_its_categories_are_offered_and_picked(self, collecting: Editor) -> None:
+        chips = collecting.root.locator(".offered button")
+        assert chips.all_text_contents() == ["castle", "a tree", "car"]
+        collecting.drag((0.62, 0.2), (0.98, 0.7))
+        chips.get_by_text("car").click()
+        collecting.drag((0.1, 0.2), (0.4, 0.7))
+        assert [r.category for r in collecting.regions] == ["car", "castle"]
+
+    def test_what_it_lacks_is_marked(self, collecting: Editor) -> None:
+        collecting.drag((0.62, 0.2), (0.98, 0.7))
+        assert collecting.root.locator(".region span").text_content() == "castle"
+        collecting.page.keyboard.type("boat")
+        assert "boat (not in the bank)" in collecting.root.locator(".region span").text_content()
+
+
+def test_regions_reach_the_noise_and_the_picture_keeps_them(
+    page: Any, run: Callable[[dict[str, Any]], Any], short: dict[str, Any], server: Any
+) -> None:
+    """The whole way: drawn, queued from the page, seen in a PNG that holds the workflow."""
+    prompt = json.loads(json.dumps(short))
+    prompt["20"] = {
+        "class_type": "TicketRegions",
+        "inputs": {"width": 256, "height": 256, "layout": '{"regions": []}', "bank": ["2", 0]},
+    }
+    prompt["3"]["inputs"]["regions"] = ["20", 0]
+    page.evaluate("prompt => app.loadApiJson(prompt, 'regions')", prompt)
+    page.locator(".tickets-regions .stage").wait_for()
+    text = "castle: 0.5 0.25 1 0.75\ntree: 0 0.25 0.5 0.75"
+    page.evaluate(SET, [page.evaluate(FIND), "layout", text])
+    with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
+        page.evaluate("app.queuePrompt(0)")
+    entry = server.client.wait(answer.value.json()["prompt_id"], 600)
+    pictures = [image for output in entry["outputs"].values() for image in output.get("images", [])]
+    saved = next(image for image in pictures if image["type"] == "output")
+    image = Image.open(io.BytesIO(server.client.image(**saved)))
+    workflow = json.loads(image.info["workflow"])
+    node = next(n for n in workflow["nodes"] if n["type"] == "TicketRegions")
+    assert parse_regions(node["widgets_values"][2])[0] == Region("castle", 0.5, 0.25, 1, 0.75)
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    page.wait_for_timeout(500)
+    assert page.locator(".tickets-regions .region").count() == 2
+    assert page.locator(".tickets-regions .offered button").all_text_contents() == ["castle", "tree", "car"]

@@ -1,0 +1,152 @@
+/** Ticket Regions: the editor as a widget of its node, in both of ComfyUI's renderers. */
+
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { RegionEditor } from "./editor.js";
+import { words } from "./words.js";
+
+const WIDGET = "TICKET_REGIONS_EDITOR";
+const CELL = 32;
+const PICTURE = "ticket regions picture";
+/** By node: what its last run told. */
+const known = new WeakMap();
+let lastOutput = null;
+
+app.registerExtension({
+  name: "WinningTickets.Regions",
+
+  init() {
+    const link = document.createElement("link");
+    link.rel = "stylesheet";
+    link.href = new URL("./regions.css", import.meta.url).href;
+    document.head.append(link);
+  },
+
+  setup() {
+    api.addEventListener("executed", ({ detail }) => {
+      const found = detail?.output?.images?.at(-1);
+      if (found) lastOutput = found;
+    });
+  },
+
+  getCustomWidgets() {
+    return {
+      [WIDGET](node, name, [, options]) {
+        const widget = addEditor(node, name);
+        widget.value = options?.default ?? "";
+        return { widget, minWidth: 380, minHeight: 580 };
+      },
+    };
+  },
+});
+
+function addEditor(node, name) {
+  const locale = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+  const run = (command) => app.extensionManager.command.execute(command);
+  const editor = new RegionEditor(words(locale), {
+    change() {
+      widget.callback?.(widget.value);
+      node.graph?.setDirtyCanvas(true, true);
+    },
+    step: () => app.extensionManager.workflow.activeWorkflow?.changeTracker?.captureCanvasState?.(),
+    undo: () => run("Comfy.Undo"),
+    redo: () => run("Comfy.Redo"),
+    picture: (kind) => choosePicture(node, editor, kind),
+  });
+  const widget = node.addDOMWidget(name, WIDGET, editor.element, {
+    getValue: () => editor.value,
+    setValue: (value) => (editor.value = value),
+    getMinHeight: () => 280,
+    hideOnZoom: false,
+  });
+  const follow = () => refresh(node, editor);
+  editor.element.addEventListener("pointerenter", follow);
+  editor.element.addEventListener("focusin", follow);
+  after(node, "onConfigure", follow);
+  after(node, "onConnectionsChange", follow);
+  after(node, "onAdded", () => {
+    for (const side of ["width", "height"]) {
+      const input = node.widgets.find((w) => w.name === side);
+      if (input) after(input, "callback", follow);
+    }
+    follow();
+  });
+  after(node, "onExecuted", ({ ticket_regions: [told] = [] }) => {
+    if (!told) return;
+    known.set(node, told);
+    follow();
+    const kind = node.properties[PICTURE]?.kind;
+    if (told.background && (!kind || kind === "connected")) choosePicture(node, editor, "connected");
+  });
+  return widget;
+}
+
+/** Of one object: what it did, and then this. */
+function after(target, name, then) {
+  const before = target[name];
+  target[name] = function (...given) {
+    const result = before?.apply(this, given);
+    then(...given);
+    return result;
+  };
+}
+
+/** Size, categories and background, as far as they are known. */
+async function refresh(node, editor) {
+  const told = known.get(node);
+  const side = (name) => {
+    const linked = node.inputs?.some((i) => i.name === name && i.link != null);
+    return (linked && told?.[name]) || Number(node.widgets?.find((w) => w.name === name)?.value) || 512;
+  };
+  editor.setSize(side("width"), side("height"));
+  const { kind = "", file } = node.properties?.[PICTURE] ?? {};
+  const shown = kind === "connected" ? (connectedPicture(node) ?? file) : kind && file;
+  editor.view.setPicture(shown && pictureUrl(shown), kind);
+  const bank = await offeredBy(upstream(node, "bank")).catch(() => null);
+  const linked = node.inputs?.some((i) => i.name === "bank" && i.link != null);
+  const categories = bank?.categories ?? (linked ? told?.categories : null);
+  const cell = bank?.block ? bank.block * 8 : ((linked && told?.cell) || CELL);
+  editor.setOffered(categories ?? [], cell, Boolean(categories));
+}
+
+/** The node that an input is connected to. */
+function upstream(node, name) {
+  const index = node?.inputs?.findIndex((i) => i.name === name) ?? -1;
+  return index < 0 ? null : node.getInputNode(index);
+}
+
+/** Categories, and the side of a block in latent pixels where it can be known before the run. */
+async function offeredBy(node, depth = 0) {
+  const value = (name) => node.widgets?.find((w) => w.name === name)?.value;
+  if (!node || depth > 20) return null;
+  if (node.comfyClass === "CollectTickets") {
+    const lines = String(value("categories") ?? "").split("\n");
+    const named = lines.map((line) => line.trim().split(/\s+/).join(" ").replace(/\.+$/, "").toLowerCase());
+    return { categories: [...new Set(named.filter(Boolean))] };
+  }
+  if (node.comfyClass === "LoadTicketBank") {
+    const answer = await api.fetchApi(`/winning_tickets/bank?name=${encodeURIComponent(value("name") ?? "")}`);
+    return answer.ok ? answer.json() : null;
+  }
+  const index = node.inputs?.findIndex((i) => i.type === "TICKET_BANK" && i.link != null) ?? -1;
+  return index < 0 ? null : offeredBy(node.getInputNode(index), depth + 1);
+}
+
+/** Which picture is behind the boxes; kept with the node, apart from the layout. */
+function choosePicture(node, editor, kind) {
+  const file = kind === "last" ? lastOutput : kind === "connected" ? connectedPicture(node) : null;
+  node.properties[PICTURE] = { kind, file };
+  editor.view.setPicture(file && pictureUrl(file), kind);
+}
+
+function connectedPicture(node) {
+  const source = upstream(node, "background");
+  const name = source?.comfyClass === "LoadImage" && source.widgets?.find((w) => w.name === "image")?.value;
+  if (!name) return known.get(node)?.background ?? null;
+  const path = String(name).replace(/ \[\w+\]$/, "").split("/");
+  return { filename: path.pop(), subfolder: path.join("/"), type: "input" };
+}
+
+function pictureUrl(file) {
+  return file && api.apiURL(`/view?${new URLSearchParams(file)}`);
+}
