@@ -70,8 +70,11 @@ export class View {
 
   setPicture(url, kind) {
     this.kind.value = kind;
+    // One that could not be loaded stays hidden.
+    if ((url || null) === this.image.getAttribute("src")) return;
     this.image.hidden = !url;
-    if (url && this.image.getAttribute("src") !== url) this.image.src = url;
+    if (url) this.image.src = url;
+    else this.image.removeAttribute("src");
   }
 
   /** Fractions of the image under the pointer, whatever the zoom. */

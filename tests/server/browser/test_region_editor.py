@@ -257,6 +257,30 @@ class TestKept:
         assert editor.root.locator(".region").count() == 2 and editor.regions == LAYOUT
 
 
+class TestPicture:
+    def test_one_that_is_gone_is_not_shown(self, editor: Editor) -> None:
+        file = {"filename": "gone.png", "subfolder": "", "type": "temp"}
+        kept = {"ticket regions picture": {"kind": "last", "file": file}}
+        keep = "([id, kept]) => { Object.assign(app.graph.getNodeById(id).properties, kept) }"
+        editor.page.evaluate(keep, [editor.id, kept])
+        for _ in range(2):
+            editor.page.mouse.move(5, 5)
+            editor.root.locator("input").hover()
+            editor.page.wait_for_timeout(400)
+            assert editor.root.locator("img").is_hidden()
+        # The browser's own line about the 404 is the only one.
+        editor.page.said[:] = [line for line in editor.page.said if "gone.png" not in line]
+
+    def test_of_a_connected_load_image(self, editor: Editor, server: Any) -> None:
+        (server.base / "input").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48), "orange").save(server.base / "input" / "orange.png")
+        load = editor.page.evaluate(ADD, ["LoadImage", [-420, 0]])
+        editor.page.evaluate(SET, [load, "image", "orange.png"])
+        editor.page.evaluate(CONNECT, [load, 0, editor.id, "background"])
+        editor.root.locator("select").select_option("connected")
+        editor.page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth === 64")
+
+
 class TestBank:
     @pytest.fixture
     def collecting(self, editor: Editor) -> Editor:
@@ -298,6 +322,8 @@ def test_regions_reach_the_noise_and_the_picture_keeps_them(
     with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
         page.evaluate("app.queuePrompt(0)")
     entry = server.client.wait(answer.value.json()["prompt_id"], 600)
+    page.locator(".tickets-regions select").select_option("last")
+    page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth === 256")
     pictures = [image for output in entry["outputs"].values() for image in output.get("images", [])]
     saved = next(image for image in pictures if image["type"] == "output")
     image = Image.open(io.BytesIO(server.client.image(**saved)))
