@@ -60,6 +60,7 @@ class ArrangeNoiseByRegions(io.ComfyNode):
             description="Exchanges blocks of a seed's own noise, so that those which lean towards a category"
             " lie in its region. Needs no ticket bank, and the noise stays exactly Gaussian.",
             search_aliases=["block swap", "layout", "regional noise", "initial noise", "composition"],
+            has_intermediate_output=True,
             inputs=[
                 *_shared("The noise that is arranged. Every image of a batch has its own."),
                 io.Int.Input(
@@ -120,6 +121,7 @@ class PickBestNoise(io.ComfyNode):
             description="Looks at the noise of many seeds, a fraction of a step each, and takes the one that"
             " fits the regions best. The noise itself is not changed.",
             search_aliases=["seed hunting", "seed search", "best seed", "layout", "initial noise"],
+            has_intermediate_output=True,
             inputs=[
                 *_shared("The first seed; the others are derived from it. A connected noise has its own."),
                 candidates_input(32, "How many seeds are looked at for each image."),

@@ -26,6 +26,7 @@ class LoadTicketBank(io.ComfyNode):
             category=CATEGORY,
             description="Loads tickets that were collected before, from models/ticket_banks.",
             search_aliases=["winning tickets", "open bank"],
+            has_intermediate_output=True,
             inputs=[
                 io.Combo.Input(
                     "name",
@@ -106,6 +107,7 @@ class MergeTicketBanks(io.ComfyNode):
                 " machines, or with other seeds. Noises of the same seed are kept once."
             ),
             search_aliases=["winning tickets", "join banks", "combine"],
+            has_intermediate_output=True,
             inputs=[
                 io.Autogrow.Input(
                     "banks",

@@ -26,6 +26,7 @@ class CollectTickets(io.ComfyNode):
                 " scores every small block of them by how much it leans towards each category."
             ),
             search_aliases=["lottery tickets", "winning tickets", "noise blocks", "ticket bank"],
+            has_intermediate_output=True,
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model the images will be made with (SD1.x, SD2.x, SDXL)."

@@ -47,6 +47,7 @@ class GuidanceCutoffKSampler(io.ComfyNode):
                 " and every later step costs one model forward instead of two."
             ),
             search_aliases=[*ALIASES, "KSampler", "ticket sampler"],
+            has_intermediate_output=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising the input latent."),
                 seed_input(

@@ -142,6 +142,7 @@ class TicketLatentFromRegions(io.ComfyNode):
                 "boxes",
                 "composition",
             ],
+            has_intermediate_output=True,
             inputs=[
                 Bank.Input("bank", tooltip="Tickets of every category used below, from the same model."),
                 regions_input(),

@@ -27,6 +27,7 @@ class TicketRegions(io.ComfyNode):
             category=CATEGORY,
             description="Draw where things shall be: a box for each, with its category.",
             search_aliases=["draw regions", "region editor", "bounding boxes", "layout", "area composition"],
+            has_intermediate_output=True,
             inputs=[
                 side_input("width", "Width of the image in pixels."),
                 side_input("height", "Height of the image in pixels."),

@@ -98,6 +98,7 @@ class TicketRegionsFromBoxes(io.ComfyNode):
             description="Bounding boxes of a detector, or drawn with Create Bounding Boxes, as regions for"
             " Ticket Latent from Regions.",
             search_aliases=["bbox to region", "bounding boxes", "detections", "elements"],
+            has_intermediate_output=True,
             inputs=[
                 io.MultiType.Input(
                     "boxes",

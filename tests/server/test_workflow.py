@@ -192,3 +192,12 @@ def test_workflow_says_what_its_prompt_says(client: Client, name: str) -> None:
 def test_workflow_holds_nothing_of_the_machine_it_was_made_on() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json"))
     assert not any(word in text for word in (str(Path.home()), str(ROOT), "127.0.0.1", "\\\\"))
+
+
+def test_what_nodes_tell_is_there_after_a_run_from_the_cache_too(
+    run: Callable[[Prompt], Any], example: Any, prompt: Prompt
+) -> None:
+    """A node in the middle that was not run again lost its text and picture on the page."""
+    again = run(prompt)
+    assert {"2", "3"} <= set(again.cached())
+    assert "tickets of 3 categories" in again.text("2") and "blocks in regions" in again.text("3")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,9 @@ TURN = """([id, name, value]) => {
 CONNECT = """([from, slot, to, name]) => {
   app.graph.getNodeById(from).connect(slot, app.graph.getNodeById(to), name)
 }"""
+# Whether a node shows this text; nodes out of sight have no element on the page.
+TOLD = """told => app.graph.nodes.flatMap(n => n.widgets ?? [])
+  .some(w => w.name === 'told' && w.element.textContent.includes(told))"""
 FIND = "app.graph.nodes.find(n => n.comfyClass === 'TicketRegions').id"
 LINES = "castle: 0.625 0.1875 1 0.6875\nlake: 0.0625 0.5 0.5625 1"
 LAYOUT = [Region("castle", 0.625, 0.1875, 1, 0.6875), Region("lake", 0.0625, 0.5, 0.5625, 1)]
@@ -314,7 +318,8 @@ def test_regions_reach_the_noise_and_the_picture_keeps_them(
         "class_type": "TicketRegions",
         "inputs": {"width": 256, "height": 256, "layout": '{"regions": []}', "bank": ["2", 0]},
     }
-    prompt["3"]["inputs"]["regions"] = ["20", 0]
+    # With a seed of its own: of what is cached, ComfyUI does not tell the page again.
+    prompt["3"]["inputs"] |= {"regions": ["20", 0], "seed": uuid.uuid4().int % 2**32}
     page.evaluate("prompt => app.loadApiJson(prompt, 'regions')", prompt)
     page.locator(".tickets-regions .stage").wait_for()
     text = "castle: 0.5 0.25 1 0.75\ntree: 0 0.25 0.5 0.75"
@@ -324,12 +329,17 @@ def test_regions_reach_the_noise_and_the_picture_keeps_them(
     entry = server.client.wait(answer.value.json()["prompt_id"], 600)
     page.locator(".tickets-regions select").select_option("last")
     page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth === 256")
+    for told in ("tickets of 3 categories", "30 forwards for 20 steps"):
+        page.wait_for_function(TOLD, arg=told)
     pictures = [image for output in entry["outputs"].values() for image in output.get("images", [])]
     saved = next(image for image in pictures if image["type"] == "output")
     image = Image.open(io.BytesIO(server.client.image(**saved)))
     workflow = json.loads(image.info["workflow"])
     node = next(n for n in workflow["nodes"] if n["type"] == "TicketRegions")
     assert parse_regions(node["widgets_values"][2])[0] == Region("castle", 0.5, 0.25, 1, 0.75)
+    # What the nodes told is no part of the workflow.
+    assert "forwards for" not in json.dumps(page.evaluate("app.graph.serialize()"))
+    assert "forwards for" not in image.info["prompt"]
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     page.wait_for_timeout(500)
     assert page.locator(".tickets-regions .region").count() == 2

@@ -1,0 +1,201 @@
+"""Makes web/docs/images: every node as it looks after a run on the demo model, in ComfyUI's own page.
+
+    python scripts/make_pictures.py [NodeId ...]
+
+Needs Chromium and playwright, as make_workflow.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import browser as browsers
+import comfyui
+from comfyui import ROOT
+from comfyui_server import Server
+
+IMAGES = ROOT / "web" / "docs" / "images"
+SIDE = {"width": 256, "height": 256}
+REGIONS = "castle: 0.5625 0.3125 0.9375 0.6875\ntree: 0.0625 0.3125 0.4375 0.6875"
+PATIENCE = 1800.0
+
+Link = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Node:
+    """values: of widgets, by name; links: input to (node, output); size: 0 as ComfyUI makes it."""
+
+    kind: str
+    values: dict[str, Any] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+    size: tuple[int, int] = (360, 0)
+
+
+MODEL: dict[str, Link] = {"model": ("demo", 0), "clip": ("demo", 1)}
+DRAWN: dict[str, Link] = {"positive": ("prompt", 0), "negative": ("empty", 0)}
+SAMPLING = {"steps": 10, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "seed": 7}
+CATEGORIES = "castle\ntree\ncar"
+
+# In an order in which every link points back. Shown is the last node of each kind.
+GRAPH: dict[str, Node] = {
+    "demo": Node("LoadDemoModel"),
+    "prompt": Node("CLIPTextEncode", {"text": "a castle and a tree"}, {"clip": ("demo", 1)}),
+    "empty": Node("CLIPTextEncode", {"text": ""}, {"clip": ("demo", 1)}),
+    "latent": Node("EmptyLatentImage", SIDE),
+    "mask": Node("SolidMask", {"value": 1.0, **SIDE}),
+    "box": Node("PrimitiveBoundingBox", {"x": 16, "y": 80, "width": 96, "height": 96}),
+    "random": Node("RandomNoise", {"noise_seed": 7}),
+    "more": Node(
+        "CollectTickets",
+        {"categories": CATEGORIES, "noises": 16, "seed": 1000, "layer": "input 3", **SIDE},
+        MODEL,
+    ),
+    "collect": Node(
+        "CollectTickets",
+        {"categories": CATEGORIES, "noises": 32, "seed": 1, "layer": "input 3", **SIDE},
+        MODEL,
+        (380, 680),
+    ),
+    "merge": Node("MergeTicketBanks", {}, {"banks.bank0": ("collect", 0), "banks.bank1": ("more", 0)}),
+    "save": Node("SaveTicketBank", {"name": "castles"}, {"bank": ("merge", 0)}),
+    "load": Node("LoadTicketBank", {"name": "demo_model.safetensors"}),
+    "bank": Node("TicketBankReport", {}, {"bank": ("merge", 0)}, (560, 640)),
+    "layers": Node(
+        "TicketLayerReport",
+        {"categories": "castle\ntree", "noises": 16, "planted": 4, "images": 0, **SIDE},
+        MODEL,
+        (560, 760),
+    ),
+    "regions": Node("TicketRegions", {**SIDE, "layout": REGIONS}, {"bank": ("merge", 0)}, (400, 600)),
+    "painted": Node("TicketRegionFromMask", {"category": "lake"}, {"mask": ("mask", 0)}),
+    "boxes": Node("TicketRegionsFromBoxes", {"category": "tree", **SIDE}, {"boxes": ("box", 0)}),
+    "tickets": Node(
+        "TicketLatentFromRegions",
+        {**SIDE, "seed": 7},
+        {"bank": ("merge", 0), "regions": ("regions", 0), **MODEL},
+        (480, 1000),
+    ),
+    "arranged": Node(
+        "ArrangeNoiseByRegions",
+        {**SIDE, "seed": 7, "layer": "input 3"},
+        {"regions": ("regions", 0), **MODEL},
+        (480, 760),
+    ),
+    "picked": Node(
+        "PickBestNoise",
+        {**SIDE, "seed": 7, "layer": "input 3", "candidates": 16},
+        {"regions": ("regions", 0), **MODEL},
+        (480, 720),
+    ),
+    "noise": Node(
+        "NoiseReport", {"block": 2}, {"noise": ("tickets", 0), "latent_image": ("latent", 0)}, (560, 560)
+    ),
+    "sampler": Node(
+        "GuidanceCutoffKSampler",
+        SAMPLING,
+        {"model": ("demo", 0), **DRAWN, "latent_image": ("tickets", 2), "noise": ("tickets", 0)},
+        (400, 0),
+    ),
+    "cutoff": Node("GuidanceCutoff", {}, {"model": ("demo", 0)}),
+    "stock": Node("KSampler", SAMPLING, {"model": ("cutoff", 0), **DRAWN, "latent_image": ("latent", 0)}),
+    "guider": Node("GuidanceCutoffGuider", {"cfg": 5.0}, {"model": ("demo", 0), **DRAWN}),
+    "euler": Node("KSamplerSelect", {"sampler_name": "euler"}),
+    "sigmas": Node("BasicScheduler", {"scheduler": "normal", "steps": 10}, {"model": ("demo", 0)}),
+    "custom": Node(
+        "SamplerCustomAdvanced",
+        {},
+        {
+            "noise": ("random", 0),
+            "guider": ("guider", 0),
+            "sampler": ("euler", 0),
+            "sigmas": ("sigmas", 0),
+            "latent_image": ("latent", 0),
+        },
+    ),
+    "report": Node(
+        "GuidanceCutoffReport", {}, {"latent": ("custom", 0), "guider": ("guider", 0)}, (400, 200)
+    ),
+    "second": Node("GuidanceCutoffReport", {}, {"latent": ("stock", 0), "model": ("cutoff", 0)}, (400, 200)),
+    "shown": Node("PreviewAny", {}, {"source": ("painted", 0)}),
+    "shown too": Node("PreviewAny", {}, {"source": ("boxes", 0)}),
+    "seen": Node("PreviewAny", {}, {"source": ("picked", 4)}),
+    "seen too": Node("PreviewAny", {}, {"source": ("arranged", 4)}),
+    "loaded": Node("PreviewAny", {}, {"source": ("load", 0)}),
+    "image": Node("VAEDecode", {}, {"samples": ("sampler", 0), "vae": ("demo", 2)}),
+    "saved": Node("PreviewImage", {}, {"images": ("image", 0)}),
+}
+
+BUILD = """async graph => {
+  await app.loadGraphData({id: crypto.randomUUID(), nodes: [], links: [], version: 0.4})
+  window.made = {}
+  let y = 0
+  for (const [name, {kind, values, links, size}] of Object.entries(graph)) {
+    const node = LiteGraph.createNode(kind)
+    if (!node) throw new Error(`There is no node ${kind}`)
+    made[name] = node
+    node.pos = [0, y]
+    app.graph.add(node)
+    for (const [key, value] of Object.entries(values)) {
+      const widget = node.widgets.find(w => w.name === key)
+      if (!widget) throw new Error(`${kind} has no ${key}`)
+      widget.value = value
+    }
+    const control = node.widgets?.find(w => w.name === 'control_after_generate')
+    if (control) control.value = 'fixed'
+    for (const [input, [from, output]] of Object.entries(links)) {
+      if (!made[from].connect(output, node, input)) throw new Error(`${kind}: ${input} is not connected`)
+    }
+    node.setSize([size[0], Math.max(size[1], node.computeSize()[1])])
+    y += node.size[1] + 200
+  }
+}"""
+SPREAD = """() => {
+  let y = 0
+  for (const node of app.graph.nodes) { node.pos = [0, y]; y += node.size[1] + 300 }
+}"""
+LOOK_AT = """async name => {
+  const node = made[name]
+  app.canvas.deselectAll?.()
+  app.canvas.ds.scale = 1
+  app.canvas.ds.offset = [140 - node.pos[0], 160 - node.pos[1]]
+  app.canvas.setDirty(true, true)
+  return [...node.size]
+}"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make the help pages' pictures.")
+    parser.add_argument("nodes", nargs="*", help="only of these nodes")
+    wanted = parser.parse_args().nodes
+    packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
+    shown = {node.kind: name for name, node in GRAPH.items()}
+    pages = {p.stem for p in (ROOT / "web" / "docs").glob("*.md")}
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with Server(comfyui.ensure(None), packs) as server, browsers.start_playwright() as playwright:
+        server.client.get("/settings", browsers.SETTINGS)
+        page = browsers.open_page(browsers.launch(playwright), server)
+        page.on("pageerror", lambda error: print("page:", error))
+        page.evaluate(BUILD, {name: vars(node) for name, node in GRAPH.items()})
+        with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
+            page.evaluate("app.queuePrompt(0)")
+        told = answer.value.json()
+        if told.get("node_errors") or "prompt_id" not in told:
+            raise comfyui.SetupError(json.dumps(told, indent=1))
+        server.client.wait(told["prompt_id"], PATIENCE)
+        page.wait_for_timeout(3000)
+        page.evaluate(SPREAD)
+        for kind in sorted(set(wanted or pages)):
+            width, height = page.evaluate(LOOK_AT, shown[kind])
+            page.wait_for_timeout(1200)
+            clip = {"x": 130, "y": 118, "width": width + 20, "height": min(height + 54, 1100)}
+            page.screenshot(path=IMAGES / f"{kind}.jpg", type="jpeg", quality=80, clip=clip)
+            print(f"{kind}: {width:.0f}x{height:.0f}")
+    return 0
+
+
+if __name__ == "__main__":
+    comfyui.run_script(main)

@@ -1,0 +1,71 @@
+/** What a node of this pack tells after a run, shown on the node; ComfyUI itself shows pictures only. */
+
+import { app } from "../../scripts/app.js";
+
+const MODULE = "custom_nodes.";
+const NAME = "told";
+const LINE = 16;
+const CHARACTER = 6.7;
+const MOST_LINES = 12;
+const here = decodeURIComponent(new URL("./", import.meta.url).pathname.split("/").at(-2));
+
+app.registerExtension({
+  name: "WinningTickets.NodeText",
+
+  init() {
+    const link = document.createElement("link");
+    link.rel = "stylesheet";
+    link.href = new URL("./node_text.css", import.meta.url).href;
+    document.head.append(link);
+  },
+
+  nodeCreated(node) {
+    if (node.constructor.nodeData?.python_module !== MODULE + here) return;
+    const before = node.onExecuted;
+    node.onExecuted = function (output) {
+      before?.call(this, output);
+      show(node, output?.text);
+    };
+  },
+
+  /** As after a change of tabs: ComfyUI keeps what nodes told. */
+  onNodeOutputsUpdated(outputs) {
+    for (const [locator, output] of Object.entries(outputs)) {
+      const [graph, id] = locator.includes(":") ? locator.split(":") : [null, locator];
+      const node = (graph ? app.rootGraph.subgraphs.get(graph) : app.rootGraph)?.getNodeById(id);
+      if (node?.constructor.nodeData?.python_module === MODULE + here) show(node, output?.text);
+    }
+  },
+});
+
+function show(node, lines) {
+  const text = [lines ?? []].flat().join("\n");
+  let widget = node.widgets?.find((w) => w.name === NAME);
+  if (!text && !widget) return;
+  widget ??= add(node);
+  widget.element.firstChild.textContent = text;
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+  node.graph?.setDirtyCanvas(true, true);
+}
+
+function add(node) {
+  const element = document.createElement("div");
+  element.className = "tickets-told";
+  element.append(document.createElement("div"));
+  const rows = () => {
+    const room = Math.max(20, (node.size[0] - 50) / CHARACTER);
+    const lines = element.textContent.split("\n");
+    return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / room)), 0);
+  };
+  const widget = node.addDOMWidget(NAME, "TICKETS_TEXT", element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => Math.min(MOST_LINES, rows()) * LINE + 30,
+  });
+  widget.serialize = false;
+  for (const name of ["pointerdown", "wheel", "copy"]) {
+    element.addEventListener(name, (event) => event.stopPropagation());
+  }
+  return widget;
+}
