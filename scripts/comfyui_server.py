@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PACK = {
     *("__init__.py", "nodes", "tickets", "probe", "ticket_banks", "web", "locales"),
-    *("example_workflows", "subgraphs", "pyproject.toml", "LICENSE", "README.md"),
+    *("example_workflows", "subgraphs", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"),
 }
 LEFT_OUT = {"__pycache__", "node_modules", "tests", "output", "progress", "venv"}
 

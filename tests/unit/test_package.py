@@ -1,0 +1,35 @@
+"""What an installation gets: the tracked files without those of .comfyignore."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import comfyui_server
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+MOST_BYTES = 3_000_000
+
+
+def listed(*options: str) -> set[str]:
+    found = subprocess.run(["git", "ls-files", *options], cwd=ROOT, capture_output=True, encoding="utf-8")
+    if found.returncode:
+        pytest.skip("not a git checkout")
+    return set(found.stdout.splitlines())
+
+
+@pytest.fixture(scope="module")
+def installed() -> set[str]:
+    return listed() - listed("-ci", "--exclude-from=.comfyignore")
+
+
+def test_installed_pack_stays_small(installed: set[str]) -> None:
+    assert sum((ROOT / name).stat().st_size for name in installed if (ROOT / name).is_file()) < MOST_BYTES
+    assert not [name for name in installed if name.startswith(("demo/", "tests/", "benchmarks/"))]
+
+
+def test_the_servers_of_the_tests_run_what_is_installed(installed: set[str]) -> None:
+    files = {path.relative_to(ROOT).as_posix() for path in comfyui_server.pack_files(ROOT)}
+    hidden = {name for name in installed if name.startswith(".")}
+    assert installed - hidden <= files
