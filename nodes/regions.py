@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..tickets.region_forms import named, parse_boxes, parse_regions, require_regions
 from ..tickets.regions import AnyRegion, MaskRegion, Region
-from .types import CATEGORY, side_input
+from .types import CATEGORY, Array, side_input
 
 Regions = io.Custom("TICKET_REGIONS")
 EXAMPLE = "castle: 0.62 0.18 1.0 0.69\nlake: 0.0 0.56 1.0 1.0\nsky: 0.0 0.0 1.0 0.56"
@@ -25,13 +25,13 @@ def regions_input() -> io.Input:
         tooltip="One region a line: category, colon, then left, top, right and bottom as fractions of the"
         " image. Or connect Ticket Regions, where they are drawn, other regions, or boxes that carry labels.",
     )
-    return io.MultiType.Input(text, [Regions, io.BoundingBox, io.Array])
+    return io.MultiType.Input(text, [Regions, io.BoundingBox, Array])
 
 
 def more_regions_input() -> io.Input:
     return io.MultiType.Input(
         "more_regions",
-        [Regions, io.BoundingBox, io.Array],
+        [Regions, io.BoundingBox, Array],
         optional=True,
         tooltip="Further regions: from Ticket Region from Mask, or boxes that carry labels (detectors), or"
         " the elements of Create Bounding Boxes.",
@@ -102,7 +102,7 @@ class TicketRegionsFromBoxes(io.ComfyNode):
             inputs=[
                 io.MultiType.Input(
                     "boxes",
-                    [io.BoundingBox, io.Array],
+                    [io.BoundingBox, Array],
                     tooltip="Boxes in pixels, or elements. Of lists for several images, the first counts.",
                 ),
                 io.String.Input(

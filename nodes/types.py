@@ -9,6 +9,8 @@ from ..tickets.search import MOST_CANDIDATES
 
 CATEGORY = "tickets"
 Bank = io.Custom("TICKET_BANK")
+# As io.Array, which older versions of ComfyUI lack.
+Array = io.Custom("ARRAY")
 
 
 def seed_input(tooltip: str, control: bool = True) -> io.Int.Input:

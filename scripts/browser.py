@@ -21,6 +21,7 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasMenu": False,
     "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
 }
 READY = "!!(window.app?.extensionManager && window.LiteGraph?.registered_node_types?.MarkdownNote)"
 

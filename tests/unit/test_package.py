@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import comfyui_server
 import pytest
+import winning_tickets
 
 ROOT = Path(__file__).parent.parent.parent
 MOST_BYTES = 3_000_000
@@ -33,3 +38,17 @@ def test_the_servers_of_the_tests_run_what_is_installed(installed: set[str]) -> 
     files = {path.relative_to(ROOT).as_posix() for path in comfyui_server.pack_files(ROOT)}
     hidden = {name for name in installed if name.startswith(".")}
     assert installed - hidden <= files
+
+
+def test_an_older_comfyui_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = types.ModuleType("comfyui_version")
+    older.__dict__["__version__"] = "0.18.0"
+    monkeypatch.setitem(sys.modules, "comfyui_version", older)
+    with pytest.raises(RuntimeError, match=r"needs ComfyUI 0.30.0 or newer; this is 0.18.0: update ComfyUI"):
+        asyncio.run(winning_tickets.comfy_entrypoint())
+
+
+def test_what_is_refused_is_what_pyproject_says() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    claimed = re.search(r'requires-comfyui = ">=(.+)"', project)
+    assert claimed and claimed[1] == ".".join(map(str, winning_tickets.OLDEST_COMFYUI))

@@ -1,0 +1,46 @@
+"""Help pages: one for every node, with a picture, in every language."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "web" / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+LANGUAGES = ("zh", "ja", "es")
+MARKS = ("|", "- ", "#", "![")
+
+
+def shape(text: str) -> list[int]:
+    return [sum(line.startswith(mark) for line in text.splitlines()) for mark in MARKS]
+
+
+def figures(text: str) -> set[str]:
+    return set(re.findall(r"\d+(?:\.\d+)?", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_page_has_inputs_a_picture_and_typical_mistakes(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "| input |" in text or page.stem == "TicketBankReport"
+    assert "## Typical mistakes" in text
+    (picture,) = re.findall(r"!\[.+\]\((.+)\)", text)
+    assert picture == f"images/{page.stem}.jpg" and (DOCS / picture).is_file()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_translation_says_as_much_as_the_page(page: Path, language: str) -> None:
+    """Rule: a changed help page is changed in every language."""
+    text = page.read_text(encoding="utf-8")
+    other = (DOCS / page.stem / f"{language}.md").read_text(encoding="utf-8")
+    names = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert other.startswith(f"# {names[page.stem]['display_name']}\n")
+    assert shape(other) == shape(text)
+    assert re.findall(r"\]\((.+)\)", other) == re.findall(r"\]\((.+)\)", text)
+    assert figures(text) <= figures(other)
+    assert set(re.findall("`([^`]+)`", text)) <= set(re.findall("`([^`]+)`", other))
