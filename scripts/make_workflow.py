@@ -25,6 +25,12 @@ castle, a tree or a car. **Ticket Latent from Regions** puts a new noise togethe
 the right, tree blocks in a box on the left. **Guidance Cutoff KSampler** draws from it, guided in the first \
 half of the steps, and the plain KSampler below draws the same prompt from its seed's noise. The model comes \
 with the demo pack (the folder `demo` of the repository), which must be installed too."""
+REGIONS_NOTE = """## Draw where things shall be
+
+Drag the boxes in **Ticket Regions**, or draw others: the bank that comes with the pack knows castle, tree, \
+sun, car, flower and fish. Change the prompt accordingly and run. **Ticket Latent from Regions** builds the \
+noise, and shows the cells of each region, how well they fit, and the noise. The model comes with the demo \
+pack (the folder `demo` of the repository), which must be installed too."""
 CUTOFF_NOTE = """## Guidance cutoff on the demo model
 
 **Guidance Cutoff** patches the model: any sampler node that gets it guides the first half only, \
@@ -70,6 +76,27 @@ EXAMPLES = {
             "For comparison: without tickets": (["9", "10", "11"], "#777777"),
         },
         1060,
+    ),
+    "regions_on_the_demo_model": Example(
+        (REGIONS_NOTE, (0, -40, 290, 280)),
+        {
+            "1": (0, 360, 290, 80),
+            "2": (0, 500, 290, 60),
+            "5": (0, 620, 290, 130),
+            "6": (0, 800, 290, 120),
+            "3": (360, 0, 380, 600),
+            "4": (810, 0, 330, 780),
+            "7": (1210, 0, 300, 440),
+            "8": (1210, 500, 300, 50),
+            "9": (1210, 610, 300, 310),
+        },
+        {
+            "Model, bank and prompts": (["1", "2", "5", "6"], "#3f789e"),
+            "1. Draw regions": (["3"], "#b58b2a"),
+            "2. Build the noise": (["4"], "#b58b2a"),
+            "3. Draw with it": (["7", "8", "9"], "#5a8a3a"),
+        },
+        900,
     ),
     "guidance_cutoff_on_the_demo_model": Example(
         (CUTOFF_NOTE, (0, -40, 340, 250)),

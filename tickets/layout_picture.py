@@ -9,22 +9,28 @@ import torch
 
 from .picture import CELL, colour, enlarge, in_a_row
 
+# Saturation and value.
+SHADES = ((0.62, 0.92), (0.9, 0.72), (0.38, 1.0))
 BACKGROUND = torch.tensor([0.16, 0.16, 0.16])
 
 
-def category_hue(category: str) -> int:
-    """Degrees: always the same for a category, here and in the region editor (32-bit FNV-1a, mixed)."""
+def category_colour(category: str) -> tuple[float, float, float]:
+    """Red, green, blue: always the same for a category, here and in the region editor.
+
+    Hue and one of three shades, of the category's 32-bit FNV-1a hash, times a number that tells common things
+    apart.
+    """
     mixed = 0x811C9DC5
     for byte in category.encode("utf-8"):
         mixed = ((mixed ^ byte) * 0x01000193) & 0xFFFFFFFF
-    mixed = ((mixed ^ mixed >> 16) * 0x45D9F3B) & 0xFFFFFFFF
-    return (mixed ^ mixed >> 16) % 360
+    mixed = ((mixed ^ mixed >> 16) * 0xD5124E05) & 0xFFFFFFFF
+    mixed ^= mixed >> 16
+    return colorsys.hsv_to_rgb(mixed % 360 / 360, *SHADES[mixed // 360 % len(SHADES)])
 
 
 def owner_map(owner: torch.Tensor, groups: torch.Tensor, categories: Sequence[str]) -> torch.Tensor:
     """Regions in the colours of their categories, with edges [rows * CELL, columns * CELL, 3]."""
-    colours = [torch.tensor(colorsys.hsv_to_rgb(category_hue(c) / 360, 0.62, 0.92)) for c in categories]
-    palette = torch.stack([*colours, BACKGROUND])
+    palette = torch.stack([*(torch.tensor(category_colour(c)) for c in categories), BACKGROUND])
     image = enlarge(palette[groups], CELL)
     whose = owner.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
     edge = torch.zeros_like(whose, dtype=torch.bool)

@@ -14,7 +14,11 @@ from comfyui_client import Client
 from comfyui_server import Server
 from PIL import ImageChops
 
-EXAMPLES = ("tickets_on_the_demo_model", "guidance_cutoff_on_the_demo_model")
+EXAMPLES = (
+    "tickets_on_the_demo_model",
+    "regions_on_the_demo_model",
+    "guidance_cutoff_on_the_demo_model",
+)
 FOLDER = ROOT / "example_workflows"
 NOTES = {"MarkdownNote", "Note"}
 NAMES = {

@@ -2,6 +2,8 @@
 
 const LINE = /^(.*?)\s*:\s*([^:]*)$/;
 const DIGITS = 5;
+/** Saturation and value. */
+const SHADES = [[0.62, 0.92], [0.9, 0.72], [0.38, 1.0]];
 const EXAMPLE = "castle: 0.62 0.18 1.0 0.69";
 
 /** A category as the nodes write it: lower case, single spaces, no final period. */
@@ -56,22 +58,18 @@ export function toLines(regions) {
   return regions.map(({ category, box }) => `${category}: ${box.map(rounded).join(" ")}`).join("\n");
 }
 
-/** Degrees; as category_hue in tickets/layout_picture.py. */
-export function hue(category) {
+/** Red, green and blue, 0 to 255; as category_colour in tickets/layout_picture.py. */
+export function colour(category) {
   let mixed = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(category)) {
     mixed = Math.imul(mixed ^ byte, 0x01000193) >>> 0;
   }
-  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x45d9f3b) >>> 0;
-  return ((mixed ^ (mixed >>> 16)) >>> 0) % 360;
-}
-
-/** Hue, saturation 0.62, value 0.92: red, green and blue, 0 to 255. */
-export function colour(category) {
-  const [h, s, v] = [hue(category) / 60, 0.62, 0.92];
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0xd5124e05) >>> 0;
+  mixed = (mixed ^ (mixed >>> 16)) >>> 0;
+  const [saturation, value] = SHADES[Math.floor(mixed / 360) % SHADES.length];
   const part = (n) => {
-    const k = (n + h) % 6;
-    return Math.round(255 * (v - v * s * Math.max(0, Math.min(k, 4 - k, 1))));
+    const k = (n + (mixed % 360) / 60) % 6;
+    return Math.round(255 * value * (1 - saturation * Math.max(0, Math.min(k, 4 - k, 1))));
   };
   return [part(5), part(3), part(1)];
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from winning_tickets.tickets.layout_picture import category_hue
+from winning_tickets.tickets.layout_picture import category_colour
 from winning_tickets.tickets.region_forms import parse_regions
 from winning_tickets.tickets.regions import Region
 
@@ -192,14 +192,27 @@ class TestDrawing:
         assert drawn.regions == moved
 
     def test_a_category_has_the_colour_it_has_in_the_pictures(self, editor: Editor) -> None:
-        names = ["castle", "lake", "a red bicycle", "\u57ce", "caf\u00e9"]
+        names = ["castle", "flower", "a red bicycle", "\u57ce", "caf\u00e9", *map(str, range(200))]
         script = """async names => {
           const url = [...document.styleSheets].map(s => s.href).find(u => u?.includes('regions.css'))
-          const {hue, colour, ink} = await import(new URL('./layout.js', url))
-          return names.map(n => [hue(n), colour(n), ink(colour(n))])
+          const {colour, ink} = await import(new URL('./layout.js', url))
+          return names.map(n => [colour(n), ink(colour(n))])
         }"""
         told = editor.page.evaluate(script, names)
-        assert [hue for hue, _, _ in told] == [category_hue(name) for name in names]
+        for name, (rgb, ink) in zip(names, told, strict=True):
+            assert [c / 255 for c in rgb] == pytest.approx(category_colour(name), abs=0.004)
+            assert contrast(rgb, [0, 0, 0] if ink == "#000" else [255, 255, 255]) >= 4.5
+
+
+def contrast(one: list[int], other: list[int]) -> float:
+    """WCAG's ratio of two colours; 4.5 is asked for text."""
+
+    def light(rgb: list[int]) -> float:
+        parts = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
 
 
 class TestKept:
