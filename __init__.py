@@ -1,7 +1,7 @@
 """Winning Tickets: place objects by the initial noise, and stop guiding when it no longer matters."""
 
 WEB_DIRECTORY = "./web"
-OLDEST_COMFYUI = (0, 30, 0)
+OLDEST_COMFYUI = (0, 24, 1)
 
 
 async def comfy_entrypoint() -> object:

@@ -43,6 +43,7 @@ class ManyPrompts(comfy.samplers.CFGGuider):
         return comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)[0]
 
 
+@torch.no_grad()
 def read_attention(
     model: Any,
     prompts: Sequence[EncodedPrompt],

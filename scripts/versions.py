@@ -113,8 +113,10 @@ def draw(page: Any, nodes_2: bool) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the pack on several versions of ComfyUI.")
-    parser.add_argument("versions", nargs="*", default=list(RELEASES), choices=list(RELEASES))
-    versions: Sequence[str] = parser.parse_args().versions
+    parser.add_argument("versions", nargs="*", help=f"of {', '.join(RELEASES)}; all of them")
+    versions: Sequence[str] = parser.parse_args().versions or list(RELEASES)
+    if unknown := [v for v in versions if v not in RELEASES]:
+        raise SetupError(f"No archive is known for {', '.join(unknown)}; for {', '.join(RELEASES)} there is.")
     comfyui.ensure(None)
     python = venv_python(HOME)
     try:

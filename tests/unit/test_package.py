@@ -43,7 +43,7 @@ def test_an_older_comfyui_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatc
     older = types.ModuleType("comfyui_version")
     older.__dict__["__version__"] = "0.18.0"
     monkeypatch.setitem(sys.modules, "comfyui_version", older)
-    with pytest.raises(RuntimeError, match=r"needs ComfyUI 0.30.0 or newer; this is 0.18.0: update ComfyUI"):
+    with pytest.raises(RuntimeError, match=r"needs ComfyUI 0.24.1 or newer; this is 0.18.0: update ComfyUI"):
         winning_tickets.comfy_entrypoint().send(None)
 
 
