@@ -1,6 +1,7 @@
 /** What a node of this pack tells after a run, shown on the node; ComfyUI itself shows pictures only. */
 
 import { app } from "../../scripts/app.js";
+import { addStyle } from "./style.js";
 
 const MODULE = "custom_nodes.";
 const NAME = "told";
@@ -12,12 +13,7 @@ const here = decodeURIComponent(new URL("./", import.meta.url).pathname.split("/
 app.registerExtension({
   name: "WinningTickets.NodeText",
 
-  init() {
-    const link = document.createElement("link");
-    link.rel = "stylesheet";
-    link.href = new URL("./node_text.css", import.meta.url).href;
-    document.head.append(link);
-  },
+  init: () => addStyle("./node_text.css", import.meta.url),
 
   nodeCreated(node) {
     if (node.constructor.nodeData?.python_module !== MODULE + here) return;

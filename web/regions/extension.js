@@ -2,6 +2,7 @@
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { addStyle } from "../style.js";
 import { RegionEditor } from "./editor.js";
 import { words } from "./words.js";
 
@@ -15,12 +16,7 @@ let lastOutput = null;
 app.registerExtension({
   name: "WinningTickets.Regions",
 
-  init() {
-    const link = document.createElement("link");
-    link.rel = "stylesheet";
-    link.href = new URL("./regions.css", import.meta.url).href;
-    document.head.append(link);
-  },
+  init: () => addStyle("./regions.css", import.meta.url),
 
   setup() {
     api.addEventListener("executed", ({ detail }) => {
