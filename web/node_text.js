@@ -3,12 +3,12 @@
 import { app } from "../../scripts/app.js";
 import { addStyle } from "./style.js";
 
-const MODULE = "custom_nodes.";
 const NAME = "told";
 const LINE = 16;
 const CHARACTER = 6.7;
 const MOST_LINES = 12;
 const here = decodeURIComponent(new URL("./", import.meta.url).pathname.split("/").at(-2));
+const ours = (node) => node?.constructor.nodeData?.python_module === `custom_nodes.${here}`;
 
 app.registerExtension({
   name: "WinningTickets.NodeText",
@@ -16,7 +16,7 @@ app.registerExtension({
   init: () => addStyle("./node_text.css", import.meta.url),
 
   nodeCreated(node) {
-    if (node.constructor.nodeData?.python_module !== MODULE + here) return;
+    if (!ours(node)) return;
     const before = node.onExecuted;
     node.onExecuted = function (output) {
       before?.call(this, output);
@@ -29,7 +29,7 @@ app.registerExtension({
     for (const [locator, output] of Object.entries(outputs)) {
       const [graph, id] = locator.includes(":") ? locator.split(":") : [null, locator];
       const node = (graph ? app.rootGraph.subgraphs.get(graph) : app.rootGraph)?.getNodeById(id);
-      if (node?.constructor.nodeData?.python_module === MODULE + here) show(node, output?.text);
+      if (ours(node)) show(node, output?.text);
     }
   },
 });

@@ -4,6 +4,7 @@ import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { addStyle } from "../style.js";
 import { RegionEditor } from "./editor.js";
+import { named } from "./layout.js";
 import { words } from "./words.js";
 
 const WIDGET = "TICKET_REGIONS_EDITOR";
@@ -62,7 +63,7 @@ function addEditor(node, name) {
   after(node, "onConnectionsChange", follow);
   after(node, "onAdded", () => {
     for (const side of ["width", "height"]) {
-      const input = node.widgets.find((w) => w.name === side);
+      const input = widgetOf(node, side);
       if (input) after(input, "callback", follow);
     }
     follow();
@@ -90,20 +91,20 @@ function after(target, name, then) {
 /** Size, categories and background, as far as they are known. */
 async function refresh(node, editor) {
   const told = known.get(node);
-  const side = (name) => {
-    const linked = node.inputs?.some((i) => i.name === name && i.link != null);
-    return (linked && told?.[name]) || Number(node.widgets?.find((w) => w.name === name)?.value) || 512;
-  };
+  const side = (name) => (isLinked(node, name) && told?.[name]) || Number(widgetOf(node, name)?.value) || 512;
   editor.setSize(side("width"), side("height"));
   const { kind = "", file } = node.properties?.[PICTURE] ?? {};
   const shown = kind === "connected" ? (connectedPicture(node) ?? file) : kind && file;
   editor.view.setPicture(shown && pictureUrl(shown), kind);
   const bank = await offeredBy(upstream(node, "bank")).catch(() => null);
-  const linked = node.inputs?.some((i) => i.name === "bank" && i.link != null);
+  const linked = isLinked(node, "bank");
   const categories = bank?.categories ?? (linked ? told?.categories : null);
   const cell = bank?.block ? bank.block * 8 : ((linked && told?.cell) || CELL);
   editor.setOffered(categories ?? [], cell, Boolean(categories));
 }
+
+const widgetOf = (node, name) => node.widgets?.find((w) => w.name === name);
+const isLinked = (node, name) => node.inputs?.some((i) => i.name === name && i.link != null);
 
 /** The node that an input is connected to. */
 function upstream(node, name) {
@@ -113,15 +114,14 @@ function upstream(node, name) {
 
 /** Categories, and the side of a block in latent pixels where it can be known before the run. */
 async function offeredBy(node, depth = 0) {
-  const value = (name) => node.widgets?.find((w) => w.name === name)?.value;
   if (!node || depth > 20) return null;
   if (node.comfyClass === "CollectTickets") {
-    const lines = String(value("categories") ?? "").split("\n");
-    const named = lines.map((line) => line.trim().split(/\s+/).join(" ").replace(/\.+$/, "").toLowerCase());
-    return { categories: [...new Set(named.filter(Boolean))] };
+    const lines = String(widgetOf(node, "categories")?.value ?? "").split("\n");
+    return { categories: [...new Set(lines.map(named).filter(Boolean))] };
   }
   if (node.comfyClass === "LoadTicketBank") {
-    const answer = await api.fetchApi(`/winning_tickets/bank?name=${encodeURIComponent(value("name") ?? "")}`);
+    const query = new URLSearchParams({ name: widgetOf(node, "name")?.value ?? "" });
+    const answer = await api.fetchApi(`/winning_tickets/bank?${query}`);
     return answer.ok ? answer.json() : null;
   }
   const index = node.inputs?.findIndex((i) => i.type === "TICKET_BANK" && i.link != null) ?? -1;
@@ -137,7 +137,7 @@ function choosePicture(node, editor, kind) {
 
 function connectedPicture(node) {
   const source = upstream(node, "background");
-  const name = source?.comfyClass === "LoadImage" && source.widgets?.find((w) => w.name === "image")?.value;
+  const name = source?.comfyClass === "LoadImage" && widgetOf(source, "image")?.value;
   if (!name) return known.get(node)?.background ?? null;
   const path = String(name).replace(/ \[\w+\]$/, "").split("/");
   return { filename: path.pop(), subfolder: path.join("/"), type: "input" };

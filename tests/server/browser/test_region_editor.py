@@ -321,6 +321,17 @@ class TestBank:
         collecting.drag((0.1, 0.2), (0.4, 0.7))
         assert [r.category for r in collecting.regions] == ["car", "castle"]
 
+    def test_a_loaded_banks_categories_and_cells_are_known_before_any_run(self, editor: Editor) -> None:
+        load = editor.page.evaluate(ADD, ["LoadTicketBank", [-420, 0]])
+        editor.page.evaluate(SET, [load, "name", "demo_model.safetensors"])
+        editor.page.evaluate(CONNECT, [load, 0, editor.id, "bank"])
+        chips = editor.root.locator(".offered button")
+        chips.get_by_text("flower").wait_for()
+        assert chips.count() == 6
+        # Cells of 16 of 512 pixels.
+        editor.drag((0.1, 0.1), (0.4, 0.4))
+        assert editor.boxes == [[0.09375, 0.09375, 0.40625, 0.40625]]
+
     def test_what_it_lacks_is_marked(self, collecting: Editor) -> None:
         collecting.drag((0.62, 0.2), (0.98, 0.7))
         assert collecting.root.locator(".region span").text_content() == "castle"
