@@ -13,14 +13,17 @@ from ..tickets.bank_file import bank_facts
 
 
 def register() -> None:
-    """GET /winning_tickets/bank?name=...: its categories and the side of its blocks in latent pixels."""
+    """GET /winning_tickets/bank?name=...: its categories and the side of its blocks in latent pixels.
+
+    Or `error`: not as a status, which the browser would report as an error of the page.
+    """
 
     async def bank(request: web.Request) -> web.Response:
         try:
             path = files.bank_path(request.query.get("name", ""))
             categories, block = await asyncio.to_thread(bank_facts, path)
         except BankError as error:
-            return web.json_response({"error": str(error)}, status=404)
+            return web.json_response({"error": str(error)})
         return web.json_response({"categories": categories, "block": block})
 
     PromptServer.instance.routes.get("/winning_tickets/bank")(bank)

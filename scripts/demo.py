@@ -22,7 +22,7 @@ from comfyui import ROOT, Install, SetupError
 from comfyui_client import Client, PromptError, ServerError
 from comfyui_server import Server
 
-WORKFLOW = ROOT / "example_workflows" / "api" / "tickets_on_the_demo_model.json"
+WORKFLOW = ROOT / "demo" / "example_workflows" / "api" / "first_picture.json"
 PACKS = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
 LEFT, RIGHT = "0.0625 0.3125 0.4375 0.6875", "0.5625 0.3125 0.9375 0.6875"
 TOP_LEFT, BOTTOM_RIGHT = "0.0625 0.0625 0.4375 0.4375", "0.5625 0.5625 0.9375 0.9375"

@@ -9,31 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, field
-from typing import Any
 
 import browser as browsers
 import comfyui
 from comfyui import ROOT
 from comfyui_server import Server
+from page_graph import BUILD, Link, Node, described
 
 IMAGES = ROOT / "web" / "docs" / "images"
 SIDE = {"width": 256, "height": 256}
 REGIONS = "castle: 0.5625 0.3125 0.9375 0.6875\ntree: 0.0625 0.3125 0.4375 0.6875"
 PATIENCE = 1800.0
-
-Link = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Node:
-    """values: of widgets, by name; links: input to (node, output); size: 0 as ComfyUI makes it."""
-
-    kind: str
-    values: dict[str, Any] = field(default_factory=dict)
-    links: dict[str, Link] = field(default_factory=dict)
-    size: tuple[int, int] = (360, 0)
-
 
 MODEL: dict[str, Link] = {"model": ("demo", 0), "clip": ("demo", 1)}
 DRAWN: dict[str, Link] = {"positive": ("prompt", 0), "negative": ("empty", 0)}
@@ -129,30 +115,6 @@ GRAPH: dict[str, Node] = {
     "saved": Node("PreviewImage", {}, {"images": ("image", 0)}),
 }
 
-BUILD = """async graph => {
-  await app.loadGraphData({id: crypto.randomUUID(), nodes: [], links: [], version: 0.4})
-  window.made = {}
-  let y = 0
-  for (const [name, {kind, values, links, size}] of Object.entries(graph)) {
-    const node = LiteGraph.createNode(kind)
-    if (!node) throw new Error(`There is no node ${kind}`)
-    made[name] = node
-    node.pos = [0, y]
-    app.graph.add(node)
-    for (const [key, value] of Object.entries(values)) {
-      const widget = node.widgets.find(w => w.name === key)
-      if (!widget) throw new Error(`${kind} has no ${key}`)
-      widget.value = value
-    }
-    const control = node.widgets?.find(w => w.name === 'control_after_generate')
-    if (control) control.value = 'fixed'
-    for (const [input, [from, output]] of Object.entries(links)) {
-      if (!made[from].connect(output, node, input)) throw new Error(`${kind}: ${input} is not connected`)
-    }
-    node.setSize([size[0], Math.max(size[1], node.computeSize()[1])])
-    y += node.size[1] + 200
-  }
-}"""
 SPREAD = """() => {
   let y = 0
   for (const node of app.graph.nodes) { node.pos = [0, y]; y += node.size[1] + 300 }
@@ -179,7 +141,7 @@ def main() -> int:
         server.client.get("/settings", browsers.SETTINGS)
         page = browsers.open_page(browsers.launch(playwright), server)
         page.on("pageerror", lambda error: print("page:", error))
-        page.evaluate(BUILD, {name: vars(node) for name, node in GRAPH.items()})
+        page.evaluate(BUILD, described(GRAPH))
         with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
             page.evaluate("app.queuePrompt(0)")
         told = answer.value.json()

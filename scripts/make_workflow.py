@@ -1,202 +1,131 @@
-"""Makes the example workflows and their pictures from their API prompts, in ComfyUI's own page.
+"""Makes the example workflows and their pictures (see examples.py) in ComfyUI's own page.
 
-    python scripts/make_workflow.py
+    python scripts/make_workflow.py [NAME ...]
 
-Needs Chromium and, in the Python that runs this, playwright (pip install playwright; no browser download).
+For any SD1.x checkpoint: example_workflows/. The same on the demo model, run before the picture is taken:
+demo/example_workflows/, and as prompts for the HTTP API in its folder api/. Needs Chromium and, in the Python
+that runs this, playwright (pip install playwright; no browser download).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import uuid
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import browser as browsers
 import comfyui
+import page_graph
 from comfyui import ROOT, SetupError
 from comfyui_server import Server
+from examples import DEMO, EXAMPLES, SD1, Example
 
-WORKFLOWS = ROOT / "example_workflows"
-TICKETS_NOTE = """## Tickets on the demo model
-
-**Collect Tickets** looks at 48 random noises and finds the small blocks in them that lean towards a \
-castle, a tree or a car. **Ticket Latent from Regions** puts a new noise together: castle blocks in a box on \
-the right, tree blocks in a box on the left. **Guidance Cutoff KSampler** draws from it, guided in the first \
-half of the steps, and the plain KSampler below draws the same prompt from its seed's noise. The model comes \
-with the demo pack (the folder `demo` of the repository), which must be installed too."""
-REGIONS_NOTE = """## Draw where things shall be
-
-Drag the boxes in **Ticket Regions**, or draw others: the bank that comes with the pack knows castle, tree, \
-sun, car, flower and fish. Change the prompt accordingly and run. **Ticket Latent from Regions** builds the \
-noise, and shows the cells of each region, how well they fit, and the noise. The model comes with the demo \
-pack (the folder `demo` of the repository), which must be installed too."""
-CUTOFF_NOTE = """## Guidance cutoff on the demo model
-
-**Guidance Cutoff** patches the model: any sampler node that gets it guides the first half only, \
-and each later step runs the model once instead of twice. The **Report** tells what was saved. The plain \
-KSampler below draws the same with guidance in all steps. The model comes with the demo pack (the folder \
-`demo` of the repository), which must be installed too."""
-
-Place = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Example:
-    """note: its text, and its place. places: x, y, width, height of every node, by its number."""
-
-    note: tuple[str, Place]
-    places: dict[str, Place]
-    groups: dict[str, tuple[list[str], str]]
-    height: int
-    """Of the picture."""
-
-
-EXAMPLES = {
-    "tickets_on_the_demo_model": Example(
-        (TICKETS_NOTE, (0, -40, 340, 250)),
-        {
-            "1": (0, 330, 340, 80),
-            "4": (0, 480, 340, 130),
-            "5": (0, 670, 340, 120),
-            "2": (420, 0, 360, 370),
-            "3": (420, 490, 360, 690),
-            "6": (860, 0, 320, 380),
-            "7": (1240, 0, 300, 50),
-            "8": (1240, 100, 300, 280),
-            "9": (860, 500, 320, 290),
-            "10": (1240, 500, 300, 50),
-            "11": (1240, 600, 300, 190),
-        },
-        {
-            "Model and prompts": (["1", "4", "5"], "#3f789e"),
-            "1. Collect tickets, once": (["2"], "#b58b2a"),
-            "2. Place them": (["3"], "#b58b2a"),
-            "3. Draw with tickets": (["6", "7", "8"], "#5a8a3a"),
-            "For comparison: without tickets": (["9", "10", "11"], "#777777"),
-        },
-        1060,
-    ),
-    "regions_on_the_demo_model": Example(
-        (REGIONS_NOTE, (0, -40, 290, 280)),
-        {
-            "1": (0, 360, 290, 80),
-            "2": (0, 500, 290, 60),
-            "5": (0, 620, 290, 130),
-            "6": (0, 800, 290, 120),
-            "3": (360, 0, 380, 600),
-            "4": (810, 0, 330, 780),
-            "7": (1210, 0, 300, 440),
-            "8": (1210, 500, 300, 50),
-            "9": (1210, 610, 300, 310),
-        },
-        {
-            "Model, bank and prompts": (["1", "2", "5", "6"], "#3f789e"),
-            "1. Draw regions": (["3"], "#b58b2a"),
-            "2. Build the noise": (["4"], "#b58b2a"),
-            "3. Draw with it": (["7", "8", "9"], "#5a8a3a"),
-        },
-        900,
-    ),
-    "guidance_cutoff_on_the_demo_model": Example(
-        (CUTOFF_NOTE, (0, -40, 340, 250)),
-        {
-            "1": (0, 330, 340, 80),
-            "2": (0, 480, 340, 110),
-            "3": (0, 660, 340, 110),
-            "4": (0, 840, 340, 110),
-            "5": (420, 0, 340, 140),
-            "6": (420, 220, 340, 260),
-            "7": (840, 0, 340, 200),
-            "8": (840, 280, 340, 50),
-            "9": (1240, 0, 300, 480),
-            "10": (420, 620, 340, 260),
-            "11": (840, 620, 340, 50),
-            "12": (1240, 620, 300, 330),
-        },
-        {
-            "Model and prompts": (["1", "2", "3", "4"], "#3f789e"),
-            "Guided in half of the steps": (["5", "6", "7", "8", "9"], "#5a8a3a"),
-            "For comparison: guided in all": (["10", "11", "12"], "#777777"),
-        },
-        880,
-    ),
-}
-SCALE, LEFT, TOP = 0.8, 110, 210
+# The demo model's first: what its bank is saved as, the others load.
+FOLDERS = ((DEMO, ROOT / "demo" / "example_workflows"), (SD1, ROOT / "example_workflows"))
+LEFT, TOP = 110, 210
 PICTURE = {"x": 80, "y": 125, "width": 1300}
+PATIENCE = 1800.0
 
-MAKE = """async ({prompt, places, groups, note, notePlace, name}) => {
-  const {app, LiteGraph} = window
-  await app.loadApiJson(prompt, name)
-  const put = (node, [x, y, width, height]) => { node.pos = [x, y]; node.setSize([width, height]) }
-  for (const node of app.graph.nodes) {
-    put(node, places[node.id])
-    for (const w of node.widgets ?? []) if (w.name === 'control_after_generate') w.value = 'fixed'
-  }
+ARRANGE = """async ({note, columns}) => {
+  const GAP = 60, HEADER = 80, BORDER = 20
+  const LARGE = ['CollectTickets', 'TicketRegions', 'TicketBankReport', 'NoiseReport']
+  const boxes = []
   const text = LiteGraph.createNode('MarkdownNote')
   text.title = 'Read me'
   app.graph.add(text)
-  put(text, notePlace)
   text.widgets[0].value = note
-  for (const [title, [ids, color]] of Object.entries(groups)) {
-    const boxes = ids.map(id => places[id])
-    const low = i => Math.min(...boxes.map(b => b[i]))
-    const high = i => Math.max(...boxes.map(b => b[i] + b[i + 2]))
-    const group = new LiteGraph.LGraphGroup(title)
-    group.color = color
-    group.pos = [low(0) - 20, low(1) - 80]
-    group.size = [high(0) - low(0) + 40, high(1) - low(1) + 100]
-    app.graph.add(group)
+  text.pos = [0, -40]
+  const width = Math.max(...columns[0][0].nodes.map(name => made[name].size[0]))
+  text.setSize([width, 100 + 0.42 * note.length * 300 / width])
+  let x = 0
+  for (const [i, column] of columns.entries()) {
+    let y = i ? 0 : text.size[1] + HEADER, widest = 0
+    for (const {title, color, nodes} of column) {
+      const top = y
+      const wide = Math.max(...nodes.map(name => made[name].size[0]))
+      widest = Math.max(widest, wide)
+      for (const name of nodes) {
+        const node = made[name], height = node.size[1]
+        node.pos = [x, y]
+        const grows = node.constructor.category === 'tickets' && !LARGE.includes(node.type)
+        node.setSize([wide, grows ? node.computeSize()[1] : height])
+        y += height + GAP
+      }
+      const group = new LiteGraph.LGraphGroup(title)
+      group.color = color
+      group.pos = [x - BORDER, top - HEADER]
+      group.size = [wide + 2 * BORDER, y - GAP - top + HEADER + BORDER]
+      app.graph.add(group)
+      y += HEADER - GAP + 2 * BORDER
+    }
+    x += widest + 3 * BORDER + 20
   }
   return app.graph.serialize()
 }"""
 SHOW = """async ({workflow, name, scale, left, top}) => {
-  const {app} = window
   await app.loadGraphData(workflow, true, true, name)
   app.canvas.ds.scale = scale
   app.canvas.ds.offset = [left / scale, top / scale]
   app.canvas.setDirty(true, true)
-  return (await app.graphToPrompt()).output
 }"""
 
 
-def strip(name: str, workflow: dict[str, Any]) -> dict[str, Any]:
+def strip(name: str, workflow: dict[str, Any], scale: float) -> dict[str, Any]:
     """Without what differs from one run, or one machine, to the next."""
     for node in workflow["nodes"]:
         node["properties"] = {k: v for k, v in node["properties"].items() if k == "Node name for S&R"}
-    extra = {"ds": {"scale": SCALE, "offset": [LEFT / SCALE, TOP / SCALE]}}
+        if node["type"] == "CheckpointLoaderSimple":
+            node["widgets_values"] = ["choose your checkpoint"]
+    extra = {"ds": {"scale": scale, "offset": [LEFT / scale, TOP / scale]}}
     return {**workflow, "id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)), "revision": 0, "extra": extra}
 
 
-def make(server: Server, browser: Any, name: str, example: Example) -> None:
-    def run(script: str, **values: Any) -> Any:
-        page = browsers.open_page(browser, server)
-        page.on("console", lambda m: print("console:", m.text, m.location) if m.type == "error" else None)
-        page.on("pageerror", lambda error: print("page:", error))
-        return page, page.evaluate(script, {"name": name, **values})
+def write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
-    prompt = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
-    note, place = example.note
-    values = {"places": example.places, "groups": example.groups, "note": note, "notePlace": place}
-    _, made = run(MAKE, prompt=prompt, **values)
-    workflow = strip(name, made)
-    page, again = run(SHOW, workflow=workflow, scale=SCALE, left=LEFT, top=TOP)
-    if again != prompt:
-        raise SetupError(f"The workflow does not give the prompt back, but:\n{json.dumps(again, indent=2)}")
-    text = json.dumps(workflow, indent=2, ensure_ascii=True) + "\n"
-    (WORKFLOWS / f"{name}.json").write_text(text, encoding="utf-8")
-    page.wait_for_timeout(2000)
+
+def make(server: Server, browser: Any, name: str, example: Example, folder: Path, run: bool) -> None:
+    page = browsers.open_page(browser, server)
+    page.on("console", lambda m: print("console:", m.text, m.location) if m.type == "error" else None)
+    page.on("pageerror", lambda error: print("page:", error))
+    page.evaluate(page_graph.BUILD, page_graph.described(example.nodes))
+    columns = [[vars(group) for group in column] for column in example.columns]
+    made = page.evaluate(ARRANGE, {"note": example.note, "columns": columns})
+    workflow = strip(f"{folder.parent.name}/{name}", made, example.scale)
+    write(folder / f"{name}.json", workflow)
+    view = {"scale": example.scale, "left": LEFT, "top": TOP}
+    page.evaluate(SHOW, {"workflow": workflow, "name": name, **view})
+    if run:
+        with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
+            page.evaluate("app.queuePrompt(0)")
+        told = answer.value.json()
+        if told.get("node_errors") or "prompt_id" not in told:
+            raise SetupError(json.dumps(told, indent=1))
+        server.client.wait(told["prompt_id"], PATIENCE)
+        write(
+            folder / "api" / f"{name}.json", page.evaluate("async () => (await app.graphToPrompt()).output")
+        )
+    page.wait_for_timeout(3000)
     clip = {**PICTURE, "height": example.height}
-    page.screenshot(path=WORKFLOWS / f"{name}.jpg", type="jpeg", quality=75, clip=clip)
+    page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=70, clip=clip)
+    page.close()
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Make the example workflows and their pictures.")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(EXAMPLES)}; all of them")
+    names = parser.parse_args().names or list(EXAMPLES)
     packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
     with Server(comfyui.ensure(None), packs) as server, browsers.start_playwright() as playwright:
         server.client.get("/settings", browsers.SETTINGS)
         browser = browsers.launch(playwright)
-        for name, example in EXAMPLES.items():
-            make(server, browser, name, example)
+        for kit, folder in FOLDERS:
+            for name in names:
+                make(server, browser, name, EXAMPLES[name](kit), folder, kit is DEMO)
+                print(folder.relative_to(ROOT) / name, flush=True)
     return 0
 
 

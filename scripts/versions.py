@@ -25,7 +25,7 @@ from comfyui_server import Server
 from comfyui_setup import ARCHIVE, ARCHIVE_SHA256, VERSION, fetch_source, venv_python
 from installing import has_stamp, run_pip
 
-WORKFLOW = ROOT / "example_workflows" / "api" / "regions_on_the_demo_model.json"
+WORKFLOW = ROOT / "demo" / "example_workflows" / "api" / "regions_to_image.json"
 PACKS = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
 DRAW = """async on => {
   await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)

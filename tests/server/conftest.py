@@ -24,7 +24,7 @@ from comfyui_client import Client
 from comfyui_server import Server
 from PIL import Image
 
-API_PROMPT = ROOT / "example_workflows" / "api" / "tickets_on_the_demo_model.json"
+API_PROMPT = ROOT / "demo" / "example_workflows" / "api" / "first_picture.json"
 WEIGHTS = ROOT / "demo" / "weights" / "demo.safetensors"
 PATIENCE = 600.0
 # protocol.BinaryEventTypes.TEXT of ComfyUI, as its server sends it.
@@ -168,12 +168,18 @@ def listener(client: Client) -> Iterator[Listener]:
 
 @pytest.fixture(scope="session")
 def original() -> Prompt:
-    return dict(json.loads(API_PROMPT.read_text(encoding="utf-8")))
+    """The first example, with a third category and its drawn regions as text."""
+    prompt = dict(json.loads(API_PROMPT.read_text(encoding="utf-8")))
+    drawn = json.loads(prompt.pop("12")["inputs"]["layout"])["regions"]
+    lines = [f"{r['category']}: {' '.join(map(str, r['box']))}" for r in drawn]
+    prompt["3"]["inputs"] |= {"regions": "\n".join(lines), "width": 256, "height": 256}
+    prompt["2"]["inputs"]["categories"] = "castle\ntree\ncar"
+    return prompt
 
 
 @pytest.fixture
 def prompt(original: Prompt) -> Prompt:
-    """The example workflow, to be changed at will."""
+    """`original`, to be changed at will."""
     return copy.deepcopy(original)
 
 

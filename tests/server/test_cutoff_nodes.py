@@ -1,4 +1,4 @@
-"""The guidance cutoff's nodes on a real server: the example, and the same by the other nodes."""
+"""The guidance cutoff's nodes on a real server: the patch, and the same by the other nodes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,27 @@ import pytest
 from comfyui import ROOT
 
 Prompt = dict[str, Any]
-API = ROOT / "example_workflows" / "api" / "guidance_cutoff_on_the_demo_model.json"
+API = ROOT / "demo" / "example_workflows" / "api" / "cutoff_side_by_side.json"
 SAVED = "30 forwards for 20 steps, 10 of them guided; a stock run takes 40: 25% saved."
 
 
 @pytest.fixture(scope="module")
 def original() -> Prompt:
-    return dict(json.loads(API.read_text(encoding="utf-8")))
+    """The example's patch with a share of the steps, node 9, beside its stock KSampler, node 12."""
+    example = json.loads(API.read_text(encoding="utf-8"))
+    patch = {"cutoff": "share of steps", "cutoff.guided": 0.5, "after_cutoff": "conditional"}
+
+    def saved(number: str) -> Prompt:
+        return {"class_type": "SaveImage", "inputs": {"images": [number, 0], "filename_prefix": "cutoff/one"}}
+
+    return {
+        **{str(number): example[str(number)] for number in range(1, 9)},
+        "5": {"class_type": "GuidanceCutoff", "inputs": {**patch, "model": ["1", 0]}},
+        "9": saved("8"),
+        "10": example["9"],
+        "11": {"class_type": "VAEDecode", "inputs": {"samples": ["10", 0], "vae": ["1", 2]}},
+        "12": saved("11"),
+    }
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,11 @@ from comfyui_client import Client
 from comfyui_server import Server
 from PIL import ImageChops
 
-EXAMPLES = (
-    "tickets_on_the_demo_model",
-    "regions_on_the_demo_model",
-    "guidance_cutoff_on_the_demo_model",
-)
-FOLDER = ROOT / "example_workflows"
+FOLDERS = {
+    "winning-tickets": ROOT / "example_workflows",
+    "winning-tickets-demo": ROOT / "demo" / "example_workflows",
+}
+WORKFLOWS = [(pack, path.stem) for pack, folder in FOLDERS.items() for path in sorted(folder.glob("*.json"))]
 NOTES = {"MarkdownNote", "Note"}
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "TICKET_REGIONS_EDITOR")
 NAMES = {
@@ -81,8 +80,8 @@ def every_input(sections: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
                 yield from every_input(option["inputs"])
 
 
-def ui_workflow(name: str) -> dict[str, Any]:
-    return dict(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+def ui_workflow(pack: str, name: str) -> dict[str, Any]:
+    return dict(json.loads((FOLDERS[pack] / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def test_example_draws_two_different_pictures(example: Any) -> None:
@@ -148,29 +147,26 @@ def test_nodes_are_described(client: Client) -> None:
         assert all(info["output_tooltips"]), name
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_templates_are_offered(client: Client, name: str) -> None:
-    assert name in json.loads(client.get("/workflow_templates"))["winning-tickets"]
-    folder = "/api/workflow_templates/winning-tickets/" + urllib.parse.quote(name)
-    assert json.loads(client.get(f"{folder}.json")) == ui_workflow(name)
-    picture = client.get(f"{folder}.jpg")
-    assert picture.startswith(b"\xff\xd8")
-    assert len(picture) < 150_000
-
-
-def test_every_offered_template_opens_in_the_page(client: Client) -> None:
+@pytest.mark.parametrize(("pack", "name"), WORKFLOWS)
+def test_template_is_offered_with_a_picture(client: Client, pack: str, name: str) -> None:
     """The page opens a template as a workflow with nodes and links; it does not take an API prompt."""
-    for name in json.loads(client.get("/workflow_templates"))["winning-tickets"]:
-        offered = json.loads(
-            client.get(f"/api/workflow_templates/winning-tickets/{urllib.parse.quote(name)}.json")
-        )
-        assert isinstance(offered.get("nodes"), list), f"{name} is not a workflow of the page"
+    assert name in json.loads(client.get("/workflow_templates"))[pack]
+    folder = f"/api/workflow_templates/{pack}/{urllib.parse.quote(name)}"
+    assert json.loads(client.get(f"{folder}.json")) == ui_workflow(pack, name)
+    picture = client.get(f"{folder}.jpg")
+    assert picture.startswith(b"\xff\xd8") and len(picture) < 150_000
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_nodes_of_the_workflow_fit_their_widgets(client: Client, name: str) -> None:
+def test_both_models_have_the_same_examples(client: Client) -> None:
+    offered = json.loads(client.get("/workflow_templates"))
+    assert len(offered["winning-tickets"]) == 6
+    assert sorted(offered["winning-tickets"]) == sorted(offered["winning-tickets-demo"])
+
+
+@pytest.mark.parametrize(("pack", "name"), WORKFLOWS)
+def test_nodes_of_the_workflow_fit_their_widgets(client: Client, pack: str, name: str) -> None:
     known = client.object_info()
-    for node in ui_workflow(name)["nodes"]:
+    for node in ui_workflow(pack, name)["nodes"]:
         if node["type"] in NOTES:
             continue
         assert node["type"] in known
@@ -179,10 +175,12 @@ def test_nodes_of_the_workflow_fit_their_widgets(client: Client, name: str) -> N
         assert not values, node["type"]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_workflow_says_what_its_prompt_says(client: Client, name: str) -> None:
-    known, workflow = client.object_info(), ui_workflow(name)
-    prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    "path", sorted((FOLDERS["winning-tickets-demo"] / "api").iterdir()), ids=lambda p: p.stem
+)
+def test_workflow_says_what_its_prompt_says(client: Client, path: Path) -> None:
+    known, workflow = client.object_info(), ui_workflow("winning-tickets-demo", path.stem)
+    prompt = json.loads(path.read_text(encoding="utf-8"))
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     told = {}
     for node in workflow["nodes"]:
@@ -197,7 +195,7 @@ def test_workflow_says_what_its_prompt_says(client: Client, name: str) -> None:
 
 
 def test_workflow_holds_nothing_of_the_machine_it_was_made_on() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json"))
+    text = "".join((FOLDERS[pack] / f"{name}.json").read_text(encoding="utf-8") for pack, name in WORKFLOWS)
     assert not any(word in text for word in (str(Path.home()), str(ROOT), "127.0.0.1", "\\\\"))
 
 

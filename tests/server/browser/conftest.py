@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import browser as browsers
@@ -59,10 +61,25 @@ def shared_page(request: pytest.FixtureRequest, chromium: Any, server: Server) -
 
 
 @pytest.fixture
-def page(shared_page: Any) -> Iterator[Any]:
+def screenshot(request: pytest.FixtureRequest) -> Callable[[Any], None]:
+    """Keeps what a page shows in the folder that SCREENSHOTS names, if it does, under the test's name."""
+    folder, name = os.environ.get("SCREENSHOTS"), re.sub(r"[^\w.]+", "_", request.node.name).strip("_")
+
+    def keep(page: Any) -> None:
+        if folder:
+            path = Path(folder, request.path.stem, f"{name}.jpg")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=path, type="jpeg", quality=70)
+
+    return keep
+
+
+@pytest.fixture
+def page(shared_page: Any, screenshot: Callable[[Any], None]) -> Iterator[Any]:
     """An empty graph; nothing may be complained of meanwhile."""
     shared_page.said.clear()
     shared_page.evaluate(EMPTY)
     yield shared_page
+    screenshot(shared_page)
     bad = [line for line in shared_page.said if line.startswith(("error", "warning"))]
     assert not [line for line in bad if not any(own in line for own in OWN)]

@@ -52,7 +52,7 @@ def english(chromium: Any, server: Server) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("node", PAGES)
-def test_help_opens_beside_the_node(english: Any, node: str) -> None:
+def test_help_opens_beside_the_node(english: Any, screenshot: Any, node: str) -> None:
     title = (DOCS / f"{node}.md").read_text(encoding="utf-8").splitlines()[0].strip("# ")
     shown = open_help(english, node)
     shown.get_by_text(title, exact=True).first.wait_for()
@@ -60,6 +60,7 @@ def test_help_opens_beside_the_node(english: Any, node: str) -> None:
     english.wait_for_function(
         "[...document.querySelectorAll('.node-help-content img')].every(i => i.complete)", timeout=30_000
     )
+    screenshot(english)
     assert all(width for _, width in shown.locator("img").evaluate_all(widths))
 
 
@@ -88,10 +89,11 @@ def test_nodes_speak_the_users_language(foreign: tuple[Any, str]) -> None:
     assert told == [node["display_name"], node["inputs"]["cutoff_guided"]["name"]]
 
 
-def test_so_does_the_help(foreign: tuple[Any, str]) -> None:
+def test_so_does_the_help(foreign: tuple[Any, str], screenshot: Any) -> None:
     page, language = foreign
     shown = open_help(page, "TicketRegions")
     text = (DOCS / "TicketRegions" / f"{language}.md").read_text(encoding="utf-8")
     shown.get_by_text(text.splitlines()[0].strip("# "), exact=True).first.wait_for()
     picture = ".node-help-content img"
     page.wait_for_function("p => document.querySelector(p)?.naturalWidth > 100", arg=picture)
+    screenshot(page)

@@ -1,0 +1,169 @@
+"""Installs the pack as users do, by comfy-cli's and ComfyUI-Manager's own code, and starts ComfyUI with it.
+
+    python scripts/installs.py
+
+What git holds is validated and packed by comfy-cli, and offered by a registry of our own on this machine: the
+answers that both ask of the registry, with the packed archive, and the repository for git. Each way then gets a
+ComfyUI of its own. Their packages are installed into .comfyui/installers; needs git.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import venv
+from collections.abc import Iterator, Sequence
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import comfyui
+from comfyui import HOME, ROOT, Install, SetupError
+from comfyui_server import Server
+from installing import has_stamp, locked, run_pip, stamp
+
+PINS = ("comfy-cli==1.23.0", "comfyui-manager==4.3")
+NAME = "winning-tickets"
+# Where comfy-cli looks for a registry under development.
+PORT, DEVELOPMENT = 8080, {"ENVIRONMENT": "dev"}
+MANAGER = "import sys; from comfyui_manager.common import cnr_utils; cnr_utils.base_url = sys.argv.pop(1)"
+MANAGER += "; import cm_cli; cm_cli.main()"
+MOST_BYTES = 3_000_000
+
+
+def tools() -> Path:
+    """The folder of the installers' programs."""
+    home = HOME / "installers"
+    programs = home / ("Scripts" if os.name == "nt" else "bin")
+    if not has_stamp(home, "installers", " ".join(PINS)):
+        with locked(HOME):
+            venv.create(home, with_pip=True, clear=True)
+            run_pip(HOME, [str(programs / "python"), "-m", "pip", "install", "--quiet", *PINS], print)
+            stamp(home, "installers", " ".join(PINS))
+    return programs
+
+
+def call(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
+    """What it printed; SetupError if it fails."""
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        env={**os.environ, "DO_NOT_TRACK": "1", **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if done.returncode:
+        raise SetupError(f"{' '.join(map(str, command))} failed:\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def registry(folder: Path, version: str) -> Iterator[str]:
+    """The address at which `folder`, with node.zip in it, is offered as a registry offers a node."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(folder))
+
+        def do_GET(self) -> None:
+            if not self.path.startswith("/nodes"):
+                return super().do_GET()
+            found = {"id": NAME, "version": version, "downloadUrl": f"{address}/node.zip"}
+            node = {"id": NAME, "name": NAME, "repository": f"{address}/{NAME}.git", "latest_version": found}
+            listing = {"nodes": [node], "totalPages": 1, "page": 1, "total": 1}
+            answer = found if "/install" in self.path else node if NAME in self.path else listing
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    address = f"http://localhost:{PORT}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield address
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def check(install: Install, workspace: Path) -> str:
+    """Starts ComfyUI on what was installed; SetupError if the pack is not there, or larger than allowed."""
+    pack = workspace / "custom_nodes" / NAME
+    files = [path for path in pack.rglob("*") if path.is_file() and ".git" not in path.parts]
+    size = sum(path.stat().st_size for path in files)
+    with Server(install, {}, workspace, ["--whitelist-custom-nodes", NAME]) as server:
+        known = server.client.object_info().values()
+        ours = [node for node in known if node["python_module"] == f"custom_nodes.{NAME}"]
+        offered = json.loads(server.client.get("/workflow_templates")).get(NAME, [])
+    if not ours or not offered:
+        raise SetupError(f"ComfyUI has {len(ours)} nodes and {len(offered)} workflows of {pack}.")
+    return f"{len(ours)} nodes, {len(offered)} workflows, {len(files)} files, {size / 1e6:.1f} MB"
+
+
+def main() -> int:
+    install, programs = comfyui.ensure(None), tools()
+    python, comfy = programs / "python", programs / "comfy"
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    version = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)[0]
+    with tempfile.TemporaryDirectory() as temporary, registry(Path(temporary), version) as address:
+        folder = Path(temporary)
+        source, bare = folder / "source", folder / f"{NAME}.git"
+        call(["git", "clone", "--quiet", "--bare", ROOT, bare], folder)
+        call(["git", "update-server-info"], bare)
+        call(["git", "clone", "--quiet", bare, source], folder)
+        told = call([comfy, "--skip-prompt", "node", "validate"], source)
+        print("comfy node validate:", told.strip().splitlines()[-1])
+        if "warning" in told.lower():
+            raise SetupError(told)
+        call([comfy, "--skip-prompt", "node", "pack"], source)
+        shutil.move(source / "node.zip", folder / "node.zip")
+
+        def workspace(name: str) -> Path:
+            root = folder / name / "ComfyUI"
+            shutil.copytree(install.root, root, ignore=shutil.ignore_patterns("models", "output", "user"))
+            return root
+
+        ways = {
+            "comfy node registry-install": (
+                comfy,
+                "--skip-prompt",
+                "--workspace",
+                "{}",
+                "node",
+                "registry-install",
+                NAME,
+            ),
+            "Manager, registry": (python, "-c", MANAGER, address, "install", f"{NAME}@{version}"),
+            "Manager, git address": (python, "-c", MANAGER, address, "install", f"{address}/{NAME}.git"),
+        }
+        for number, (way, command) in enumerate(ways.items()):
+            root = workspace(str(number))
+            told = call(
+                [str(part).replace("{}", str(root)) for part in command],
+                root,
+                COMFYUI_PATH=str(root),
+                **DEVELOPMENT,
+            )
+            print(f"{way}: {check(install, root)}" if (root / "custom_nodes" / NAME).is_dir() else told)
+        if (size := (folder / "node.zip").stat().st_size) > MOST_BYTES:
+            raise SetupError(f"The archive has {size} bytes, more than {MOST_BYTES}.")
+    return 0
+
+
+if __name__ == "__main__":
+    comfyui.run_script(main)
