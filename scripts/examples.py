@@ -34,7 +34,7 @@ class Kit:
 
 
 SD1 = Kit(
-    Node("CheckpointLoaderSimple", title="Your checkpoint: any SD1.x"),
+    Node("CheckpointLoaderSimple", size=(340, 120), title="Your checkpoint: any SD1.x"),
     "Choose a checkpoint of your own in the first node: any SD1.x one will do.",
     512,
     7.0,
@@ -46,7 +46,7 @@ SD1 = Kit(
     "Make the bank first, with the workflow *collect_and_save_a_bank* and the same checkpoint.",
 )
 DEMO = Kit(
-    Node("LoadDemoModel"),
+    Node("LoadDemoModel", size=(340, 120)),
     "The model is the pack's own small demo model, of 256x256 images.",
     256,
     5.0,
@@ -187,7 +187,7 @@ def collect_and_save_a_bank(kit: Kit) -> Example:
 
 {kit.about} Write what you want to place into **Collect Tickets**, one thing a line. More noises give \
 better tickets: begin with {kit.noises}. What was collected is kept in \
-`models/ticket_banks/collecting.safetensors` while it runs: cancel, and the next run goes on from there. \
+*models/ticket_banks/collecting.safetensors* while it runs: cancel, and the next run goes on from there. \
 The report shows what the bank holds, and **Save Ticket Bank** keeps it for the workflow \
 *regions_to_image*. A bank belongs to the model it was collected on.""",
         {
@@ -286,7 +286,7 @@ any size are spread over the whole image; one mask for each image of a batch wor
                 "TicketRegionFromMask",
                 {"category": "tree"},
                 {"mask": ("high", 0), "regions": ("first", 0)},
-                (320, 0),
+                (320, 150),
                 "The tree's region",
             ),
             "layout": Node(

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import venv
 from collections.abc import Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,13 +36,13 @@ MANAGER += "; import cm_cli; cm_cli.main()"
 MOST_BYTES = 3_000_000
 
 
-def tools() -> Path:
+def tools(install: Install) -> Path:
     """The folder of the installers' programs."""
     home = HOME / "installers"
     programs = home / ("Scripts" if os.name == "nt" else "bin")
     if not has_stamp(home, "installers", " ".join(PINS)):
         with locked(HOME):
-            venv.create(home, with_pip=True, clear=True)
+            call([install.python, "-m", "venv", "--clear", home], HOME)
             run_pip(HOME, [str(programs / "python"), "-m", "pip", "install", "--quiet", *PINS], print)
             stamp(home, "installers", " ".join(PINS))
     return programs
@@ -116,8 +115,13 @@ def check(install: Install, workspace: Path) -> str:
 
 
 def main() -> int:
-    install, programs = comfyui.ensure(None), tools()
+    install = comfyui.ensure(None)
+    programs = tools(install)
     python, comfy = programs / "python", programs / "comfy"
+    # The Manager is a package of ComfyUI's own Python; here it stays out of it.
+    site = call(
+        [install.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], ROOT
+    ).strip()
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     version = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)[0]
     with tempfile.TemporaryDirectory() as temporary, registry(Path(temporary), version) as address:
@@ -157,6 +161,7 @@ def main() -> int:
                 [str(part).replace("{}", str(root)) for part in command],
                 root,
                 COMFYUI_PATH=str(root),
+                PYTHONPATH=site if command[0] == python else "",
                 **DEVELOPMENT,
             )
             print(f"{way}: {check(install, root)}" if (root / "custom_nodes" / NAME).is_dir() else told)
