@@ -130,6 +130,7 @@ def main() -> int:
         call(["git", "clone", "--quiet", "--bare", ROOT, bare], folder)
         call(["git", "update-server-info"], bare)
         call(["git", "clone", "--quiet", bare, source], folder)
+        call([python, source / "scripts" / "registry_fields.py", f"somebody/{NAME}", "somebody"], source)
         told = call([comfy, "--skip-prompt", "node", "validate"], source)
         print("comfy node validate:", told.strip().splitlines()[-1])
         if "warning" in told.lower():

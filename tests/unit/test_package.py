@@ -10,6 +10,7 @@ from pathlib import Path
 
 import comfyui_server
 import pytest
+import registry_fields
 import winning_tickets
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,3 +52,27 @@ def test_what_is_refused_is_what_pyproject_says() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     claimed = re.search(r'requires-comfyui = ">=(.+)"', project)
     assert claimed and claimed[1] == ".".join(map(str, winning_tickets.OLDEST_COMFYUI))
+
+
+def test_publishing_adds_where_from_and_changes_nothing_else() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    done = registry_fields.with_fields(project, "somebody/tickets", "somebody")
+    added = [line for line in done.splitlines() if line and line not in project.splitlines()]
+    assert [line.split(" = ")[0] for line in added] == [
+        *("[project.urls]", "Repository", "Documentation", '"Bug Tracker"'),
+        *("PublisherId", "Icon", "Banner"),
+    ]
+    assert [line for line in done.splitlines() if line not in added and line] == [
+        line for line in project.splitlines() if line
+    ]
+    for picture in re.findall(r"raw/main/(\S+)\"", done):
+        assert (ROOT / picture).is_file()
+
+
+@pytest.mark.parametrize(
+    ("repository", "publisher", "told"),
+    [("tickets", "somebody", "OWNER/NAME"), ("somebody/tickets", "", "COMFY_PUBLISHER")],
+)
+def test_publishing_without_an_address_is_refused(repository: str, publisher: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        registry_fields.with_fields("", repository, publisher)
