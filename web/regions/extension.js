@@ -106,9 +106,9 @@ async function refresh(node, editor) {
 const widgetOf = (node, name) => node.widgets?.find((w) => w.name === name);
 const isLinked = (node, name) => node.inputs?.some((i) => i.name === name && i.link != null);
 
-/** The node that an input is connected to. */
+/** The node that an input is connected to; a node being copied or removed is in no graph. */
 function upstream(node, name) {
-  const index = node?.inputs?.findIndex((i) => i.name === name) ?? -1;
+  const index = node?.graph ? (node.inputs?.findIndex((i) => i.name === name) ?? -1) : -1;
   return index < 0 ? null : node.getInputNode(index);
 }
 

@@ -40,7 +40,7 @@ def open_help(page: Any, node: str) -> Any:
         if button.is_visible():
             button.click()
             break
-    return page.locator(".node-help-content .markdown-content")
+    return page.locator(".node-help-content")
 
 
 @pytest.fixture(scope="module")
