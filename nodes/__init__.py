@@ -15,11 +15,13 @@ from .cutoff import (
     GuidanceCutoffKSampler,
     GuidanceCutoffReport,
 )
+from .end_tokens import SwapEndTokens
 from .layers import TicketLayerReport
 from .layout import TicketLatentFromRegions
 from .noise_report import NoiseReport
 from .region_editor import TicketRegions
 from .regions import TicketRegionFromMask, TicketRegionsFromBoxes
+from .steps import AttentionOverSteps, AttentionOverStepsReport, SuggestGuidanceCutoff
 
 NODES: list[type[io.ComfyNode]] = [
     CollectTickets,
@@ -39,6 +41,10 @@ NODES: list[type[io.ComfyNode]] = [
     TicketRegionFromMask,
     TicketRegionsFromBoxes,
     NoiseReport,
+    AttentionOverSteps,
+    AttentionOverStepsReport,
+    SuggestGuidanceCutoff,
+    SwapEndTokens,
 ]
 
 

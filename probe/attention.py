@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -107,23 +107,24 @@ class Reader:
 
     What lies before the last layer runs as it is, patches included; with `stop`, nothing after it.
     layers: in forward order. tokens: for each conditioning's uuid, groups of token positions and the
-    length of its own text. maps: what was read, per uuid and layer: [images, groups, h, w] float32 on
-    the CPU, mean over heads and tokens.
+    length of its own text. maps: what was read, per uuid and layer: [images, groups, h, w] float32 as
+    `keep` leaves it, by default on the CPU; mean over heads and tokens.
     """
 
     layers: Sequence[Layer]
     tokens: Mapping[uuid.UUID, tuple[Sequence[Sequence[int]], int]]
     stop: bool = True
+    keep: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.cpu
     maps: dict[tuple[uuid.UUID, Layer], torch.Tensor] = field(default_factory=dict)
 
     def attach(self, model: Any) -> Any:
         """A plain clone of MODEL that is read whenever it is evaluated."""
         clone = plain_clone(model)
         key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-        clone.add_wrapper_with_key(key, "winning_tickets", self._evaluate)
+        clone.add_wrapper_with_key(key, "winning_tickets", self.evaluate)
         return clone
 
-    def _evaluate(
+    def evaluate(
         self,
         executor: Any,
         x: torch.Tensor,
@@ -134,6 +135,7 @@ class Reader:
         transformer_options: dict[str, Any],
         **kwargs: Any,
     ) -> torch.Tensor:
+        """A DIFFUSION_MODEL wrapper: the UNet with the layers read."""
         options = dict(transformer_options)
         replacements = dict(options.get("patches_replace", {}))
         theirs = replacements.get("attn2", {})
@@ -178,7 +180,7 @@ class Reader:
             if key in self.tokens:
                 groups, length = self.tokens[key]
                 maps = token_attention(q_part, k_part, heads, groups, length)
-                self.maps[key, layer] = maps.unflatten(-1, (height, width)).cpu()
+                self.maps[key, layer] = self.keep(maps.unflatten(-1, (height, width)))
 
 
 def average_maps(maps: Sequence[torch.Tensor]) -> torch.Tensor:

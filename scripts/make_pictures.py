@@ -106,11 +106,42 @@ GRAPH: dict[str, Node] = {
         "GuidanceCutoffReport", {}, {"latent": ("custom", 0), "guider": ("guider", 0)}, (400, 200)
     ),
     "second": Node("GuidanceCutoffReport", {}, {"latent": ("stock", 0), "model": ("cutoff", 0)}, (400, 200)),
+    "watch": Node(
+        "AttentionOverSteps",
+        {"prompt": "a castle and a tree", "phrases": "castle\ntree"},
+        MODEL,
+        (400, 320),
+    ),
+    "watched": Node(
+        "KSampler",
+        SAMPLING,
+        {
+            "model": ("watch", 0),
+            "positive": ("watch", 1),
+            "negative": ("empty", 0),
+            "latent_image": ("latent", 0),
+        },
+    ),
+    "watched image": Node("VAEDecode", {}, {"samples": ("watched", 0), "vae": ("demo", 2)}),
+    "steps": Node(
+        "AttentionOverStepsReport",
+        {},
+        {"latent": ("watched", 0), "model": ("watch", 0), "image": ("watched image", 0)},
+        (620, 640),
+    ),
+    "suggested": Node("SuggestGuidanceCutoff", {}, {"watched": ("steps", 5)}, (520, 340)),
+    "swapped": Node(
+        "SwapEndTokens",
+        {"prompt": "a castle and a tree", "end_prompt": "a car and a sun"},
+        {"clip": ("demo", 1)},
+        (400, 0),
+    ),
     "shown": Node("PreviewAny", {}, {"source": ("painted", 0)}),
     "shown too": Node("PreviewAny", {}, {"source": ("boxes", 0)}),
     "seen": Node("PreviewAny", {}, {"source": ("picked", 4)}),
     "seen too": Node("PreviewAny", {}, {"source": ("arranged", 4)}),
     "loaded": Node("PreviewAny", {}, {"source": ("load", 0)}),
+    "seen three": Node("PreviewAny", {}, {"source": ("swapped", 1)}),
     "image": Node("VAEDecode", {}, {"samples": ("sampler", 0), "vae": ("demo", 2)}),
     "saved": Node("PreviewImage", {}, {"images": ("image", 0)}),
 }

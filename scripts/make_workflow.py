@@ -20,7 +20,8 @@ import comfyui
 import page_graph
 from comfyui import ROOT, SetupError
 from comfyui_server import Server
-from examples import DEMO, EXAMPLES, SD1, Example
+from example_parts import DEMO, SD1, Example
+from examples import EXAMPLES
 
 # The demo model's first: what its bank is saved as, the others load.
 FOLDERS = ((DEMO, ROOT / "demo" / "example_workflows"), (SD1, ROOT / "example_workflows"))

@@ -8,10 +8,10 @@ import torch
 
 from .calibrate import normal_quantiles
 from .picture import in_a_row
+from .plot import PANEL, canvas, curve, wide
 
 BANDS = 12
 BINS = 45
-PANEL = (160, 220)
 OURS, PLAIN, AXIS = (0.86, 0.32, 0.23), (0.35, 0.55, 0.85), (0.75, 0.75, 0.75)
 
 
@@ -102,39 +102,18 @@ def picture(
     noise: torch.Tensor, plain: torch.Tensor, ours: NoiseFigures, theirs: NoiseFigures
 ) -> torch.Tensor:
     """Histogram, quantiles and spectrum [h, w, 3]; the noise red, plain noise blue."""
-    hist = _canvas()
+    hist = canvas()
     for values, paint in ((plain, PLAIN), (noise, OURS)):
         counts = torch.histc(values.float().flatten(), bins=BINS, min=-4.5, max=4.5)
-        _curve(hist, _wide(counts / values.numel() * BINS / 9), 0.0, 0.5, paint)
-    quantiles = _canvas()
+        curve(hist, wide(counts / values.numel() * BINS / 9), 0.0, 0.5, paint)
+    quantiles = canvas()
     at = normal_quantiles(PANEL[1])
-    _curve(quantiles, at, -4.0, 4.0, AXIS)
+    curve(quantiles, at, -4.0, 4.0, AXIS)
     for values, paint in ((plain, PLAIN), (noise, OURS)):
         ordered = values.double().flatten().sort().values
         pick = ((torch.arange(PANEL[1]) + 0.5) / PANEL[1] * len(ordered)).long()
-        _curve(quantiles, ordered[pick], -4.0, 4.0, paint)
-    bands = _canvas()
+        curve(quantiles, ordered[pick], -4.0, 4.0, paint)
+    bands = canvas()
     for figures, paint in ((theirs, PLAIN), (ours, OURS)):
-        _curve(bands, _wide(figures.spectrum), 0.0, 2.0, paint)
+        curve(bands, wide(figures.spectrum), 0.0, 2.0, paint)
     return in_a_row([hist, quantiles, bands])
-
-
-def _wide(values: torch.Tensor) -> torch.Tensor:
-    """Values drawn out to the width of a panel."""
-    return torch.nn.functional.interpolate(values[None, None].float(), PANEL[1], mode="linear")[0, 0]
-
-
-def _canvas() -> torch.Tensor:
-    return torch.full((*PANEL, 3), 0.10)
-
-
-def _curve(
-    image: torch.Tensor, values: torch.Tensor, low: float, high: float, paint: tuple[float, float, float]
-) -> None:
-    """Draws values [PANEL[1]] from left to right, `high` at the top; two pixels thick."""
-    height = image.shape[0]
-    y = ((1 - (values.float() - low) / (high - low)) * (height - 2)).round().clamp(0, height - 2).long()
-    for x in range(len(y)):
-        before = int(y[max(0, x - 1)])
-        first, last = min(before, int(y[x])), max(before, int(y[x]))
-        image[first : last + 2, x] = torch.tensor(paint)

@@ -33,10 +33,27 @@ import comfy.ops
 import comfy.patcher_extension
 import comfy.sd
 import comfy.sd1_clip
+import comfy.sdxl_clip
+import comfy.supported_models
 import comfy.supported_models_base
+import comfy.text_encoders.sd2_clip
 
 WIDTH = 32
 TYPES = comfy.model_base.ModelType
+CLIP_SIZES = {
+    "num_hidden_layers": 3,
+    "hidden_size": WIDTH // 2,
+    "num_attention_heads": 2,
+    "intermediate_size": WIDTH,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 77,
+    "eos_token_id": 49407,
+}
+ENCODERS: dict[str, tuple[Any, Any]] = {
+    "L": (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
+    "H": (comfy.text_encoders.sd2_clip.SD2Tokenizer, comfy.text_encoders.sd2_clip.SD2ClipModel),
+    "L and G": (comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel),
+}
 KINDS = {
     "SD1.x": (TYPES.EPS, comfy.latent_formats.SD15),
     "SD2.x v": (TYPES.V_PREDICTION, comfy.latent_formats.SD15),
@@ -160,6 +177,33 @@ def clip() -> Any:
     clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
     randomise(clip.cond_stage_model, 1)
     return clip
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> Callable[[str], Any]:
+    def make(name: str) -> Any:
+        target = comfy.supported_models_base.ClipTarget(*ENCODERS[name])
+        options = {"dtype": torch.float32, **{f"clip_{n}_model_config": CLIP_SIZES for n in "lgh"}}
+        clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
+        randomise(clip.cond_stage_model, 1)
+        return clip
+
+    return make
+
+
+@pytest.fixture
+def sdxl() -> Any:
+    """SDXL's own model class, its size conditioning included, with a tiny UNet."""
+    pooled, sizes = WIDTH // 2, 6 * 256
+    changes = {"adm_in_channels": pooled + sizes, "num_classes": "sequential"}
+    config = comfy.supported_models.SDXL(tiny_unet(**changes))
+    # SDXL's heads of 64 channels are wider than this UNet.
+    config.unet_config.update(num_heads=2, num_head_channels=-1)
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "", device=torch.device("cpu"))
+    randomise(model.diffusion_model, 0)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,9 @@ from typing import Any
 import comfy.latent_formats
 import comfy.model_patcher
 import comfy.sd
-import comfy.sd1_clip
-import comfy.sdxl_clip
 import comfy.supported_models
 import comfy.supported_models_base
 import comfy.text_encoders.pixart_t5
-import comfy.text_encoders.sd2_clip
 import pytest
 import torch
 from winning_tickets.probe.attention import ProbeError, cross_attention_layers
@@ -22,15 +19,6 @@ from winning_tickets.probe.text import encode_prompt
 from winning_tickets.tickets.prompts import make_prompts
 
 WIDTH = 32
-CONFIG = {
-    "num_hidden_layers": 3,
-    "hidden_size": WIDTH // 2,
-    "num_attention_heads": 2,
-    "intermediate_size": WIDTH,
-    "hidden_act": "gelu",
-    "max_position_embeddings": 77,
-    "eos_token_id": 49407,
-}
 T5 = {
     "num_layers": 1,
     "d_model": WIDTH,
@@ -74,41 +62,9 @@ SD3 = {
     "pos_embed_max_size": 8,
     "pos_embed_scaling_factor": None,
 }
-ENCODERS: dict[str, tuple[Any, Any]] = {
-    "L": (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
-    "H": (comfy.text_encoders.sd2_clip.SD2Tokenizer, comfy.text_encoders.sd2_clip.SD2ClipModel),
-    "L and G": (comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel),
-}
 
 
-@pytest.fixture(scope="module")
-def make_clip(randomised: Any) -> Callable[[str], Any]:
-    def make(name: str) -> Any:
-        target = comfy.supported_models_base.ClipTarget(*ENCODERS[name])
-        options = {"dtype": torch.float32, **{f"clip_{n}_model_config": CONFIG for n in "lgh"}}
-        clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
-        randomised(clip.cond_stage_model, 1)
-        return clip
-
-    return make
-
-
-@pytest.fixture
-def sdxl(unet_settings: Any, randomised: Any) -> Any:
-    """SDXL's own model class, its size conditioning included, with a tiny UNet."""
-    pooled, sizes = WIDTH // 2, 6 * 256
-    changes = {"adm_in_channels": pooled + sizes, "num_classes": "sequential"}
-    config = comfy.supported_models.SDXL(unet_settings(**changes))
-    # SDXL's heads of 64 channels are wider than this UNet.
-    config.unet_config.update(num_heads=2, num_head_channels=-1)
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({}, "", device=torch.device("cpu"))
-    randomised(model.diffusion_model, 0)
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
-
-
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ["L", "H", "L and G"])
 def test_every_token_of_a_phrase_is_found(make_clip: Callable[[str], Any], name: str) -> None:
     clip = make_clip(name)
     (prompt,) = make_prompts(("fire hydrant", "a red car, parked"), template="a photo of {} at night")

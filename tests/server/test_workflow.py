@@ -39,6 +39,10 @@ NAMES = {
     "TicketRegionFromMask": "Ticket Region from Mask",
     "TicketRegionsFromBoxes": "Ticket Regions from Boxes",
     "NoiseReport": "Noise Report",
+    "AttentionOverSteps": "Attention over Steps",
+    "AttentionOverStepsReport": "Attention over Steps Report",
+    "SuggestGuidanceCutoff": "Suggest Guidance Cutoff",
+    "SwapEndTokens": "Swap End Tokens",
 }
 
 Prompt = dict[str, Any]
@@ -159,7 +163,7 @@ def test_template_is_offered_with_a_picture(client: Client, pack: str, name: str
 
 def test_both_models_have_the_same_examples(client: Client) -> None:
     offered = json.loads(client.get("/workflow_templates"))
-    assert len(offered["winning-tickets"]) == 6
+    assert len(offered["winning-tickets"]) == 8
     assert sorted(offered["winning-tickets"]) == sorted(offered["winning-tickets-demo"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from comfyui import ROOT
 from comfyui_server import Server
-from examples import DEMO, SD1
+from example_parts import DEMO, SD1
 from examples import EXAMPLES as MAKERS
 from PIL import Image
 

@@ -1,0 +1,256 @@
+"""Example workflows that place things."""
+
+from __future__ import annotations
+
+from example_parts import (
+    BLUE,
+    BOTTOM_RIGHT,
+    GOLD,
+    GREEN,
+    GREY,
+    INPUTS,
+    LEFT,
+    MODEL,
+    RIGHT,
+    SIZE_OF_EDITOR,
+    TOP_LEFT,
+    Example,
+    Group,
+    Kit,
+    editor,
+    picture,
+    plain,
+    prompts,
+    with_noise,
+)
+from page_graph import Link, Node
+
+
+def first_picture(kit: Kit) -> Example:
+    layout = Node(
+        "TicketLatentFromRegions",
+        {"seed": 7},
+        {"bank": ("collect", 0), "regions": ("editor", 0), **SIZE_OF_EDITOR, **MODEL},
+        (360, 1010),
+    )
+    collect = {"categories": "castle\ntree", "noises": kit.noises, "seed": 1, "layer": kit.layer}
+    return Example(
+        f"""## A castle *there*
+
+{kit.about} **Collect Tickets** looks at {kit.noises} random noises and finds the small blocks in them \
+that lean towards a castle or a tree. Drag the boxes in **Ticket Regions**: **Ticket Latent from Regions** \
+puts a new noise together, with castle blocks in the castle's box and tree blocks in the tree's. \
+**Guidance Cutoff KSampler** draws from it, guided in the first half of the steps, and the plain KSampler \
+below draws the same prompt from its seed's noise.
+
+For other things change three: the boxes' names, the categories and the prompt.""",
+        {
+            "model": kit.loader,
+            "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 660)),
+            "layout": layout,
+            **prompts(),
+            "sampler": with_noise(kit, "layout"),
+            **picture("tickets", "sampler", "With tickets", "tickets/castle_and_tree"),
+            "plain sampler": plain(kit, ("layout", 2)),
+            **picture("plain", "plain sampler", "Without tickets", "tickets/castle_and_tree_plain"),
+            "editor": editor("collect", kit, castle=RIGHT, tree=LEFT),
+        },
+        (
+            (INPUTS,),
+            (
+                Group("1. Draw regions", GOLD, ("editor",)),
+                Group("2. Collect tickets, once", GOLD, ("collect",)),
+            ),
+            (Group("3. Build the noise", GOLD, ("layout",)),),
+            (
+                Group("4. Draw with tickets", GREEN, ("sampler",)),
+                Group("For comparison: without", GREY, ("plain sampler",)),
+            ),
+            (
+                Group("With tickets", GREEN, ("tickets image", "tickets saved")),
+                Group("Without", GREY, ("plain image", "plain saved")),
+            ),
+        ),
+        920,
+        0.6,
+    )
+
+
+def collect_and_save_a_bank(kit: Kit) -> Example:
+    wish = {"categories": "castle\ntree\nsun\ncar", "noises": kit.noises, "seed": 1, "layer": kit.layer}
+    links: dict[str, Link] = {"bank": ("collect", 0)}
+    return Example(
+        f"""## Collect a bank once, use it for every picture
+
+{kit.about} Write what you want to place into **Collect Tickets**, one thing a line. More noises give \
+better tickets: begin with {kit.noises}. What was collected is kept in \
+*models/ticket_banks/collecting.safetensors* while it runs: cancel, and the next run goes on from there. \
+The report shows what the bank holds, and **Save Ticket Bank** keeps it for the workflow \
+*regions_to_image*. A bank belongs to the model it was collected on.""",
+        {
+            "model": kit.loader,
+            "collect": Node(
+                "CollectTickets", {**wish, **kit.size, "save_as": "collecting"}, MODEL, (360, 620)
+            ),
+            "report": Node("TicketBankReport", {}, links, (400, 700)),
+            "save": Node("SaveTicketBank", {"name": "my_bank"}, links, (300, 240)),
+        },
+        (
+            (Group("Model", BLUE, ("model",)),),
+            (Group("1. Collect tickets", GOLD, ("collect",)),),
+            (Group("2. Look at them", GOLD, ("report",)),),
+            (Group("3. Keep it", GREEN, ("save",)),),
+        ),
+        680,
+        0.75,
+    )
+
+
+def regions_to_image(kit: Kit) -> Example:
+    return Example(
+        f"""## Draw where things shall be
+
+{kit.about} {kit.about_bank} Drag the boxes in **Ticket Regions**, or draw others; change the prompt \
+accordingly and run. **Ticket Latent from Regions** builds the noise, and shows the cells of each region, \
+how well they fit, and the noise.""",
+        {
+            "model": kit.loader,
+            "bank": Node("LoadTicketBank", {"name": kit.bank}, {}, (340, 150)),
+            "editor": editor("bank", kit, sun=TOP_LEFT, car=BOTTOM_RIGHT),
+            "layout": Node(
+                "TicketLatentFromRegions",
+                {"seed": 7},
+                {"bank": ("bank", 0), "regions": ("editor", 0), **SIZE_OF_EDITOR, **MODEL},
+                (360, 1010),
+            ),
+            **prompts("a sun and a car"),
+            "sampler": with_noise(kit, "layout"),
+            **picture("tickets", "sampler", "With tickets", "tickets/regions", 310),
+        },
+        (
+            (Group("Model, bank and prompts", BLUE, ("model", "bank", "prompt", "negative")),),
+            (Group("1. Draw regions", GOLD, ("editor",)),),
+            (Group("2. Build the noise", GOLD, ("layout",)),),
+            (Group("3. Draw with it", GREEN, ("sampler", "tickets image", "tickets saved")),),
+        ),
+        950,
+        0.75,
+    )
+
+
+def masks_to_image(kit: Kit) -> Example:
+    side, half = kit.side, kit.side // 2
+    wide = {"width": side - side // 8, "height": side // 4}
+    parts = {
+        "empty": Node("SolidMask", {"value": 0.0, **kit.size}, {}, (300, 0), "Nothing"),
+        "bar": Node("SolidMask", {"value": 1.0, **wide}, {}, (300, 0), "A bar"),
+        "tower": Node(
+            "SolidMask", {"value": 1.0, "width": side // 4, "height": half}, {}, (300, 0), "An upright bar"
+        ),
+        "low": Node(
+            "MaskComposite",
+            {"x": side // 16, "y": side - side // 4 - side // 16, "operation": "add"},
+            {"destination": ("empty", 0), "source": ("bar", 0)},
+            (300, 0),
+            "The bar at the bottom",
+        ),
+        "high": Node(
+            "MaskComposite",
+            {"x": side - side // 4 - side // 16, "y": side // 8, "operation": "add"},
+            {"destination": ("empty", 0), "source": ("tower", 0)},
+            (300, 0),
+            "The other at the top right",
+        ),
+    }
+    return Example(
+        f"""## Masks of any shape
+
+{kit.about} {kit.about_bank} The two masks are made of bars, so that nothing need be loaded. Put your own \
+in their place: *Load Image*, painted with its *Open in MaskEditor*, or what a detector found. Masks of \
+any size are spread over the whole image; one mask for each image of a batch works, too.""",
+        {
+            "model": kit.loader,
+            "bank": Node("LoadTicketBank", {"name": kit.bank}, {}, (340, 150)),
+            **parts,
+            "first": Node(
+                "TicketRegionFromMask",
+                {"category": "car"},
+                {"mask": ("low", 0)},
+                (320, 0),
+                "The car's region",
+            ),
+            "second": Node(
+                "TicketRegionFromMask",
+                {"category": "tree"},
+                {"mask": ("high", 0), "regions": ("first", 0)},
+                (320, 150),
+                "The tree's region",
+            ),
+            "layout": Node(
+                "TicketLatentFromRegions",
+                {"seed": 7, **kit.size},
+                {"bank": ("bank", 0), "regions": ("second", 0), **MODEL},
+                (360, 1010),
+            ),
+            **prompts("a car and a tree"),
+            "sampler": with_noise(kit, "layout"),
+            **picture("tickets", "sampler", "With tickets", "tickets/masks", 310),
+        },
+        (
+            (Group("Model, bank and prompts", BLUE, ("model", "bank", "prompt", "negative")),),
+            (Group("1. Masks: yours, instead of these", GOLD, tuple(parts)),),
+            (Group("2. What each mask is for", GOLD, ("first", "second")),),
+            (Group("3. Build the noise", GOLD, ("layout",)),),
+            (Group("4. Draw with it", GREEN, ("sampler", "tickets image", "tickets saved")),),
+        ),
+        900,
+        0.62,
+    )
+
+
+def block_swap(kit: Kit) -> Example:
+    arranged = Node(
+        "ArrangeNoiseByRegions",
+        {"seed": 7, "layer": kit.layer},
+        {**MODEL, "regions": ("editor", 0), **SIZE_OF_EDITOR},
+        (360, 800),
+    )
+    return Example(
+        f"""## No bank at all: a seed's own noise, rearranged
+
+{kit.about} **Arrange Noise by Regions** looks at the noise of the seed and exchanges blocks of it, until \
+those that lean towards a castle lie in the castle's box. Nothing is collected, and the noise stays \
+exactly Gaussian, as **Noise Report** shows. The plain KSampler draws from the same seed's noise as it \
+was.""",
+        {
+            "model": kit.loader,
+            "editor": editor(None, kit, castle=RIGHT, tree=LEFT),
+            "arranged": arranged,
+            **prompts(),
+            "sampler": with_noise(kit, "arranged"),
+            **picture("arranged", "sampler", "Rearranged", "tickets/block_swap"),
+            "plain sampler": plain(kit, ("arranged", 2)),
+            **picture("plain", "plain sampler", "As it was", "tickets/block_swap_plain"),
+            "report": Node(
+                "NoiseReport",
+                {"block": kit.block},
+                {"noise": ("arranged", 0), "latent_image": ("arranged", 2)},
+                (380, 460),
+            ),
+        },
+        (
+            (INPUTS,),
+            (Group("1. Draw regions", GOLD, ("editor",)), Group("Still Gaussian", GREY, ("report",))),
+            (Group("2. Rearrange the noise", GOLD, ("arranged",)),),
+            (
+                Group("3. Draw with it", GREEN, ("sampler",)),
+                Group("For comparison: as it was", GREY, ("plain sampler",)),
+            ),
+            (
+                Group("Rearranged", GREEN, ("arranged image", "arranged saved")),
+                Group("As it was", GREY, ("plain image", "plain saved")),
+            ),
+        ),
+        920,
+        0.6,
+    )

@@ -1,0 +1,129 @@
+"""What the example workflows are made of: models to make them for, groups, and nodes that several have."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from page_graph import Link, Node
+
+BLUE, GOLD, GREEN, GREY = "#3f789e", "#b58b2a", "#5a8a3a", "#777777"
+LEFT, RIGHT = [0.0625, 0.3125, 0.4375, 0.6875], [0.5625, 0.3125, 0.9375, 0.6875]
+TOP_LEFT, BOTTOM_RIGHT = [0.0625, 0.0625, 0.4375, 0.4375], [0.5625, 0.5625, 0.9375, 0.9375]
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A model to make the examples for. block: the layer's, in latent pixels; bank: in ticket_banks."""
+
+    loader: Node
+    about: str
+    side: int
+    cfg: float
+    layer: str
+    block: int
+    noises: int
+    similarity: float
+    bank: str
+    about_bank: str
+
+    @property
+    def size(self) -> dict[str, Any]:
+        return {"width": self.side, "height": self.side}
+
+
+SD1 = Kit(
+    Node("CheckpointLoaderSimple", size=(340, 120), title="Your checkpoint: any SD1.x"),
+    "Choose a checkpoint of your own in the first node: any SD1.x one will do.",
+    512,
+    7.0,
+    "input 8",
+    4,
+    128,
+    0.99,
+    "my_bank.safetensors",
+    "Make the bank first, with the workflow *collect_and_save_a_bank* and the same checkpoint.",
+)
+DEMO = Kit(
+    Node("LoadDemoModel", size=(340, 120)),
+    "The model is the pack's own small demo model, of 256x256 images.",
+    256,
+    5.0,
+    "input 3",
+    2,
+    48,
+    0.999,
+    "demo_model.safetensors",
+    "The bank of the demo model comes with the pack: it knows castle, tree, sun, car, flower and fish.",
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    color: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """columns: groups from left to right, a column's from top to bottom. The note is above the first."""
+
+    note: str
+    nodes: dict[str, Node]
+    columns: tuple[tuple[Group, ...], ...]
+    height: int
+    """Of the picture, in pixels; its width is always the same."""
+    scale: float = 0.8
+
+
+MODEL: dict[str, Link] = {"model": ("model", 0), "clip": ("model", 1)}
+SIZE_OF_EDITOR: dict[str, Link] = {"width": ("editor", 2), "height": ("editor", 3)}
+INPUTS = Group("Model and prompts", BLUE, ("model", "prompt", "negative"))
+
+
+def prompts(text: str = "a castle and a tree", width: int = 340) -> dict[str, Node]:
+    clip: dict[str, Link] = {"clip": ("model", 1)}
+    return {
+        "prompt": Node("CLIPTextEncode", {"text": text}, clip, (width, 120), "Prompt"),
+        "negative": Node("CLIPTextEncode", {"text": ""}, clip, (width, 100), "Negative prompt"),
+    }
+
+
+def sampling(kit: Kit, sampler: str = "euler", scheduler: str = "normal") -> dict[str, Any]:
+    values = {"seed": 7, "steps": 20, "cfg": kit.cfg}
+    return {**values, "sampler_name": sampler, "scheduler": scheduler}
+
+
+def sampler_links(model: str, latent: Link) -> dict[str, Link]:
+    return {
+        "model": (model, 0),
+        "positive": ("prompt", 0),
+        "negative": ("negative", 0),
+        "latent_image": latent,
+    }
+
+
+def picture(name: str, samples: str, title: str, prefix: str, height: int = 280) -> dict[str, Node]:
+    links: dict[str, Link] = {"samples": (samples, 0), "vae": ("model", 2)}
+    saved = Node(
+        "SaveImage", {"filename_prefix": prefix}, {"images": (f"{name} image", 0)}, (300, height), title
+    )
+    return {f"{name} image": Node("VAEDecode", {}, links, (300, 50), "Decode"), f"{name} saved": saved}
+
+
+def editor(bank: str | None, kit: Kit, **boxes: list[float]) -> Node:
+    links: dict[str, Link] = {"bank": (bank, 0)} if bank else {}
+    regions = [{"category": name, "box": box} for name, box in boxes.items()]
+    layout = json.dumps({"regions": regions}, separators=(",", ":"))
+    return Node("TicketRegions", {**kit.size, "layout": layout}, links, (380, 600))
+
+
+def with_noise(kit: Kit, noise: str) -> Node:
+    links: dict[str, Link] = {**sampler_links("model", (noise, 2)), "noise": (noise, 0)}
+    return Node("GuidanceCutoffKSampler", sampling(kit), links, (320, 500))
+
+
+def plain(kit: Kit, latent: Link) -> Node:
+    return Node("KSampler", sampling(kit), sampler_links("model", latent), (320, 280))

@@ -1,0 +1,209 @@
+"""Attention over Steps: it changes no bit, reads what it says, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from cutoff_runs import STEPS, ours, stock
+from winning_tickets.probe.attention import ProbeError, token_attention
+from winning_tickets.probe.cutoff import Cutoff, Share
+from winning_tickets.probe.cutoff_patch import CutoffPatch
+from winning_tickets.probe.phrases import find
+from winning_tickets.probe.watch import course_of, watched
+from winning_tickets.probe.watch_report import shown
+from winning_tickets.tickets.steps import Course, StepsError, agreement
+
+SAMPLERS = (
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpm_2",
+    "dpmpp_2m",
+    "dpmpp_sde",
+    "uni_pc",
+    "lcm",
+    "dpm_adaptive",
+)
+
+
+@pytest.fixture
+def watching(model: Any, clip: Any) -> Any:
+    """A watched clone of the model."""
+    return watched(model, clip, "a cat", "cat")[0]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_bit_of_the_picture_changes(
+    model: Any, watching: Any, encode: Any, latent: Any, sampler: str
+) -> None:
+    plain = stock(model, encode, latent, sampler, "normal")
+    assert torch.equal(stock(watching, encode, latent, sampler, "normal"), plain)
+    assert len(course_of(watching).steps) == STEPS
+
+
+@pytest.mark.parametrize("kind", ["SD1.x", "SD2.x v", "SDXL"])
+def test_nor_on_other_kinds_of_models(
+    make_model: Any, clip: Any, encode: Any, latent: Any, kind: str
+) -> None:
+    from conftest import KINDS
+
+    model = make_model(0, *KINDS[kind])
+    watching, positive = watched(model, clip, "a cat", "cat")
+    assert torch.equal(
+        stock(watching, encode, latent, "euler", "normal"), stock(model, encode, latent, "euler", "normal")
+    )
+    assert torch.equal(positive[0][0], encode("a cat")[0][0])
+
+
+def test_nothing_is_left_behind(model: Any, watching: Any, encode: Any, latent: Any) -> None:
+    before = {name: str(value) for name, value in model.model_options.items()}
+    stock(watching, encode, latent, "euler", "normal")
+    assert {name: str(value) for name, value in model.model_options.items()} == before
+    assert watching.model_options["transformer_options"].get("patches_replace", {}) == {}
+    assert "sampler_post_cfg_function" not in watching.model_options
+    assert list(watching.wrappers) == [comfy.patcher_extension.WrappersMP.OUTER_SAMPLE]
+
+
+def test_an_error_leaves_nothing_either(watching: Any, encode: Any, latent: Any) -> None:
+    def fail(args: dict[str, Any]) -> Any:
+        raise RuntimeError("stop")
+
+    broken = watching.clone()
+    broken.set_model_sampler_post_cfg_function(fail)
+    with pytest.raises(RuntimeError, match="stop"):
+        stock(broken, encode, latent, "euler", "normal")
+    assert "sampler_post_cfg_function" not in watching.model_options
+    assert stock(watching, encode, latent, "euler", "normal").isfinite().all()
+    assert len(course_of(watching).evaluations) == STEPS
+
+
+def test_maps_are_the_attention_of_the_phrases_tokens(
+    model: Any, clip: Any, encode: Any, latent: Any
+) -> None:
+    """Against the layer's own queries and keys, seen by a patch beneath."""
+    seen: list[torch.Tensor] = []
+
+    def spy(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+        from comfy.ldm.modules.attention import optimized_attention
+
+        rows = [i for i, cond in enumerate(extra["cond_or_uncond"]) if cond == 0]
+        chunks = len(extra["cond_or_uncond"])
+        pair = q.chunk(chunks)[rows[0]], k.chunk(chunks)[rows[0]]
+        seen.append(token_attention(*pair, extra["n_heads"], [(2,)], 77))
+        return optimized_attention(q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"])
+
+    spied = model.clone()
+    spied.set_model_attn2_replace(spy, "middle", 0)
+    watching = watched(spied, clip, "a cat", "cat", "middle 0")[0]
+    stock(watching, encode, latent, "euler", "normal")
+    maps = course_of(watching).maps()
+    assert maps.shape[:3] == (STEPS, 2, 1)
+    assert torch.allclose(maps.flatten(-2), torch.stack(seen), atol=1e-6)
+
+
+def test_the_run_is_measured_step_by_step(watching: Any, encode: Any, latent: Any) -> None:
+    stock(watching, encode, latent, "euler", "normal")
+    course = course_of(watching)
+    assert [round(e.sigma, 3) for e in course.steps] == [round(float(s), 3) for s in course.sigmas[:-1]]
+    assert course.guidance().shape == course.low().shape == (STEPS, 2)
+    assert float(course.guidance().min()) > 0 and 0 < float(course.low().min()) < 1
+    agree = agreement(course.maps())
+    assert agree.shape == (STEPS, 2, 1) and torch.equal(agree[-1], torch.ones(2, 1))
+
+
+def test_second_evaluations_of_a_step_are_not_taken_for_the_next(
+    watching: Any, encode: Any, latent: Any
+) -> None:
+    stock(watching, encode, latent, "heun", "normal")
+    course = course_of(watching)
+    assert len(course.evaluations) == 2 * STEPS - 1
+    # heun looks ahead to the next step's noise level and then begins that step there.
+    assert course.steps == [course.evaluations[i] for i in range(0, 2 * STEPS - 1, 2)]
+
+
+def test_an_image_is_watched_alike_alone_and_in_a_batch(watching: Any, encode: Any) -> None:
+    stock(watching, encode, {"samples": torch.zeros(2, 4, 8, 12)}, "euler", "normal")
+    both = course_of(watching)
+    stock(watching, encode, {"samples": torch.zeros(1, 4, 8, 12), "batch_index": [0]}, "euler", "normal")
+    alone = course_of(watching)
+    assert torch.allclose(both.maps()[:, :1], alone.maps(), atol=1e-5)
+    assert torch.allclose(both.guidance()[:, :1], alone.guidance(), atol=1e-4)
+
+
+@pytest.mark.parametrize("cutoff_first", [True, False])
+def test_beside_a_guidance_cutoff(
+    model: Any, clip: Any, encode: Any, latent: Any, cutoff_first: bool
+) -> None:
+    cut = Cutoff(Share(0.5))
+    expected, _ = ours(model, encode, latent, "euler", "normal", cut)
+    if cutoff_first:
+        watching = watched(CutoffPatch(cut, tell=False).attach(model), clip, "a cat", "cat")[0]
+    else:
+        watching = CutoffPatch(cut, tell=False).attach(watched(model, clip, "a cat", "cat")[0])
+    assert torch.equal(stock(watching, encode, latent, "euler", "normal"), expected["samples"])
+    guidance = course_of(watching).guidance()
+    assert float(guidance[: STEPS // 2].min()) > 0 and float(guidance[STEPS // 2 :].max()) == 0
+
+
+def test_a_prompt_that_the_sampler_has_not_is_explained(
+    model: Any, clip: Any, encode: Any, latent: Any
+) -> None:
+    watching = watched(model, clip, "a tree", "tree")[0]
+    with pytest.raises(ProbeError, match="no prompt of this run is the one .* Connect its output positive"):
+        stock(watching, encode, latent, "euler", "normal")
+
+
+def test_a_phrase_that_the_prompt_has_not_is_explained(model: Any, clip: Any) -> None:
+    with pytest.raises(ProbeError, match='"dog" does not stand in the prompt "a cat": use its own words'):
+        watched(model, clip, "a cat", "dog")
+    with pytest.raises(StepsError, match="phrases is empty: write words of the prompt"):
+        watched(model, clip, "a cat", " \n")
+
+
+def test_a_report_before_any_run_is_explained(model: Any, watching: Any) -> None:
+    with pytest.raises(StepsError, match="Not sampled with yet: connect the latent"):
+        course_of(watching)
+    with pytest.raises(StepsError, match="not watched: connect the model that comes out of Attention over"):
+        course_of(model)
+
+
+def test_report_shows_the_chosen_steps_and_image(watching: Any, encode: Any, latent: Any) -> None:
+    stock(watching, encode, latent, "euler", "normal")
+    course = course_of(watching)
+    seen = shown(course, "1, 3 6", 2, latent["samples"].shape[-2:])
+    assert seen.masks.shape == (1, 64, 96) and float(seen.masks.max()) == 1
+    assert [line.split()[0] for line in seen.report.splitlines()] == ["step", "1", "3", "6"]
+    pictured = shown(course, "", 1, latent["samples"].shape[-2:], torch.rand(2, 32, 48, 3))
+    assert pictured.masks.shape == (1, 32, 48) and pictured.picture.shape[-1] == 3
+    with pytest.raises(StepsError, match="steps has 7, but this run has the steps 1 to 6"):
+        shown(course, "7", 1, (8, 12))
+    with pytest.raises(StepsError, match="number is 3, but the run has images 1 to 2"):
+        shown(course, "", 3, (8, 12))
+
+
+@pytest.mark.parametrize("name", ["L", "H", "L and G"])
+def test_phrases_are_found_in_long_weighted_and_repeated_prompts(
+    make_clip: Callable[[str], Any], name: str
+) -> None:
+    clip = make_clip(name)
+    weighted = find(clip, "a (fire hydrant:1.4) and a Cat, a [fire] (cat)", ["fire hydrant", "cat"])
+    assert weighted.positions == ((2, 3, 4), (7, 13))
+    long = find(clip, "very " * 80 + "big fire hydrant", ["fire hydrant"])
+    assert long.length == 154 and long.positions == ((77 + 7, 77 + 8, 77 + 9),)
+
+
+def test_maps_of_a_long_prompt_are_read(model: Any, clip: Any, encode: Any, latent: Any) -> None:
+    prompt = "very " * 80 + "big cat"
+    watching, positive = watched(model, clip, prompt, "cat")
+    noise = comfy.sample.prepare_noise(latent["samples"], 3)
+    comfy.sample.sample(
+        watching, noise, 3, 5.0, "euler", "normal", positive, encode(""), latent["samples"], disable_pbar=True
+    )
+    course: Course = course_of(watching)
+    assert float(course.maps().std()) > 0
