@@ -113,9 +113,13 @@ def check(install: Install, workspace: Path) -> str:
         known = server.client.object_info().values()
         ours = [node for node in known if node["python_module"] == f"custom_nodes.{NAME}"]
         offered = json.loads(server.client.get("/workflow_templates")).get(NAME, [])
+        for node in ours:
+            # OSError when it is not there.
+            server.client.get(f"/extensions/{NAME}/docs/{node['name']}.md")
     if not ours or not offered:
         raise SetupError(f"ComfyUI has {len(ours)} nodes and {len(offered)} workflows of {pack}.")
-    return f"{len(ours)} nodes, {len(offered)} workflows, {len(files)} files, {size / 1e6:.1f} MB"
+    found = f"{len(ours)} nodes with help, {len(offered)} workflows"
+    return f"{found}, {len(files)} files, {size / 1e6:.1f} MB"
 
 
 def main() -> int:

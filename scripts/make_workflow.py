@@ -83,9 +83,9 @@ def strip(name: str, workflow: dict[str, Any], scale: float) -> dict[str, Any]:
     return {**workflow, "id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)), "revision": 0, "extra": extra}
 
 
-def write(path: Path, value: Any) -> None:
+def write(path: Path, value: Any, **how: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, **how) + "\n", encoding="utf-8")
 
 
 def make(server: Server, browser: Any, name: str, example: Example, folder: Path, run: bool) -> None:
@@ -96,7 +96,8 @@ def make(server: Server, browser: Any, name: str, example: Example, folder: Path
     columns = [[vars(group) for group in column] for column in example.columns]
     made = page.evaluate(ARRANGE, {"note": example.note, "columns": columns})
     workflow = strip(f"{folder.parent.name}/{name}", made, example.scale)
-    write(folder / f"{name}.json", workflow)
+    # Spaces would be most of an installed workflow.
+    write(folder / f"{name}.json", workflow, separators=(",", ":"))
     view = {"scale": example.scale, "left": LEFT, "top": TOP}
     page.evaluate(SHOW, {"workflow": workflow, "name": name, **view})
     if run:
@@ -111,7 +112,7 @@ def make(server: Server, browser: Any, name: str, example: Example, folder: Path
         )
     page.wait_for_timeout(3000)
     clip = {**PICTURE, "height": example.height}
-    page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=70, clip=clip)
+    page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=50, clip=clip)
     page.close()
 
 

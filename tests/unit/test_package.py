@@ -34,6 +34,12 @@ def test_installed_pack_stays_small(installed: set[str]) -> None:
     assert not [name for name in installed if name.startswith(("demo/", "tests/", "benchmarks/"))]
 
 
+def test_installed_pack_has_all_that_comfyui_shows_of_it(installed: set[str]) -> None:
+    """`docs/` in .comfyignore took the help pages in web/docs, too."""
+    for folder in ("web", "locales", "example_workflows", "ticket_banks", "nodes", "probe", "tickets"):
+        assert {name for name in listed() if name.startswith(f"{folder}/")} <= installed
+
+
 def test_the_servers_of_the_tests_run_what_is_installed(installed: set[str]) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in comfyui_server.pack_files(ROOT)}
     hidden = {name for name in installed if name.startswith(".")}
