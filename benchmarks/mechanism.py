@@ -127,7 +127,7 @@ def shape(parts: Any, judge: Any) -> None:
         " guidance term |"
     )
     print("| --- | --- | --- | --- | --- |")
-    for step in [round(s * ARGS.steps) - 1 for s in (0.05, *SHARES, 1.0)]:
+    for step in sorted({max(1, round(s * ARGS.steps)) - 1 for s in (0.05, *SHARES, 1.0)}):
         cells = [[float(row[step]) for row in rows] for rows in (maps, overlaps, low, guidance)]
         print(f"| {step + 1} of {ARGS.steps} | {' | '.join(map(mean, cells))} |", flush=True)
 
