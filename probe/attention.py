@@ -42,7 +42,7 @@ def cross_attention_layers(model: Any) -> list[Layer]:
     if not isinstance(unet, UNetModel):
         raise ProbeError(
             f"This model is {type(model.model).__name__}, a {type(unet).__name__}: it has no UNet with"
-            " cross-attention. Tickets can be collected on SD1.x, SD2.x and SDXL models."
+            " cross-attention. This works with SD1.x, SD2.x and SDXL models."
         )
     sections: list[tuple[str, Iterable[Any]]] = [
         ("input", unet.input_blocks),

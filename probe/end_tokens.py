@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..tickets.end_tokens import CHUNK, replace_end
+from .attention import ProbeError
 from .phrases import chunks, end_token, words
 
 SWAP, BLEND, ZERO = MODES = ("swap", "blend", "zero")
@@ -31,8 +32,14 @@ class Ends:
 
 
 def read_ends(clip: Any, text: str) -> Ends:
-    """ProbeError for text encoders that are no CLIP; EndTokensError where two of them disagree."""
-    found = chunks(clip, text)
+    """EndTokensError for text encoders that are no CLIP, and where two of them disagree."""
+    try:
+        found = chunks(clip, text)
+    except ProbeError as error:
+        raise EndTokensError(
+            f"{NODE}: {error} Only CLIP reads from left to right, so that [EOS] has seen the whole prompt and"
+            " the words have not; in T5 and others that read in both directions no token stands for the end."
+        ) from error
     places = {
         name: tuple(len(words(chunk, end_token(clip, name))) + 1 for chunk in parts)
         for name, parts in found.items()

@@ -90,8 +90,8 @@ class _Running:
     def __init__(self, watch: Watch, guider: Any, course: Course) -> None:
         self.guider, self.course = guider, course
         phrases = watch.phrases
-        entries = [entry for conds in guider.conds.values() for entry in conds]
-        mine = [entry for entry in entries if _is(entry, phrases)]
+        prompts = [conds for name, conds in guider.conds.items() if name != "negative"]
+        mine = [entry for conds in prompts for entry in conds if _is(entry, phrases)]
         if not mine:
             raise ProbeError(
                 f"{NODE}: no prompt of this run is the one it was given. Connect its output positive to the"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import comfy.sample
@@ -11,8 +12,9 @@ import comfy.supported_models_base
 import comfy.text_encoders.pixart_t5
 import pytest
 import torch
-from winning_tickets.probe.attention import ProbeError
-from winning_tickets.probe.end_tokens import EndTokensError, swap_end_tokens
+from safetensors.torch import save_file
+from winning_tickets.probe.end_tokens import EndTokensError, read_ends, swap_end_tokens
+from winning_tickets.probe.phrases import find
 
 WIDTH = 32
 LONG = "very " * 80 + "big castle"
@@ -154,5 +156,23 @@ def test_other_encoders_are_refused_with_the_reason() -> None:
     target = comfy.supported_models_base.ClipTarget(t5.PixArtTokenizer, t5.PixArtT5XXL)
     options = {"dtype": torch.float32, "t5xxl_model_config": T5}
     clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
-    with pytest.raises(ProbeError, match=r"\(t5xxl\) is not CLIP alone"):
+    with pytest.raises(EndTokensError, match=r"\(t5xxl\) is not CLIP alone.*read in both directions"):
         swap_end_tokens(clip, "a castle", "a tree")
+
+
+def test_embeddings_count_as_words(clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A textual inversion of three vectors takes three places, in both prompts."""
+    vectors = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(0))
+    save_file({"emb_params": vectors}, tmp_path / "thing.safetensors")
+    tokenizer = clip.tokenizer.clip_l
+    monkeypatch.setattr(tokenizer, "embedding_directory", [str(tmp_path)])
+    monkeypatch.setattr(tokenizer, "embedding_size", WIDTH)
+    text = "embedding:thing castle"
+    assert read_ends(clip, text).starts == (5,)
+    assert find(clip, text, ["castle"]).positions == ((4,),)
+    words, _ = encoded(clip, text)
+    ends, _ = encoded(clip, "a tree")
+    (changed,), _ = swap_end_tokens(clip, text, "a tree")
+    assert torch.equal(changed[0][:, :5], words[:, :5]) and torch.equal(changed[0][:, 5:], ends[:, 3:75])
+    (back,), _ = swap_end_tokens(clip, "a tree", text)
+    assert torch.equal(back[0][:, 3:75], words[:, 5:])

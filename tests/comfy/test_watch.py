@@ -207,3 +207,15 @@ def test_maps_of_a_long_prompt_are_read(model: Any, clip: Any, encode: Any, late
     )
     course: Course = course_of(watching)
     assert float(course.maps().std()) > 0
+
+
+def test_a_compiled_model_is_watched_too(model: Any, clip: Any, encode: Any, latent: Any) -> None:
+    """As TorchCompileModel does it; the backend runs the graph as it is."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    compiled = model.clone()
+    set_torch_compile_wrapper(model=compiled, backend="eager")
+    watching = watched(compiled, clip, "a cat", "cat")[0]
+    plain = stock(model, encode, latent, "euler", "normal")
+    assert torch.equal(stock(watching, encode, latent, "euler", "normal"), plain)
+    assert float(course_of(watching).maps().std()) > 0
