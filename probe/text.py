@@ -8,6 +8,7 @@ from typing import Any
 
 from ..tickets.prompts import Prompt
 from .attention import ProbeError
+from .phrases import chunks, words
 
 
 @dataclass(frozen=True)
@@ -22,25 +23,18 @@ class EncodedPrompt:
 
 def _chunks(clip: Any, text: str) -> list[list[Any]]:
     """Token chunks of a CLIP text encoder; SDXL's two share their positions."""
-    tokens = clip.tokenize(text)
-    for name in ("l", "g", "h"):
-        if name in tokens:
-            return [[token[0] for token in chunk] for chunk in tokens[name]]
-    raise ProbeError(
-        f"This text encoder ({', '.join(tokens)}) is no CLIP; tickets need SD1.x, SD2.x or SDXL."
-    )
+    return next(iter(chunks(clip, text).values()))
 
 
 def _words(clip: Any, text: str) -> list[Any]:
     """Token ids of a text's first chunk, without start, end and padding."""
-    end = _chunks(clip, "")[0][1]
     (first, *_) = _chunks(clip, text)
-    return first[1 : first.index(end)]
+    return words(first, _chunks(clip, "")[0][1])
 
 
 def encode_prompt(clip: Any, prompt: Prompt) -> EncodedPrompt:
     """Conditioning of a prompt and the tokens of its phrases; ProbeError names a phrase that is lost."""
-    words = _words(clip, prompt.text)
+    tokens = _words(clip, prompt.text)
     whole = len(_chunks(clip, prompt.text)) == 1
     positions = []
     for _, start, end in prompt.phrases:
@@ -52,7 +46,7 @@ def encode_prompt(clip: Any, prompt: Prompt) -> EncodedPrompt:
             )
         before, phrase = _words(clip, prompt.text[:start]), _words(clip, name)
         first = len(before)
-        if not phrase or words[first : first + len(phrase)] != phrase:
+        if not phrase or tokens[first : first + len(phrase)] != phrase:
             raise ProbeError(
                 f'"{name}" cannot be found among the tokens of "{prompt.text}":'
                 " use plain words for a category."

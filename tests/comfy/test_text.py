@@ -102,5 +102,5 @@ def test_an_encoder_that_is_no_clip_is_refused_by_its_name() -> None:
     options = {"dtype": torch.float32, "t5xxl_model_config": T5}
     clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
     (prompt,) = make_prompts(("cat", "tree"))
-    with pytest.raises(ProbeError, match=r"encoder \(t5xxl\) is no CLIP"):
+    with pytest.raises(ProbeError, match=r"encoder \(t5xxl\) is not CLIP alone"):
         encode_prompt(clip, prompt)
