@@ -42,7 +42,7 @@ from judge import load_judge
 from scenes import NAMES, category, listing
 from verdict import classes_of, find, share
 from winning_tickets.probe.attention import cross_attention_layers
-from winning_tickets.probe.end_tokens import read_ends, swap_end_tokens
+from winning_tickets.probe.end_tokens import read_ends, swap_end_tokens, within
 from winning_tickets.probe.phrases import find as find_phrases
 from winning_tickets.probe.watch import Watch, course_of
 from winning_tickets.tickets.end_tokens import replace_end
@@ -146,12 +146,7 @@ def text(parts: Any, judge: Any) -> None:
     def only(begin: float, end: float) -> Callable[[slice], Any]:
         def positive(part: slice) -> Any:
             context = conditioning(parts.clip, [prompt_of(c) for c in cases[part]])[0][0]
-            entries = [[context, {"start_percent": begin, "end_percent": end}]]
-            if begin > 0:
-                entries.append([empty, {"start_percent": 0.0, "end_percent": begin - 1e-4}])
-            if end < 1:
-                entries.append([empty, {"start_percent": end + 1e-4, "end_percent": 1.0}])
-            return entries
+            return within([context, {}], [empty, {}], begin, end)
 
         return positive
 
@@ -196,15 +191,9 @@ def ends(parts: Any, judge: Any) -> None:
     def context(part: slice, how: str) -> torch.Tensor:
         return torch.cat([combine(*pair, how) for pair in prompts[part]])
 
-    def within(how: str, begin: float, end: float) -> Callable[[slice], Any]:
+    def combined(how: str, begin: float, end: float) -> Callable[[slice], Any]:
         def positive(part: slice) -> Any:
-            entries = [[context(part, how), {"start_percent": begin, "end_percent": end}]]
-            plain = context(part, "plain")
-            if begin > 0:
-                entries.append([plain, {"start_percent": 0.0, "end_percent": begin - 1e-4}])
-            if end < 1:
-                entries.append([plain, {"start_percent": end + 1e-4, "end_percent": 1.0}])
-            return entries
+            return within([context(part, how), {}], [context(part, "plain"), {}], begin, end)
 
         return positive
 
@@ -223,7 +212,7 @@ def ends(parts: Any, judge: Any) -> None:
     print("| end tokens | object of the words | object of the end tokens | both | none |")
     print("| --- | --- | --- | --- | --- |")
     for name, how, begin, end in rows:
-        classes = classes_of(judge, drawn_in_batches(parts, within(how, begin, end), len(prompts)))
+        classes = classes_of(judge, drawn_in_batches(parts, combined(how, begin, end), len(prompts)))
         seen = [
             tuple(find(m, NAMES.index(n) + 1).present for n in pair)
             for m, pair in zip(classes, chosen, strict=True)

@@ -25,8 +25,7 @@ class SwapEndTokens(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "A prompt that keeps its words but gets the end tokens of another, which carry most of"
-                " what a prompt"
-                " says: to see what does what, or to mix two prompts."
+                " what a prompt says: to see what does what, or to mix two prompts."
             ),
             search_aliases=["EOS", "endoftext", "padding tokens", "prompt mixing", "conditioning swap"],
             has_intermediate_output=True,

@@ -24,8 +24,7 @@ class AttentionOverSteps(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Watches a sampler run: where the model looks for each phrase of the prompt, step by"
-                " step, and"
-                " what guidance does. Changes nothing in the picture."
+                " step, and what guidance does. Changes nothing in the picture."
             ),
             search_aliases=ALIASES,
             inputs=[
@@ -72,10 +71,8 @@ class AttentionOverStepsReport(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Shows what Attention over Steps saw: a heat map for each phrase and step, as a picture"
-                " and as masks,"
-                " when the maps took their final form, how much of the picture is coarse shape, and what"
-                " guidance"
-                " still had to do."
+                " and as masks, when the maps took their final form, how much of the picture is coarse"
+                " shape, and what guidance still had to do."
             ),
             search_aliases=[*ALIASES, "mask from prompt", "frequency"],
             is_output_node=True,
@@ -137,8 +134,7 @@ class SuggestGuidanceCutoff(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "From a watched run, the share of the steps after which guidance changes little for this"
-                " model and"
-                " prompt: for guided of the Guidance Cutoff nodes."
+                " model and prompt: for guided of the Guidance Cutoff nodes."
             ),
             search_aliases=["cfg cutoff", "adaptive guidance", "speed up"],
             is_output_node=True,

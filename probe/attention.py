@@ -15,7 +15,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel
 from einops import rearrange
 from torch.nn import functional as F
 
-from .cutoff_patch import without_cutoff
+from .run_patch import without_patches
 
 WEIGHTS_AT_ONCE = 2**22
 COMPILE_KEY = "torch.compile"
@@ -74,10 +74,10 @@ def cell_side(model: Any, layer: Layer) -> int:
 def plain_clone(model: Any) -> Any:
     """A clone of MODEL that is neither compiled nor spread over several GPUs: no forward can be ended there.
 
-    Nor has it a guidance cutoff, which counts a sampler's steps. Compiled by ComfyUI's wrapper, or by
+    Nor has it a patch of ours that counts or watches a sampler's steps. Compiled by ComfyUI's wrapper, or by
     object patches that hold what torch.compile returns.
     """
-    clone = without_cutoff(model)
+    clone = without_patches(model)
     clone.remove_wrappers_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, COMPILE_KEY)
     clone.remove_additional_models("multigpu")
     for name, value in list(clone.object_patches.items()):

@@ -16,8 +16,9 @@ from . import tail
 from .announce import announce
 from .cutoff import CONDITIONAL, LOWER, NEVER, UNCONDITIONAL, Cutoff, Similar
 from .cutoff_report import GUIDED, UNGUIDED, Run, listing
+from .run_patch import CUTOFF as KEY
+from .run_patch import with_patch
 
-KEY = "winning_tickets_cutoff"
 COMBINING = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 
 
@@ -34,9 +35,7 @@ class CutoffPatch:
 
     def attach(self, model: Any) -> Any:
         """A clone of MODEL with this cutoff, in place of any other one of ours."""
-        clone = without_cutoff(model)
-        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._sample)
-        return clone
+        return with_patch(model, KEY, self._sample)
 
     def _sample(
         self,
@@ -66,19 +65,6 @@ class CutoffPatch:
             running.conclude()
             if self.tell:
                 announce(str(running.run))
-
-
-def without_cutoff(model: Any) -> Any:
-    """A clone of MODEL that has no cutoff of ours."""
-    clone = model.clone()
-    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-    return clone
-
-
-def cutoff_on(model: Any) -> CutoffPatch | None:
-    """The cutoff that MODEL has."""
-    found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
-    return found[0].__self__ if found else None
 
 
 class _Running:

@@ -13,8 +13,9 @@ import latent_preview
 import torch
 
 from .cutoff import Cutoff, CutoffError
-from .cutoff_patch import CutoffPatch, cutoff_on
+from .cutoff_patch import CutoffPatch
 from .noise import NOISE_LATENT
+from .run_patch import CUTOFF, patch_on
 
 NODE = "Guidance Cutoff KSampler"
 
@@ -108,7 +109,7 @@ def report_of(model: Any = None, guider: Any = None) -> str:
     """Of the last run with the cutoff that is on a MODEL or in a GUIDER."""
     if model is None and guider is None:
         raise CutoffError("Guidance Cutoff Report needs the model or the guider that sampled: connect one.")
-    patch = cutoff_on(model if model is not None else guider.model_patcher)
+    patch = patch_on(model if model is not None else guider.model_patcher, CUTOFF)
     if patch is None:
         raise CutoffError(
             "Guidance Cutoff Report: this model has no cutoff: connect the output of Guidance Cutoff or"

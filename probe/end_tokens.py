@@ -40,9 +40,9 @@ def read_ends(clip: Any, text: str) -> Ends:
             f"{NODE}: {error} Only CLIP reads from left to right, so that [EOS] has seen the whole prompt and"
             " the words have not; in T5 and others that read in both directions no token stands for the end."
         ) from error
+    ends = {name: end_token(clip, name) for name in found}
     places = {
-        name: tuple(len(words(chunk, end_token(clip, name))) + 1 for chunk in parts)
-        for name, parts in found.items()
+        name: tuple(len(words(chunk, ends[name])) + 1 for chunk in parts) for name, parts in found.items()
     }
     starts = next(iter(places.values()))
     if any(other != starts for other in places.values()):
@@ -94,20 +94,26 @@ def swap_end_tokens(
     if pooled is not None:
         theirs = torch.zeros_like(pooled) if other is None else other.pooled
         pooled = theirs if share == 1 or theirs is None else torch.lerp(pooled, theirs, share)
-    changed = [context, _about(pooled, start, end)]
-    parts = [changed]
-    if start > 0:
-        parts.insert(0, [mine.context, _about(mine.pooled, 0.0, max(0.0, start - APART))])
-    if end < 1:
-        parts.append([mine.context, _about(mine.pooled, min(1.0, end + APART), 1.0)])
+    parts = within(
+        [context, {"pooled_output": pooled}], [mine.context, {"pooled_output": mine.pooled}], start, end
+    )
     return parts, report(clip, mine, other, share)
 
 
-def _about(pooled: torch.Tensor | None, start: float, end: float) -> dict[str, Any]:
-    about: dict[str, Any] = {"pooled_output": pooled}
-    if (start, end) != (0.0, 1.0):
-        about |= {"start_percent": start, "end_percent": end}
-    return about
+def within(inside: list[Any], outside: list[Any], start: float, end: float) -> list[Any]:
+    """CONDITIONING of one entry between two shares of sampling, and of another before and after them."""
+    parts = []
+    for (context, about), begin, stop in (
+        (outside, 0.0, start - APART),
+        (inside, start, end),
+        (outside, end + APART, 1.0),
+    ):
+        if begin < stop:
+            always = (begin, stop) == (0.0, 1.0)
+            parts.append(
+                [context, about if always else about | {"start_percent": begin, "end_percent": stop}]
+            )
+    return parts
 
 
 def report(clip: Any, mine: Ends, other: Ends | None, share: float) -> str:
@@ -117,11 +123,13 @@ def report(clip: Any, mine: Ends, other: Ends | None, share: float) -> str:
     whose = f'those of "{other.text}"' if other else "zeros"
     how = "replaced by" if share == 1 else f"blended by {share:g} with"
     lines = [f'{replaced} end tokens of {total} of "{mine.text}" {how} {whose}.']
-    unlike = [name for name in chunks(clip, "") if chunks(clip, "")[name][0][2] != end_token(clip, name)]
+    empty = chunks(clip, "")
+    # Start, [EOS], and what it is padded with.
+    unlike = [name for name, ((_, eos, padding, *_), *_) in empty.items() if padding != eos]
     names = {"l": "CLIP-L", "g": "CLIP-G", "h": "CLIP-H"}
     if unlike:
         told = ", ".join(names[name] for name in unlike)
-        part = "half of the context" if len(chunks(clip, "")) > 1 else "the context"
+        part = "half of the context" if len(empty) > 1 else "the context"
         lines.append(f"{told} pads with another token than [EOS]: {part} has one [EOS] for each chunk only.")
     if other and len(other.starts) != len(mine.starts):
         lines.append(f"The prompts have {len(mine.starts)} and {len(other.starts)} chunks of 77 tokens.")

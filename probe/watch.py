@@ -13,8 +13,9 @@ from comfy.patcher_extension import WrappersMP
 from ..tickets.steps import Course, Evaluation, StepsError, guidance_norm, low_share, parse_phrases, pooled
 from .attention import Layer, ProbeError, Reader, cross_attention_layers, find_layers
 from .phrases import Phrases, find
+from .run_patch import WATCH as KEY
+from .run_patch import patch_on, with_patch
 
-KEY = "winning_tickets_watch"
 NODE = "Attention over Steps"
 ALL = "all"
 
@@ -32,10 +33,7 @@ class Watch:
 
     def attach(self, model: Any) -> Any:
         """A clone of MODEL with this watch, in place of any other one of ours."""
-        clone = model.clone()
-        clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._sample)
-        return clone
+        return with_patch(model, KEY, self._sample)
 
     def _sample(
         self,
@@ -53,15 +51,8 @@ class Watch:
         return executor(noise, latent, sampler, sigmas, *rest, **more)
 
 
-def watch_on(model: Any) -> Watch | None:
-    """The watch that MODEL has."""
-    found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
-    return found[0].__self__ if found else None
-
-
 def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) -> tuple[Any, list[Any]]:
-    """A clone of MODEL that watches its runs for phrases of a prompt, one a line; and the prompt's
-    CONDITIONING.
+    """A clone of MODEL that watches its runs for phrases of a prompt, one a line, and the prompt encoded.
 
     ProbeError names a phrase that the prompt has not, and lists the layers when one is unknown.
     """
@@ -74,7 +65,7 @@ def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) 
 
 def course_of(model: Any) -> Course:
     """Of the last run that the watch on a MODEL saw; StepsError when there is none."""
-    watch = watch_on(model)
+    watch = patch_on(model, KEY)
     if watch is None:
         raise StepsError(f"This model is not watched: connect the model that comes out of {NODE}.")
     if watch.course is None:

@@ -37,7 +37,7 @@ def shown(
     images = len(course.steps[0].low)
     if number > images:
         raise StepsError(f"{NODE}: number is {number}, but the run has images 1 to {images}.")
-    maps = course.maps()[:, min(number, course.maps().shape[1]) - 1]
+    maps = course.maps()[:, number - 1]
     under = None if image is None else image[min(number, len(image)) - 1]
     height, width = (side * SCALE for side in latent) if image is None else image.shape[1:3]
     lines = [table(course, number - 1, chosen), *course.notes]

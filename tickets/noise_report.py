@@ -8,7 +8,7 @@ import torch
 
 from .calibrate import normal_quantiles
 from .picture import in_a_row
-from .plot import PANEL, canvas, curve, wide
+from .plot import PANEL, aligned, canvas, curve, wide
 
 BANDS = 12
 BINS = 45
@@ -83,11 +83,7 @@ def table(ours: NoiseFigures, plain: NoiseFigures) -> str:
         title = "KS distance" if name == "distance" else name
         for label, figures in ((title, ours), ("  plain noise", plain)):
             rows.append((label, *(f"{v:.3f}" for v in getattr(figures, name).tolist())))
-    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
-        for r in rows
-    ]
+    lines = aligned(rows)
     for title, name in (("inside a block", "within"), ("across block borders", "across")):
         found, usual = getattr(ours, name), getattr(plain, name)
         lines.append(f"Correlation of neighbours {title}: {found:+.4f}, plain noise {usual:+.4f}")

@@ -1,4 +1,4 @@
-"""Curves as small pictures: float32 images [height, width, 3] in 0..1."""
+"""Curves as small pictures, float32 images [height, width, 3] in 0..1, and figures as columns of text."""
 
 from __future__ import annotations
 
@@ -32,3 +32,12 @@ def upright(image: torch.Tensor, share: float, paint: Sequence[float]) -> None:
     """A line from top to bottom at this share of the width."""
     x = round(min(max(share, 0.0), 1.0) * (image.shape[1] - 2))
     image[:, x : x + 2] = torch.tensor(paint)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines in which the cells of a column end at the same place; those of the first begin there."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]

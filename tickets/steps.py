@@ -73,6 +73,11 @@ class Course:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def is_read(self) -> bool:
+        """Whether it has attention to the phrases."""
+        return any(e.maps is not None for e in self.evaluations)
+
+    @property
     def steps(self) -> list[Evaluation]:
         """For each step the evaluation nearest to its noise level; of equals the last, which is its own.
 
@@ -99,8 +104,10 @@ class Course:
         return Course(self.phrases, self.sigmas, evaluations, self.notes)
 
     def maps(self) -> torch.Tensor:
-        """[steps, images, phrases, h, w]; a step that was not read takes the one before (the first: the
-        next)."""
+        """[steps, images, phrases, h, w]; a step that was not read takes the one before, the first the next.
+
+        StepsError when none was read.
+        """
         found = [step.maps for step in self.steps]
         known = [m for m in found if m is not None]
         if not known:
@@ -146,18 +153,15 @@ def low_share(prediction: torch.Tensor, lowest: float = LOW) -> torch.Tensor:
     power = torch.fft.fft2(planes).abs().square().sum(1)
     rows, columns = (torch.fft.fftfreq(n, device=power.device).square() for n in power.shape[-2:])
     radius = (rows[:, None] + columns[None]).flatten()
-    power, order = (
-        power.flatten(1)[:, radius.argsort(stable=True)][:, 1:],
-        max(1, round(lowest * radius.numel())),
-    )
-    return (power[:, :order].sum(1) / power.sum(1).clamp(min=1e-20)).cpu()
+    outwards = power.flatten(1)[:, radius.argsort(stable=True)][:, 1:]
+    low = outwards[:, : max(1, round(lowest * radius.numel()))]
+    return (low.sum(1) / outwards.sum(1).clamp(min=1e-20)).cpu()
 
 
 def guidance_norm(
     conditional: torch.Tensor, unconditional: torch.Tensor, sigma: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Root mean square of w (eps_c - eps_u) [images], from denoised predictions [images, ...] (paper, Fig.
-    8)."""
+    """Root mean square of w (eps_c - eps_u) [images], from denoised predictions [images, ...] (section 4)."""
     levels = sigma.flatten().to(conditional).clamp(min=1e-6).float()
     apart = (conditional - unconditional).float().flatten(1).square().mean(1).sqrt()
     return (scale * apart / levels).cpu()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from .layout_picture import category_colour
 from .picture import GAP, colour, in_a_row
-from .plot import PANEL, canvas, curve, upright, wide
+from .plot import PANEL, aligned, canvas, curve, upright, wide
 from .steps import Course, agreement, remaining
 
 SIDE = 160
@@ -55,7 +55,7 @@ def curves(course: Course, image: int, cut: float | None = None) -> torch.Tensor
     """
     guidance, sigmas = course.guidance(), course.sigmas
     panels = [canvas() for _ in range(3)]
-    if any(e.maps is not None for e in course.evaluations):
+    if course.is_read:
         agree = agreement(course.maps())[:, image]
         for phrase, values in zip(course.phrases, agree.T, strict=True):
             curve(panels[0], wide(values), 0.0, 1.0, category_colour(phrase))
@@ -76,17 +76,24 @@ def _at_steps(values: torch.Tensor) -> torch.Tensor:
 
 def table(course: Course, image: int, steps: Sequence[int]) -> str:
     """Figures of these steps for one image of the batch, for people."""
-    known = any(e.maps is not None for e in course.evaluations)
-    agree = agreement(course.maps())[:, image] if known else None
+    agree = agreement(course.maps())[:, image] if course.is_read else None
     guidance, low = course.guidance(), course.low()[:, image]
     left = remaining(guidance, course.sigmas)[:, image]
-    names = list(course.phrases) if known else []
-    rows = [["step", "sigma", *names, "low freq.", "guidance", "still to come"]]
+    rows = [
+        [
+            "step",
+            "sigma",
+            *(course.phrases if agree is not None else ()),
+            "low freq.",
+            "guidance",
+            "still to come",
+        ]
+    ]
     for step in steps:
         figures = [] if agree is None else [f"{value:.2f}" for value in agree[step].tolist()]
         rows.append(
             [
-                f"{step + 1}",
+                f"{step + 1:4}",
                 f"{float(course.sigmas[step]):.3g}",
                 *figures,
                 f"{float(low[step]):.2f}",
@@ -94,6 +101,4 @@ def table(course: Course, image: int, steps: Sequence[int]) -> str:
                 f"{float(left[step]):.0%}",
             ]
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(lines)
+    return "\n".join(aligned(rows))

@@ -1,5 +1,4 @@
-"""Reads from a watched run after which share of its steps guidance changes little (Yi et al. 2024, section
-4)."""
+"""Reads from a watched run after which share of its steps guidance changes little (Yi et al., section 4)."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ def suggest(course: Course, push: float = PUSH, form: float = FORM) -> float:
 
 def _agreement(course: Course) -> list[float] | None:
     """Mean over images and phrases at each step."""
-    if all(e.maps is None for e in course.evaluations):
+    if not course.is_read:
         return None
     return [float(one) for one in agreement(course.maps()).mean((1, 2))]
 

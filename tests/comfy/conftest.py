@@ -36,6 +36,7 @@ import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.sd2_clip
 
 WIDTH = 32
@@ -53,6 +54,17 @@ ENCODERS: dict[str, tuple[Any, Any]] = {
     "L": (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
     "H": (comfy.text_encoders.sd2_clip.SD2Tokenizer, comfy.text_encoders.sd2_clip.SD2ClipModel),
     "L and G": (comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel),
+}
+T5 = {
+    "num_layers": 1,
+    "d_model": WIDTH,
+    "d_ff": WIDTH,
+    "d_kv": WIDTH // 2,
+    "num_heads": 2,
+    "vocab_size": 32128,
+    "model_type": "t5",
+    "dense_act_fn": "gelu_pytorch_tanh",
+    "is_gated_act": True,
 }
 KINDS = {
     "SD1.x": (TYPES.EPS, comfy.latent_formats.SD15),
@@ -189,6 +201,15 @@ def make_clip() -> Callable[[str], Any]:
         return clip
 
     return make
+
+
+@pytest.fixture(scope="session")
+def t5() -> Any:
+    """A text encoder that is no CLIP."""
+    pixart = comfy.text_encoders.pixart_t5
+    target = comfy.supported_models_base.ClipTarget(pixart.PixArtTokenizer, pixart.PixArtT5XXL)
+    options = {"dtype": torch.float32, "t5xxl_model_config": T5}
+    return comfy.sd.CLIP(target, parameters=1, model_options=options)
 
 
 @pytest.fixture

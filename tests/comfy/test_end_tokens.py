@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.sample
-import comfy.sd
-import comfy.supported_models_base
-import comfy.text_encoders.pixart_t5
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,17 +15,6 @@ from winning_tickets.probe.phrases import find
 
 WIDTH = 32
 LONG = "very " * 80 + "big castle"
-T5 = {
-    "num_layers": 1,
-    "d_model": WIDTH,
-    "d_ff": WIDTH,
-    "d_kv": WIDTH // 2,
-    "num_heads": 2,
-    "vocab_size": 32128,
-    "model_type": "t5",
-    "dense_act_fn": "gelu_pytorch_tanh",
-    "is_gated_act": True,
-}
 
 
 def encoded(clip: Any, text: str) -> tuple[torch.Tensor, Any]:
@@ -91,7 +77,7 @@ def test_every_chunk_of_a_long_prompt_has_its_end_replaced(each: Any) -> None:
     assert torch.equal(changed[0][:, :76], words[:, :76]) and torch.equal(changed[0][:, 76], ends[:, 3])
     assert torch.equal(changed[0][:, 77:85], words[:, 77:85])
     assert torch.equal(changed[0][:, 85:], ends[:, 3:72])
-    assert "2 and 1 chunks" in told or "1 and 2 chunks" in told or "have 2 and 1" in told
+    assert "have 2 and 1 chunks" in told
 
 
 @pytest.mark.parametrize(
@@ -151,13 +137,9 @@ def test_settings_that_cannot_be_followed_are_explained(
         swap_end_tokens(clip, "a castle", "a tree", **settings)
 
 
-def test_other_encoders_are_refused_with_the_reason() -> None:
-    t5 = comfy.text_encoders.pixart_t5
-    target = comfy.supported_models_base.ClipTarget(t5.PixArtTokenizer, t5.PixArtT5XXL)
-    options = {"dtype": torch.float32, "t5xxl_model_config": T5}
-    clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
+def test_other_encoders_are_refused_with_the_reason(t5: Any) -> None:
     with pytest.raises(EndTokensError, match=r"\(t5xxl\) is not CLIP alone.*read in both directions"):
-        swap_end_tokens(clip, "a castle", "a tree")
+        swap_end_tokens(t5, "a castle", "a tree")
 
 
 def test_embeddings_count_as_words(clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
