@@ -33,13 +33,13 @@ start.comfyui(ARGS.comfyui)
 start.pack()
 
 import torch
-from winning_tickets.tickets.bank import Recipe, TicketBank
-from winning_tickets.tickets.bank_file import load_bank, save_bank
-from winning_tickets.tickets.build import Layout
+from winning_tickets.tickets.bank.bank import Recipe, TicketBank
+from winning_tickets.tickets.bank.file import load_bank, save_bank
+from winning_tickets.tickets.layout.build import Layout
+from winning_tickets.tickets.layout.regions import Region
+from winning_tickets.tickets.layout.select import REPEAT, Rank, Selection, Thresholds
 from winning_tickets.tickets.noise import plain_noise, to_blocks
 from winning_tickets.tickets.prompts import make_prompts
-from winning_tickets.tickets.regions import Region
-from winning_tickets.tickets.select import REPEAT, Rank, Selection, Thresholds
 
 NAMES = ("castle", "lake", "sky", "tree", "boat")
 NOISES = 98
@@ -187,9 +187,9 @@ def main() -> None:
 
 def forward() -> float:
     import real_size
-    from winning_tickets.probe.attention import find_layers
-    from winning_tickets.probe.first_step import read_attention
-    from winning_tickets.probe.text import encode_prompt
+    from winning_tickets.probe.attention.first_step import read_attention
+    from winning_tickets.probe.attention.reader import find_layers
+    from winning_tickets.probe.attention.text import encode_prompt
 
     model, clip = real_size.sd15()
     encoded = [encode_prompt(clip, make_prompts(NAMES[:2])[0])]

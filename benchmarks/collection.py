@@ -37,11 +37,11 @@ import real_size
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from memory import Peak
-from winning_tickets.probe.attention import cross_attention_layers, find_layers, token_attention
-from winning_tickets.probe.collect import Wish, collect, latent_size
-from winning_tickets.probe.cost import flops
-from winning_tickets.probe.first_step import FirstStep, read_attention
-from winning_tickets.probe.text import encode_prompt
+from winning_tickets.probe.attention.first_step import FirstStep, read_attention
+from winning_tickets.probe.attention.reader import cross_attention_layers, find_layers, token_attention
+from winning_tickets.probe.attention.text import encode_prompt
+from winning_tickets.probe.collect.collect import Wish, collect, latent_size
+from winning_tickets.probe.model.cost import flops
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import make_prompts
 

@@ -43,15 +43,15 @@ from cases import BATCH, SHAPE, Case, Fixed, cases_of, conditioning, prompt_of, 
 from judge import load_judge
 from scenes import NAMES, category
 from verdict import Found, classes_of, find, share
-from winning_tickets.probe.attention import cross_attention_layers
-from winning_tickets.probe.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Share
-from winning_tickets.probe.cutoff_run import Settings, sample
-from winning_tickets.probe.phrases import Phrases
-from winning_tickets.probe.phrases import find as find_phrases
-from winning_tickets.probe.watch import Watch, course_of
+from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Share
+from winning_tickets.guidance.suggest import suggest
+from winning_tickets.guidance.trace import Course
+from winning_tickets.probe.attention.phrases import Phrases
+from winning_tickets.probe.attention.phrases import find as find_phrases
+from winning_tickets.probe.attention.reader import cross_attention_layers
+from winning_tickets.probe.sampling.ksampler import Settings, sample
+from winning_tickets.probe.sampling.watch import Watch, course_of
 from winning_tickets.tickets.noise import plain_noise
-from winning_tickets.tickets.steps import Course
-from winning_tickets.tickets.suggest import suggest
 
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7)
 LOWER_CFG = 2.0

@@ -38,8 +38,8 @@ import model as model_module
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import CFGOverride
-from winning_tickets.probe.cutoff import Cutoff, Share
-from winning_tickets.probe.cutoff_patch import CutoffPatch
+from winning_tickets.guidance.cutoff import Cutoff, Share
+from winning_tickets.probe.sampling.cutoff import CutoffPatch
 
 CFG = 5.0
 

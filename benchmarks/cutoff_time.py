@@ -45,8 +45,8 @@ import comfy.utils
 import model as model_module
 import real_size
 import torch
-from winning_tickets.probe.cutoff import Cutoff, Share
-from winning_tickets.probe.cutoff_patch import CutoffPatch
+from winning_tickets.guidance.cutoff import Cutoff, Share
+from winning_tickets.probe.sampling.cutoff import CutoffPatch
 
 
 def load(name: str) -> tuple[Any, Sequence[Any]]:

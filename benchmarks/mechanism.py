@@ -41,13 +41,13 @@ from cases import BATCH, SHAPE, cases_of, conditioning, prompt_of, use_bfloat16
 from judge import load_judge
 from scenes import NAMES, category, listing
 from verdict import classes_of, find, share
-from winning_tickets.probe.attention import cross_attention_layers
-from winning_tickets.probe.end_tokens import read_ends, swap_end_tokens, within
-from winning_tickets.probe.phrases import find as find_phrases
-from winning_tickets.probe.watch import Watch, course_of
-from winning_tickets.tickets.end_tokens import replace_end
+from winning_tickets.guidance.end_tokens import replace_end
+from winning_tickets.guidance.trace import agreement
+from winning_tickets.probe.attention.phrases import find as find_phrases
+from winning_tickets.probe.attention.reader import cross_attention_layers
+from winning_tickets.probe.sampling.end_tokens import read_ends, swap_end_tokens, within
+from winning_tickets.probe.sampling.watch import Watch, course_of
 from winning_tickets.tickets.noise import plain_noise
-from winning_tickets.tickets.steps import agreement
 
 FIRST_SEED = 60_000
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)

@@ -41,9 +41,9 @@ import comfy.sample
 import comfy.utils
 import real_size
 import torch
-from winning_tickets.probe import watch
-from winning_tickets.probe.attention import Reader, cross_attention_layers, find_layers
-from winning_tickets.probe.phrases import Phrases
+from winning_tickets.probe.attention.phrases import Phrases
+from winning_tickets.probe.attention.reader import Reader, cross_attention_layers, find_layers
+from winning_tickets.probe.sampling import watch
 
 
 class Stopwatch:

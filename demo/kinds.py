@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from cases import Case, other_prompt_of, prompt_of
 from scenes import category
-from winning_tickets.probe.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
-from winning_tickets.tickets.build import KEEP, Layout, image_generator
-from winning_tickets.tickets.calibrate import GAUSSIANIZE, NONE, STANDARDIZE
-from winning_tickets.tickets.regions import Region
-from winning_tickets.tickets.select import Rank, Thresholds
+from winning_tickets.probe.build.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
+from winning_tickets.tickets.layout.build import KEEP, Layout, image_generator
+from winning_tickets.tickets.layout.calibrate import GAUSSIANIZE, NONE, STANDARDIZE
+from winning_tickets.tickets.layout.regions import Region
+from winning_tickets.tickets.layout.select import Rank, Thresholds
 
 PIXELS = 256
 LAYER = "input 3"

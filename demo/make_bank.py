@@ -16,8 +16,8 @@ start.pack()
 
 import model as model_module
 import torch
-from winning_tickets.probe.collect import Wish, collect
-from winning_tickets.tickets.bank_file import save_bank
+from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.tickets.bank.file import save_bank
 
 PATH = start.ROOT / "ticket_banks" / "demo_model.safetensors"
 CATEGORIES = ("castle", "tree", "sun", "car", "flower", "fish")

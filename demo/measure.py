@@ -50,16 +50,16 @@ from judge import load_judge
 from PIL import Image
 from scenes import CATEGORIES, NAMES, draw_scene, listing
 from verdict import classes_of, find, share
-from winning_tickets.probe.auto_layer import choose_layer
-from winning_tickets.probe.collect import Wish, collect
-from winning_tickets.probe.layer_report import measure as measure_worths
-from winning_tickets.probe.layer_report import table
-from winning_tickets.probe.layers import LayerProbe
-from winning_tickets.tickets.bank import BankError
+from winning_tickets.probe.collect.auto import choose_layer
+from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.collect.layers import LayerProbe
+from winning_tickets.probe.collect.layers import measure as measure_worths
+from winning_tickets.show.layers import table
+from winning_tickets.tickets.bank.bank import BankError
+from winning_tickets.tickets.layers.transplant import correlation
+from winning_tickets.tickets.layout.select import Thresholds
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import SCHEMES
-from winning_tickets.tickets.select import Thresholds
-from winning_tickets.tickets.transplant import correlation
 
 CHOICES = {
     "tickets, the paper's thresholds": Thresholds(),

@@ -45,11 +45,11 @@ from kinds import FIRST_SEED, KINDS, LAYER, PAIRS, Kind
 from scenes import CATEGORIES
 from scipy.stats import binomtest
 from verdict import drawn_iou, share
-from winning_tickets.probe.attention import find_layers
-from winning_tickets.probe.collect import Wish, collect
-from winning_tickets.probe.cost import forward_share
-from winning_tickets.probe.fingerprint import fingerprint
-from winning_tickets.tickets.bank_file import load_bank, save_bank
+from winning_tickets.probe.attention.reader import find_layers
+from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.model.cost import forward_share
+from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.tickets.bank.file import load_bank, save_bank
 
 NOISES = 128
 

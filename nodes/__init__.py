@@ -6,22 +6,12 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..probe import files
 from . import routes
-from .arrange import ArrangeNoiseByRegions, PickBestNoise
+from .attention import AttentionOverSteps, AttentionOverStepsReport, SuggestGuidanceCutoff, SwapEndTokens
 from .banks import LoadTicketBank, MergeTicketBanks, SaveTicketBank, TicketBankReport
-from .collect import CollectTickets
-from .cutoff import (
-    GuidanceCutoff,
-    GuidanceCutoffGuider,
-    GuidanceCutoffKSampler,
-    GuidanceCutoffReport,
-)
-from .end_tokens import SwapEndTokens
-from .layers import TicketLayerReport
-from .layout import TicketLatentFromRegions
-from .noise_report import NoiseReport
-from .region_editor import TicketRegions
-from .regions import TicketRegionFromMask, TicketRegionsFromBoxes
-from .steps import AttentionOverSteps, AttentionOverStepsReport, SuggestGuidanceCutoff
+from .guidance import GuidanceCutoff, GuidanceCutoffGuider, GuidanceCutoffKSampler, GuidanceCutoffReport
+from .noise import ArrangeNoiseByRegions, NoiseReport, PickBestNoise
+from .regions import TicketRegionFromMask, TicketRegions, TicketRegionsFromBoxes
+from .tickets import CollectTickets, TicketLatentFromRegions, TicketLayerReport
 
 NODES: list[type[io.ComfyNode]] = [
     CollectTickets,

@@ -8,11 +8,11 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..probe import files
-from ..tickets.bank import TicketBank
-from ..tickets.bank_file import load_bank, save_bank
-from ..tickets.combine import merge, mixed, prune
-from ..tickets.report import report
-from .types import CATEGORY, Bank
+from ..show.bank import report
+from ..tickets.bank.bank import TicketBank
+from ..tickets.bank.combine import merge, mixed, prune
+from ..tickets.bank.file import load_bank, save_bank
+from .inputs import CATEGORY, Bank
 
 EXACT, HALF = "float32", "float16"
 

@@ -1,4 +1,4 @@
-"""Regions from masks and boxes, and what nodes that take regions share."""
+"""Regions: drawn, from masks and from boxes; and what nodes that take regions share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..tickets.region_forms import named, parse_boxes, parse_regions, require_regions
-from ..tickets.regions import AnyRegion, MaskRegion, Region
-from .types import CATEGORY, Array, side_input
+from ..tickets.bank.bank import TicketBank
+from ..tickets.layout.parse import named, parse_boxes, parse_regions, require_regions
+from ..tickets.layout.regions import AnyRegion, MaskRegion, Region, categories_of
+from .inputs import CATEGORY, Array, Bank, side_input
 
 Regions = io.Custom("TICKET_REGIONS")
 EXAMPLE = "castle: 0.62 0.18 1.0 0.69\nlake: 0.0 0.56 1.0 1.0\nsky: 0.0 0.0 1.0 0.56"
@@ -125,3 +126,67 @@ class TicketRegionsFromBoxes(io.ComfyNode):
         require_regions(mine)
         lines = [f"{r.category}: {r.x0:.4g} {r.y0:.4g} {r.x1:.4g} {r.y1:.4g}" for r in mine]
         return io.NodeOutput((*(regions or ()), *mine), ui=ui.PreviewText("\n".join(lines)))
+
+
+WIDGET = "TICKET_REGIONS_EDITOR"
+EMPTY = '{"regions": []}'
+PIXELS = 8
+
+
+class TicketRegions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TicketRegions",
+            display_name="Ticket Regions",
+            category=CATEGORY,
+            description="Draw where things shall be: a box for each, with its category.",
+            search_aliases=["draw regions", "region editor", "bounding boxes", "layout", "area composition"],
+            has_intermediate_output=True,
+            inputs=[
+                side_input("width", "Width of the image in pixels."),
+                side_input("height", "Height of the image in pixels."),
+                io.String.Input(
+                    "layout",
+                    default=EMPTY,
+                    tooltip="Drag on the empty area to draw a box. As text it is JSON, or lines like"
+                    " castle: 0.62 0.18 1.0 0.69.",
+                    extra_dict={"widgetType": WIDGET},
+                ),
+                Bank.Input(
+                    "bank", optional=True, tooltip="Its categories and the size of its cells are offered."
+                ),
+                io.Image.Input(
+                    "background", optional=True, tooltip="A picture to draw on; only shown, not used."
+                ),
+                Regions.Input("regions", optional=True, tooltip="Regions that come before these."),
+            ],
+            outputs=[
+                Regions.Output(display_name="regions", tooltip="All regions so far."),
+                io.String.Output(
+                    display_name="categories", tooltip="Their names, one a line, for Collect Tickets."
+                ),
+                io.Int.Output(display_name="width", tooltip="The width above."),
+                io.Int.Output(display_name="height", tooltip="The height above."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        width: int,
+        height: int,
+        layout: str,
+        bank: TicketBank | None = None,
+        background: torch.Tensor | None = None,
+        regions: Any = None,
+    ) -> io.NodeOutput:
+        found = (*(regions or ()), *parse_regions(layout))
+        require_regions(found)
+        told: dict[str, Any] = {"width": width, "height": height}
+        if bank is not None:
+            told |= {"categories": list(bank.categories), "cell": bank.recipe.block * PIXELS}
+        if background is not None:
+            told["background"] = ui.PreviewImage(background[:1], cls=cls).values[0]
+        categories = "\n".join(categories_of(found))
+        return io.NodeOutput(found, categories, width, height, ui={"ticket_regions": [told]})

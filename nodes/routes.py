@@ -8,8 +8,8 @@ from aiohttp import web
 from server import PromptServer
 
 from ..probe import files
-from ..tickets.bank import BankError
-from ..tickets.bank_file import bank_facts
+from ..tickets.bank.bank import BankError
+from ..tickets.bank.file import bank_facts
 
 
 def register() -> None:

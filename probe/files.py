@@ -7,7 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..tickets.bank import BankError
+from ..tickets.bank.bank import BankError
 
 FOLDER = "ticket_banks"
 SUFFIX = ".safetensors"

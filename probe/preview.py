@@ -5,8 +5,8 @@ from __future__ import annotations
 import comfy.utils
 import latent_preview
 
-from ..tickets.bank import TicketBank
-from ..tickets.picture import heat_maps
+from ..show.heatmap import heat_maps
+from ..tickets.bank.bank import TicketBank
 
 LARGEST = 512
 

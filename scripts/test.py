@@ -26,7 +26,7 @@ from comfyui import HOME, ROOT, Install, SetupError
 from comfyui_setup import venv_python
 
 REQUIREMENTS = ROOT / "requirements-dev.txt"
-TYPED = ("scripts", "tickets", "probe", "nodes", "demo")
+TYPED = ("scripts", "tickets", "guidance", "show", "probe", "nodes", "demo")
 # As "python -m pytest", but without this folder on sys.path: ComfyUI has a module "nodes" too.
 PYTEST = "import sys; sys.path = [p for p in sys.path if p]; import pytest; sys.exit(pytest.main())"
 

@@ -1,3 +1,3 @@
-"""The method in plain torch: noise, scores, banks, regions, selection. Never imports ComfyUI."""
+"""The first paper in plain torch (Mao et al. 2024): noise, scores, banks, layouts. Never imports ComfyUI."""
 
 VERSION = "0.1.0"

@@ -6,8 +6,8 @@ from typing import Any
 
 import comfy.sample
 import latent_preview  # noqa: F401  (imports with ComfyUI's root on the path)
-from winning_tickets.probe.cutoff import CONDITIONAL, Cutoff, Share
-from winning_tickets.probe.cutoff_run import Settings, sample
+from winning_tickets.guidance.cutoff import CONDITIONAL, Cutoff, Share
+from winning_tickets.probe.sampling.ksampler import Settings, sample
 
 STEPS = 6
 

@@ -11,10 +11,13 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from winning_tickets.probe import attention, collect, first_step, memory, text
-from winning_tickets.probe.fingerprint import fingerprint
+from winning_tickets.probe.attention import first_step, text
+from winning_tickets.probe.attention import reader as attention
+from winning_tickets.probe.collect import collect
+from winning_tickets.probe.model import memory
+from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets import noise, prompts
-from winning_tickets.tickets.bank import BankError, TicketBank
+from winning_tickets.tickets.bank.bank import BankError, TicketBank
 from winning_tickets.tickets.score import pool_cells
 
 SIZE = 128

@@ -10,7 +10,7 @@ import comfy.samplers
 import pytest
 import torch
 from cutoff_runs import STEPS, cutoff, ours, stock
-from winning_tickets.probe.cutoff import (
+from winning_tickets.guidance.cutoff import (
     CONDITIONAL,
     LOWER,
     TAILS,
@@ -22,8 +22,8 @@ from winning_tickets.probe.cutoff import (
     Sigma,
     Similar,
 )
-from winning_tickets.probe.cutoff_patch import CutoffPatch
-from winning_tickets.probe.cutoff_run import Settings, make_guider, report_of
+from winning_tickets.probe.sampling.cutoff import CutoffPatch
+from winning_tickets.probe.sampling.ksampler import Settings, make_guider, report_of
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS

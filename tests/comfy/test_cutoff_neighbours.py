@@ -18,10 +18,10 @@ import comfy.sampler_helpers
 import comfy.samplers
 import pytest
 import torch
-from winning_tickets.probe.collect import Wish, collect
-from winning_tickets.probe.cutoff import CONDITIONAL, UNCONDITIONAL, Cutoff, Final, Share, Similar
-from winning_tickets.probe.cutoff_patch import CutoffPatch
-from winning_tickets.probe.tail import empty_conds
+from winning_tickets.guidance.cutoff import CONDITIONAL, UNCONDITIONAL, Cutoff, Final, Share, Similar
+from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.sampling.cutoff import CutoffPatch
+from winning_tickets.probe.sampling.tail import empty_conds
 
 STEPS = 6
 

@@ -8,7 +8,7 @@ import comfy.sample
 import comfy.samplers
 import torch
 from cutoff_runs import STEPS, cutoff, ours, stock
-from winning_tickets.probe.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Similar
+from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Similar
 
 
 class TestTails:

@@ -10,17 +10,17 @@ import comfy.sample
 import numpy as np
 import pytest
 import torch
-from winning_tickets.probe.auto_layer import choose_layer
-from winning_tickets.probe.collect import Wish, collect
-from winning_tickets.probe.cutoff import Cutoff, Share
-from winning_tickets.probe.cutoff_run import Settings, sample
-from winning_tickets.probe.layers import LayerProbe
-from winning_tickets.probe.look import Look
-from winning_tickets.probe.noise import empty_latent, ticket_noise
-from winning_tickets.tickets.bank_file import load_bank
-from winning_tickets.tickets.build import Layout
+from winning_tickets.guidance.cutoff import Cutoff, Share
+from winning_tickets.probe.attention.look import Look
+from winning_tickets.probe.build.noise import empty_latent, ticket_noise
+from winning_tickets.probe.collect.auto import choose_layer
+from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.collect.layers import LayerProbe
+from winning_tickets.probe.sampling.ksampler import Settings, sample
+from winning_tickets.tickets.bank.file import load_bank
+from winning_tickets.tickets.layout.build import Layout
+from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.noise import plain_noise
-from winning_tickets.tickets.region_forms import parse_regions
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.append(str(ROOT / "demo"))

@@ -10,8 +10,8 @@ import comfy.sample
 import pytest
 import torch
 from safetensors.torch import save_file
-from winning_tickets.probe.end_tokens import EndTokensError, read_ends, swap_end_tokens
-from winning_tickets.probe.phrases import find
+from winning_tickets.probe.attention.phrases import find
+from winning_tickets.probe.sampling.end_tokens import EndTokensError, read_ends, swap_end_tokens
 
 WIDTH = 32
 LONG = "very " * 80 + "big castle"

@@ -8,10 +8,12 @@ import comfy.model_management
 import comfy.patcher_extension
 import pytest
 import torch
-from winning_tickets.probe import auto_layer, layer_report, memory
-from winning_tickets.probe.attention import Layer, cross_attention_layers
-from winning_tickets.probe.collect import Wish
-from winning_tickets.probe.layers import LayerProbe, LayerWorth, recommended
+from winning_tickets.probe.attention.reader import Layer, cross_attention_layers
+from winning_tickets.probe.collect import auto as auto_layer
+from winning_tickets.probe.collect import layers as layer_report
+from winning_tickets.probe.collect.collect import Wish
+from winning_tickets.probe.collect.layers import LayerProbe, LayerWorth, recommended
+from winning_tickets.probe.model import memory
 
 CATEGORIES = ("cat", "fire hydrant", "tree")
 SHAPE = (4, 16, 16)

@@ -11,26 +11,20 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from winning_tickets.probe import collect
-from winning_tickets.probe.attention import ProbeError, cell_side, cross_attention_layers
-from winning_tickets.probe.build import (
-    PlaceWish,
-    TicketWish,
-    arrange_noise,
-    build_tickets,
-    pick_noise,
-)
-from winning_tickets.probe.cost import forward_share
-from winning_tickets.probe.first_step import read_layers
-from winning_tickets.probe.look import Look
-from winning_tickets.probe.noise import searched_tickets
-from winning_tickets.probe.text import encode_prompt
-from winning_tickets.tickets.build import Layout
+from winning_tickets.probe.attention.first_step import read_layers
+from winning_tickets.probe.attention.look import Look
+from winning_tickets.probe.attention.reader import ProbeError, cell_side, cross_attention_layers
+from winning_tickets.probe.attention.text import encode_prompt
+from winning_tickets.probe.build.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
+from winning_tickets.probe.build.noise import searched_tickets
+from winning_tickets.probe.collect import collect
+from winning_tickets.probe.model.cost import forward_share
+from winning_tickets.tickets.layout.build import Layout
+from winning_tickets.tickets.layout.parse import parse_regions
+from winning_tickets.tickets.layout.select import Rank
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
-from winning_tickets.tickets.region_forms import parse_regions
-from winning_tickets.tickets.search import derived_seed
-from winning_tickets.tickets.select import Rank
+from winning_tickets.tickets.search.candidates import derived_seed
 
 REGIONS = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
 SHAPE = (4, 16, 24)

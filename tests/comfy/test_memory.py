@@ -9,7 +9,8 @@ from typing import Any
 import comfy.sample
 import pytest
 import torch
-from winning_tickets.probe import attention, first_step, text
+from winning_tickets.probe.attention import first_step, text
+from winning_tickets.probe.attention import reader as attention
 from winning_tickets.tickets import noise, prompts
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "benchmarks"))

@@ -8,13 +8,14 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from winning_tickets.probe import collect, cutoff_run
-from winning_tickets.probe.cutoff import Cutoff, Share
-from winning_tickets.probe.noise import empty_latent, noise_latent, ticket_noise
-from winning_tickets.tickets.build import Layout
+from winning_tickets.guidance.cutoff import Cutoff, Share
+from winning_tickets.probe.build.noise import empty_latent, noise_latent, ticket_noise
+from winning_tickets.probe.collect import collect
+from winning_tickets.probe.sampling import ksampler as cutoff_run
+from winning_tickets.tickets.layout.build import Layout
+from winning_tickets.tickets.layout.parse import parse_regions
+from winning_tickets.tickets.layout.select import Thresholds
 from winning_tickets.tickets.noise import plain_noise
-from winning_tickets.tickets.region_forms import parse_regions
-from winning_tickets.tickets.select import Thresholds
 
 LOOSE = Thresholds(t_pos=0.1, t_neg=0.9, t_bg=0.6)
 

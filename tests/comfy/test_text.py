@@ -10,9 +10,9 @@ import comfy.model_patcher
 import comfy.supported_models
 import pytest
 import torch
-from winning_tickets.probe.attention import ProbeError, cross_attention_layers
-from winning_tickets.probe.collect import Wish, collect
-from winning_tickets.probe.text import encode_prompt
+from winning_tickets.probe.attention.reader import ProbeError, cross_attention_layers
+from winning_tickets.probe.attention.text import encode_prompt
+from winning_tickets.probe.collect.collect import Wish, collect
 from winning_tickets.tickets.prompts import make_prompts
 
 WIDTH = 32

@@ -11,14 +11,14 @@ import comfy.samplers
 import pytest
 import torch
 from cutoff_runs import STEPS, ours, stock
-from winning_tickets.probe.attention import ProbeError, token_attention
-from winning_tickets.probe.collect import Wish, collect
-from winning_tickets.probe.cutoff import Cutoff, Share
-from winning_tickets.probe.cutoff_patch import CutoffPatch
-from winning_tickets.probe.phrases import find
-from winning_tickets.probe.watch import course_of, watched
-from winning_tickets.probe.watch_report import shown
-from winning_tickets.tickets.steps import Course, StepsError, agreement
+from winning_tickets.guidance.cutoff import Cutoff, Share
+from winning_tickets.guidance.trace import Course, StepsError, agreement
+from winning_tickets.probe.attention.phrases import find
+from winning_tickets.probe.attention.reader import ProbeError, token_attention
+from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.sampling.cutoff import CutoffPatch
+from winning_tickets.probe.sampling.watch import course_of, watched
+from winning_tickets.probe.sampling.watch_report import shown
 
 SAMPLERS = (
     "euler",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from winning_tickets.tickets import noise
-from winning_tickets.tickets.bank import Recipe, TicketBank
+from winning_tickets.tickets.bank.bank import Recipe, TicketBank
 from winning_tickets.tickets.prompts import PAIRS, make_prompts
 
 RECIPE = Recipe("input 8", 4, 4, 16, 16, 14.6, 0.18215, "BaseModel")

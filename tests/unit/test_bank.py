@@ -12,12 +12,12 @@ import pytest
 import torch
 from banks import make_bank, slow_rank
 from safetensors.torch import load_file, save_file
-from winning_tickets.tickets import bank_file
-from winning_tickets.tickets.bank import BankError, TicketBank
-from winning_tickets.tickets.bank_file import bank_facts, load_bank, save_bank
-from winning_tickets.tickets.combine import merge, mixed, only, prune
-from winning_tickets.tickets.picture import category_map, heat_maps
-from winning_tickets.tickets.report import agreement, best_noises, histogram, report
+from winning_tickets.show.bank import agreement, best_noises, histogram, report
+from winning_tickets.show.heatmap import category_map, heat_maps
+from winning_tickets.tickets.bank import file as bank_file
+from winning_tickets.tickets.bank.bank import BankError, TicketBank
+from winning_tickets.tickets.bank.combine import merge, mixed, only, prune
+from winning_tickets.tickets.bank.file import bank_facts, load_bank, save_bank
 from winning_tickets.tickets.score import paper_score
 
 

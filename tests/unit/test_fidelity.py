@@ -10,8 +10,8 @@ from itertools import combinations
 import pytest
 import torch
 from winning_tickets.tickets import noise
-from winning_tickets.tickets.bank import Recipe, TicketBank
-from winning_tickets.tickets.select import Thresholds, threshold_pools
+from winning_tickets.tickets.bank.bank import Recipe, TicketBank
+from winning_tickets.tickets.layout.select import Thresholds, threshold_pools
 
 LABELS = ("castle", "lake", "sky")
 NOISES, SIDE = 6, 16

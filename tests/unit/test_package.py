@@ -14,6 +14,7 @@ import registry_fields
 import winning_tickets
 
 ROOT = Path(__file__).parent.parent.parent
+CODE = ("nodes", "probe", "show", "guidance", "tickets")
 MOST_BYTES = 3_000_000
 
 
@@ -36,7 +37,7 @@ def test_installed_pack_stays_small(installed: set[str]) -> None:
 
 def test_installed_pack_has_all_that_comfyui_shows_of_it(installed: set[str]) -> None:
     """`docs/` in .comfyignore took the help pages in web/docs, too."""
-    for folder in ("web", "locales", "example_workflows", "ticket_banks", "nodes", "probe", "tickets"):
+    for folder in ("web", "locales", "example_workflows", "ticket_banks", *CODE):
         assert {name for name in listed() if name.startswith(f"{folder}/")} <= installed
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from winning_tickets.tickets.region_forms import parse_boxes, parse_regions, require_regions
-from winning_tickets.tickets.regions import (
+from winning_tickets.tickets.layout.parse import parse_boxes, parse_regions, require_regions
+from winning_tickets.tickets.layout.regions import (
     LISTED,
     SMALLER,
     MaskRegion,
@@ -57,7 +57,7 @@ class TestText:
             ("cat: 0 0 128 128", "leaves the image"),
             ("cat: 0.5 0 0.5 1", "is empty"),
             ("cat: 0.9 0 0.5 1", "left must be below right"),
-            ('{"regions": [', r"broken JSON \(line 1, column 14\): mend or clear"),
+            ('{"regions": [', r"broken JSON \(line 1, column 14\): fix or clear"),
             ('{"boxes": []}', "JSON of another form"),
             ('{"regions": [{"category": "cat"}]}', "JSON of another form"),
             ('{"regions": [{"category": "cat", "box": [0, 0, 1]}]}', "Region 1 .'cat'. needs four numbers"),

@@ -9,22 +9,22 @@ import pytest
 import torch
 from banks import make_bank
 from scipy.optimize import linear_sum_assignment
-from winning_tickets.tickets.build import Layout, image_generator
-from winning_tickets.tickets.calibrate import GAUSSIANIZE, STANDARDIZE, calibrate, normal_quantiles
-from winning_tickets.tickets.context import cell_worth, fit
+from winning_tickets.show.noise import measure, picture, table
+from winning_tickets.tickets.layout.build import Layout, image_generator
+from winning_tickets.tickets.layout.calibrate import GAUSSIANIZE, STANDARDIZE, calibrate, normal_quantiles
+from winning_tickets.tickets.layout.regions import Region
+from winning_tickets.tickets.layout.select import Rank
 from winning_tickets.tickets.noise import plain_noise, to_blocks
-from winning_tickets.tickets.noise_report import measure, picture, table
-from winning_tickets.tickets.regions import Region
-from winning_tickets.tickets.search import (
+from winning_tickets.tickets.search.candidates import (
     SwapProposer,
     TicketProposer,
     derived_seed,
     plain_candidate,
     search,
 )
-from winning_tickets.tickets.select import Rank
-from winning_tickets.tickets.swap import arrangement, swap
-from winning_tickets.tickets.transport import regroup
+from winning_tickets.tickets.search.fit import cell_worth, fit
+from winning_tickets.tickets.search.swap import arrangement, swap
+from winning_tickets.tickets.search.transport import regroup
 
 GROUPS = torch.tensor([[0, 0, -1, -1], [0, 0, -1, -1], [-1, -1, 1, 1], [-1, -1, 1, 1]])
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from banks import make_bank, slow_rank
-from winning_tickets.tickets.bank import BankError
-from winning_tickets.tickets.build import KEEP, Layout
-from winning_tickets.tickets.noise import plain_noise, to_blocks
-from winning_tickets.tickets.regions import MaskRegion, Region
-from winning_tickets.tickets.select import (
+from winning_tickets.tickets.bank.bank import BankError
+from winning_tickets.tickets.layout.build import KEEP, Layout
+from winning_tickets.tickets.layout.regions import MaskRegion, Region
+from winning_tickets.tickets.layout.select import (
     REFUSE,
     RELAX,
     REPEAT,
@@ -22,6 +21,7 @@ from winning_tickets.tickets.select import (
     rank,
     threshold_pools,
 )
+from winning_tickets.tickets.noise import plain_noise, to_blocks
 
 TWO = (Region("cat", 0, 0, 0.5, 1), Region("tree", 0.5, 0, 1, 0.5))
 

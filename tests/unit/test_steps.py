@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from winning_tickets.tickets import steps_picture
-from winning_tickets.tickets.end_tokens import replace_end
-from winning_tickets.tickets.steps import (
+from winning_tickets.guidance.end_tokens import replace_end
+from winning_tickets.guidance.suggest import explain, suggest
+from winning_tickets.guidance.trace import (
     Course,
     Evaluation,
     StepsError,
@@ -20,7 +20,7 @@ from winning_tickets.tickets.steps import (
     shape,
     spread,
 )
-from winning_tickets.tickets.suggest import explain, suggest
+from winning_tickets.show import trace as steps_picture
 
 
 def course_at(sigmas: list[float], evaluated: list[float]) -> Course:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from banks import make_bank
 from winning_tickets.tickets import noise
-from winning_tickets.tickets.bank import BankError, TicketBank
-from winning_tickets.tickets.build import Layout, image_generator
-from winning_tickets.tickets.regions import Region
+from winning_tickets.tickets.bank.bank import BankError, TicketBank
+from winning_tickets.tickets.layout.build import Layout, image_generator
+from winning_tickets.tickets.layout.regions import Region
+from winning_tickets.tickets.layout.select import REFUSE, REPEAT, Thresholds, draw, threshold_pools
 from winning_tickets.tickets.score import paper_score, pool_cells
-from winning_tickets.tickets.select import REFUSE, REPEAT, Thresholds, draw, threshold_pools
 
 
 def paper_scores(attention: torch.Tensor) -> torch.Tensor:

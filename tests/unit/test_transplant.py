@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import torch
 from winning_tickets.tickets import noise
-from winning_tickets.tickets.regions import assign_cells
-from winning_tickets.tickets.transplant import BOXES, correlation, kept_score, plant, pull, reaches, shuffled
+from winning_tickets.tickets.layers.transplant import (
+    BOXES,
+    correlation,
+    kept_score,
+    plant,
+    pull,
+    reaches,
+    shuffled,
+)
+from winning_tickets.tickets.layout.regions import assign_cells
 
 
 def drawn(count: int = 6) -> torch.Tensor:

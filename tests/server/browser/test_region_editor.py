@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from winning_tickets.tickets.layout_picture import category_colour
-from winning_tickets.tickets.region_forms import parse_regions
-from winning_tickets.tickets.regions import Region
+from winning_tickets.show.layout import category_colour
+from winning_tickets.tickets.layout.parse import parse_regions
+from winning_tickets.tickets.layout.regions import Region
 
 ADD = """([type, at]) => {
   const node = LiteGraph.createNode(type)

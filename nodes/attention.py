@@ -1,0 +1,214 @@
+"""Attention over Steps and its report, Suggest Guidance Cutoff, Swap End Tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..probe.sampling.end_tokens import MODES, SWAP, swap_end_tokens
+from ..probe.sampling.watch import ALL, course_of, watched
+from ..probe.sampling.watch_report import shown, suggested
+from .inputs import CATEGORY
+
+Course = io.Custom("TICKET_STEPS")
+ALIASES = ["attention map", "heat map", "daam", "cross attention", "prompt attention"]
+
+
+class AttentionOverSteps(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttentionOverSteps",
+            display_name="Attention over Steps",
+            category=CATEGORY,
+            description=(
+                "Watches a sampler run: where the model looks for each phrase of the prompt, step by"
+                " step, and what guidance does. Changes nothing in the picture."
+            ),
+            search_aliases=ALIASES,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to watch; other patches stay on it."),
+                io.Clip.Input("clip", tooltip="Its text encoder."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="a castle and a tree",
+                    tooltip="The prompt that the sampler follows. Connect positive to the sampler, or give"
+                    " the same text to CLIP Text Encode.",
+                ),
+                io.String.Input(
+                    "phrases",
+                    multiline=True,
+                    default="castle\ntree",
+                    tooltip="What to look for: words of the prompt, one phrase a line.",
+                ),
+                io.String.Input(
+                    "layer",
+                    default=ALL,
+                    advanced=True,
+                    tooltip="Cross-attention layers to average, by ComfyUI's block names, apart by commas, as"
+                    " in Collect Tickets. all: every layer, as in the paper.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="For any sampler node, and Attention over Steps Report after it."),
+                io.Conditioning.Output(display_name="positive", tooltip="The prompt, for the sampler."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, clip: Any, prompt: str, phrases: str, layer: str) -> io.NodeOutput:
+        return io.NodeOutput(*watched(model, clip, prompt, phrases, layer))
+
+
+class AttentionOverStepsReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttentionOverStepsReport",
+            display_name="Attention over Steps Report",
+            category=CATEGORY,
+            description=(
+                "Shows what Attention over Steps saw: a heat map for each phrase and step, as a picture"
+                " and as masks, when the maps took their final form, how much of the picture is coarse"
+                " shape, and what guidance still had to do."
+            ),
+            search_aliases=[*ALIASES, "mask from prompt", "frequency"],
+            is_output_node=True,
+            inputs=[
+                io.Latent.Input("latent", tooltip="What the sampler made: so this runs after it."),
+                io.Model.Input("model", tooltip="The model from Attention over Steps."),
+                io.String.Input(
+                    "steps",
+                    default="",
+                    tooltip="Which steps to show, such as 1 5 10. Empty: six, from the first to the last.",
+                ),
+                io.Int.Input(
+                    "number", default=1, min=1, max=4096, tooltip="Which image of the batch, from 1."
+                ),
+                io.Image.Input("image", optional=True, tooltip="The final image, to lay the maps over."),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The same latent."),
+                io.Image.Output(
+                    display_name="picture", tooltip="A row for each phrase, a column for each step."
+                ),
+                io.Mask.Output(
+                    display_name="masks",
+                    tooltip="Each phrase's map at the last step shown, as a mask of the image's size, in the"
+                    " order of the phrases.",
+                ),
+                io.Image.Output(
+                    display_name="curves",
+                    tooltip="Steps from left to right. Agreement of each phrase's map with its final form;"
+                    " share of low frequencies; norm of the guidance term (yellow) and its push still to come"
+                    " (red).",
+                ),
+                io.String.Output(display_name="report", tooltip="The figures of the shown steps, as text."),
+                Course.Output(display_name="watched", tooltip="For Suggest Guidance Cutoff."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent: dict[str, Any],
+        model: Any,
+        steps: str,
+        number: int,
+        image: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        course = course_of(model)
+        seen = shown(course, steps, number, latent["samples"].shape[-2:], image)
+        told = ui.PreviewImage(seen.picture, cls=cls).as_dict() | ui.PreviewText(seen.report).as_dict()
+        return io.NodeOutput(latent, seen.picture, seen.masks, seen.curves, seen.report, course, ui=told)
+
+
+class SuggestGuidanceCutoff(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SuggestGuidanceCutoff",
+            display_name="Suggest Guidance Cutoff",
+            category=CATEGORY,
+            description=(
+                "From a watched run, the share of the steps after which guidance changes little for this"
+                " model and prompt: for guided of the Guidance Cutoff nodes."
+            ),
+            search_aliases=["cfg cutoff", "adaptive guidance", "speed up"],
+            is_output_node=True,
+            inputs=[
+                Course.Input("watched", tooltip="From Attention over Steps Report."),
+            ],
+            outputs=[
+                io.Float.Output(display_name="guided", tooltip="For guided of the Guidance Cutoff nodes."),
+                io.Image.Output(display_name="curves", tooltip="What it was read from; the cut is white."),
+                io.String.Output(display_name="report", tooltip="Why, as text."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, watched: Any) -> io.NodeOutput:
+        guided, picture, report = suggested(watched)
+        told = ui.PreviewImage(picture, cls=cls).as_dict() | ui.PreviewText(report).as_dict()
+        return io.NodeOutput(guided, picture, report, ui=told)
+
+
+def _share(name: str, default: float, tooltip: str, **more: Any) -> io.Float.Input:
+    return io.Float.Input(
+        name, default=default, min=0.0, max=1.0, step=0.05, round=0.001, tooltip=tooltip, **more
+    )
+
+
+class SwapEndTokens(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SwapEndTokens",
+            display_name="Swap End Tokens",
+            category=CATEGORY,
+            description=(
+                "A prompt that keeps its words but gets the end tokens of another, which carry most of"
+                " what a prompt says: to see what does what, or to mix two prompts."
+            ),
+            search_aliases=["EOS", "endoftext", "padding tokens", "prompt mixing", "conditioning swap"],
+            has_intermediate_output=True,
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder: SD1.x, SD2.x or SDXL."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="a castle",
+                    tooltip="The prompt whose words are kept.",
+                ),
+                io.String.Input(
+                    "end_prompt",
+                    multiline=True,
+                    default="a tree",
+                    tooltip="The prompt whose end tokens are taken. Not used with zero.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default=SWAP,
+                    tooltip="swap: the other prompt's end tokens. blend: between both. zero: end tokens of"
+                    " zeros.",
+                ),
+                _share("amount", 0.5, "With blend: 0 is the prompt as it was, 1 the other's end tokens."),
+                _share("start", 0.0, "From this share of sampling on; before it the prompt is as it was."),
+                _share("end", 1.0, "Up to this share of sampling; after it the prompt is as it was."),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="conditioning", tooltip="For positive or negative."),
+                io.String.Output(display_name="report", tooltip="What was replaced by what."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, clip: Any, prompt: str, end_prompt: str, mode: str, amount: float, start: float, end: float
+    ) -> io.NodeOutput:
+        conditioning, report = swap_end_tokens(clip, prompt, end_prompt, mode, amount, start, end)
+        return io.NodeOutput(conditioning, report, ui=ui.PreviewText(report))

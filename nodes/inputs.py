@@ -1,0 +1,63 @@
+"""The pack's own socket types and what its nodes share."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..probe.build.build import NoiseResult
+from ..tickets.search.candidates import MOST_CANDIDATES
+
+CATEGORY = "tickets"
+Bank = io.Custom("TICKET_BANK")
+# As io.Array, which older versions of ComfyUI lack.
+Array = io.Custom("ARRAY")
+
+
+def seed_input(tooltip: str, control: bool = True) -> io.Int.Input:
+    """`control`: with ComfyUI's control after generate."""
+    return io.Int.Input(
+        "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=control, tooltip=tooltip
+    )
+
+
+def side_input(name: str, tooltip: str) -> io.Int.Input:
+    """Width or height of an image in pixels."""
+    return io.Int.Input(name, default=512, min=64, max=16384, step=8, tooltip=tooltip)
+
+
+def batch_input() -> io.Int.Input:
+    return io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Number of images.")
+
+
+def candidates_input(default: int, tooltip: str) -> io.Int.Input:
+    return io.Int.Input("candidates", default=default, min=1, max=MOST_CANDIDATES, tooltip=tooltip)
+
+
+def rounds_input(default: int, least: int, tooltip: str) -> io.Int.Input:
+    return io.Int.Input("rounds", default=default, min=least, max=16, tooltip=tooltip)
+
+
+def noise_outputs() -> list[io.Output]:
+    """What a node that builds noise gives."""
+    return [
+        io.Noise.Output(
+            display_name="noise",
+            tooltip="For Guidance Cutoff KSampler and SamplerCustomAdvanced, with the empty latent.",
+        ),
+        io.Latent.Output(
+            display_name="noise latent",
+            tooltip="The noise as a latent, for KSampler (Advanced) with add_noise disabled,"
+            " start_at_step 0. Not for the plain KSampler, which would add noise once more.",
+        ),
+        io.Latent.Output(display_name="empty latent", tooltip="An empty latent of this size and batch."),
+        io.Image.Output(
+            display_name="picture", tooltip="Regions and cells, how well each cell fits, and the noise."
+        ),
+        io.String.Output(display_name="report", tooltip="What was built of what, as text."),
+    ]
+
+
+def noise_result(result: NoiseResult, node: type[io.ComfyNode]) -> io.NodeOutput:
+    """The outputs of `noise_outputs`, shown on the node."""
+    shown = ui.PreviewImage(result.picture, cls=node).as_dict() | ui.PreviewText(result.report).as_dict()
+    return io.NodeOutput(result.noise, result.latent, result.empty, result.picture, result.report, ui=shown)

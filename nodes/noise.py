@@ -1,0 +1,202 @@
+"""Noise without a bank: Arrange Noise by Regions and Pick Best Noise; Noise Report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..probe.build.build import PlaceWish, arrange_noise, pick_noise
+from ..probe.build.noise import compared
+from ..probe.collect.auto import AUTO
+from ..show.noise import measure, picture, table
+from ..tickets.layout.regions import OVERLAPS, SMALLER
+from .inputs import (
+    CATEGORY,
+    batch_input,
+    candidates_input,
+    noise_outputs,
+    noise_result,
+    rounds_input,
+    seed_input,
+    side_input,
+)
+from .regions import all_regions, more_regions_input, regions_input
+
+
+def _shared(seed_tooltip: str) -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip="The model that will draw. Nothing is changed on it."),
+        io.Clip.Input("clip", tooltip="Its text encoder."),
+        regions_input(),
+        side_input("width", "Width of the image in pixels."),
+        side_input("height", "Height of the image in pixels."),
+        seed_input(seed_tooltip),
+        batch_input(),
+        io.String.Input(
+            "layer",
+            default=AUTO,
+            tooltip="Cross-attention layer that is read, as in Collect Tickets. auto: chosen by a quick look"
+            " at the model, once for each set of categories.",
+        ),
+    ]
+
+
+def _overlap_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "overlap",
+        options=list(OVERLAPS),
+        default=SMALLER,
+        advanced=True,
+        tooltip="Which region a cell belongs to where several overlap.",
+    )
+
+
+class ArrangeNoiseByRegions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ArrangeNoiseByRegions",
+            display_name="Arrange Noise by Regions",
+            category=CATEGORY,
+            description="Exchanges blocks of a seed's own noise, so that those which lean towards a category"
+            " lie in its region. Needs no ticket bank, and the noise stays exactly Gaussian.",
+            search_aliases=["block swap", "layout", "regional noise", "initial noise", "composition"],
+            has_intermediate_output=True,
+            inputs=[
+                *_shared("The noise that is arranged. Every image of a batch has its own."),
+                io.Int.Input(
+                    "cells_per_block",
+                    default=1,
+                    min=1,
+                    max=8,
+                    advanced=True,
+                    tooltip="Side of a block in cells of the attention map. Larger blocks move in larger"
+                    " pieces.",
+                ),
+                rounds_input(
+                    3,
+                    1,
+                    "How often the noise is looked at and its blocks exchanged. An exchange that does not"
+                    " help is dropped.",
+                ),
+                candidates_input(
+                    8, "How many seeds, derived from this one, are arranged; the one that fits best is taken."
+                ),
+                _overlap_input(),
+                more_regions_input(),
+            ],
+            outputs=noise_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        regions: Any,
+        width: int,
+        height: int,
+        seed: int,
+        batch_size: int,
+        layer: str,
+        cells_per_block: int,
+        rounds: int,
+        candidates: int,
+        overlap: str,
+        more_regions: Any = None,
+    ) -> io.NodeOutput:
+        places = all_regions(regions, more_regions, width, height)
+        wish = PlaceWish(
+            places, width, height, seed, batch_size, candidates, rounds, layer, cells_per_block, overlap
+        )
+        return noise_result(arrange_noise(model, clip, wish), cls)
+
+
+class PickBestNoise(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PickBestNoise",
+            display_name="Pick Best Noise",
+            category=CATEGORY,
+            description="Looks at the noise of many seeds, a fraction of a step each, and takes the one that"
+            " fits the regions best. The noise itself is not changed.",
+            search_aliases=["seed hunting", "seed search", "best seed", "layout", "initial noise"],
+            has_intermediate_output=True,
+            inputs=[
+                *_shared("The first seed; the others are derived from it. A connected noise has its own."),
+                candidates_input(32, "How many seeds are looked at for each image."),
+                _overlap_input(),
+                io.Noise.Input(
+                    "noise",
+                    optional=True,
+                    tooltip="Any NOISE that depends on a seed, in place of plain noise.",
+                ),
+                more_regions_input(),
+            ],
+            outputs=noise_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        regions: Any,
+        width: int,
+        height: int,
+        seed: int,
+        batch_size: int,
+        layer: str,
+        candidates: int,
+        overlap: str,
+        noise: Any = None,
+        more_regions: Any = None,
+    ) -> io.NodeOutput:
+        places = all_regions(regions, more_regions, width, height)
+        wish = PlaceWish(places, width, height, seed, batch_size, candidates, 0, layer, 1, overlap)
+        return noise_result(pick_noise(model, clip, wish, noise), cls)
+
+
+class NoiseReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseReport",
+            display_name="Noise Report",
+            category=CATEGORY,
+            description="Measures how far a NOISE is from the standard normal noise that samplers expect,"
+            " beside plain noise of the same size.",
+            search_aliases=["gaussian", "noise statistics", "noise quality", "kurtosis", "spectrum"],
+            is_output_node=True,
+            inputs=[
+                io.Noise.Input("noise", tooltip="Any NOISE."),
+                io.Latent.Input("latent_image", tooltip="The latent that it is for: its size and batch."),
+                io.Int.Input(
+                    "block",
+                    default=4,
+                    min=2,
+                    max=64,
+                    tooltip="Side of the blocks the noise is made of, in latent pixels: neighbours are"
+                    " compared inside of them and across their borders.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="The figures, as text."),
+                io.Image.Output(
+                    display_name="picture",
+                    tooltip="Histogram, quantiles against the normal ones, and power from low to high"
+                    " frequencies. The noise red, plain noise blue.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, noise: Any, latent_image: dict[str, Any], block: int) -> io.NodeOutput:
+        ours, plain = compared(noise, latent_image)
+        figures = measure(ours, block), measure(plain, block)
+        image = picture(ours, plain, *figures)[None]
+        text = table(*figures)
+        shown = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+        return io.NodeOutput(text, image, ui=shown)

@@ -1,0 +1,432 @@
+"""Tickets: Collect Tickets, Ticket Layer Report, Ticket Latent from Regions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..probe.build.build import TicketWish, build_tickets
+from ..probe.collect.auto import AUTO
+from ..probe.collect.collect import Wish, latent_size
+from ..probe.collect.keep import collect_and_keep
+from ..probe.collect.layers import LayerProbe, measure, report
+from ..probe.preview import ChoiceBar, LiveMaps
+from ..tickets.bank.bank import TicketBank
+from ..tickets.layout.build import BACKGROUNDS, LOSERS, Layout
+from ..tickets.layout.calibrate import CALIBRATIONS, STANDARDIZE
+from ..tickets.layout.regions import OVERLAPS, SMALLER
+from ..tickets.layout.select import RELAX, SHORTAGES, Rank, Thresholds
+from ..tickets.prompts import PAIRS, PLACE, SCHEMES, parse_categories
+from .inputs import (
+    CATEGORY,
+    Bank,
+    batch_input,
+    candidates_input,
+    noise_outputs,
+    noise_result,
+    rounds_input,
+    seed_input,
+    side_input,
+)
+from .regions import all_regions, more_regions_input, regions_input
+
+
+class CollectTickets(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CollectTickets",
+            display_name="Collect Tickets",
+            category=CATEGORY,
+            description=(
+                "Looks at many random noises with the model, once each and for a fraction of a step, and"
+                " scores every small block of them by how much it leans towards each category."
+            ),
+            search_aliases=["lottery tickets", "winning tickets", "noise blocks", "ticket bank"],
+            has_intermediate_output=True,
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The model the images will be made with (SD1.x, SD2.x, SDXL)."
+                ),
+                io.Clip.Input("clip", tooltip="The text encoder of that model."),
+                io.String.Input(
+                    "categories",
+                    multiline=True,
+                    default="castle\nlake\nsky",
+                    tooltip="What you will want to place: one thing a line, as in a prompt. At most 50.",
+                ),
+                io.Int.Input(
+                    "noises",
+                    default=32,
+                    min=1,
+                    max=10000,
+                    tooltip="How many noises to look at. More give a larger choice of tickets; the time grows"
+                    " with noises x pairs of categories.",
+                ),
+                seed_input("The noises are those of this seed and the ones following it.", control=False),
+                side_input(
+                    "width",
+                    "Width in pixels at which the noises are looked at. Take the model's usual size; the"
+                    " tickets fit other sizes too.",
+                ),
+                side_input("height", "Height in pixels at which the noises are looked at."),
+                io.String.Input(
+                    "layer",
+                    default=AUTO,
+                    tooltip="The cross-attention layer that is read. auto: a quick look at what each layer's"
+                    " tickets do on your model comes first. Or a layer by ComfyUI's block names; several,"
+                    " apart by commas, are averaged. The paper's choice for SD1.x is input 8. A wrong name"
+                    " lists the layers of your model.",
+                ),
+                io.Int.Input(
+                    "cells_per_block",
+                    default=1,
+                    min=1,
+                    max=8,
+                    advanced=True,
+                    tooltip="Side of a block in cells of the layer's attention map. 1 as in the paper;"
+                    " 2 makes blocks of twice the side, scored by the mean of their cells.",
+                ),
+                io.Combo.Input(
+                    "scheme",
+                    options=list(SCHEMES),
+                    default=PAIRS,
+                    advanced=True,
+                    tooltip="The prompts each noise is looked at with. pairs: every two categories together,"
+                    " as in the paper. singles: each alone. joint: all in one prompt, the fastest.",
+                ),
+                io.String.Input(
+                    "template",
+                    default=PLACE,
+                    advanced=True,
+                    tooltip='The prompt around the categories; {} is where they go: "a photo of {}".',
+                ),
+                io.String.Input(
+                    "save_as",
+                    default="",
+                    optional=True,
+                    tooltip="Name of a bank in models/ticket_banks. What is collected is kept there, also"
+                    " when you cancel, and the next run goes on from it. Empty: not saved.",
+                ),
+            ],
+            outputs=[Bank.Output(display_name="bank", tooltip="The scored blocks.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        categories: str,
+        noises: int,
+        seed: int,
+        width: int,
+        height: int,
+        layer: str,
+        cells_per_block: int,
+        scheme: str,
+        template: str,
+        save_as: str = "",
+    ) -> io.NodeOutput:
+        names = parse_categories(categories)
+        wish = Wish(names, noises, seed, width, height, layer, cells_per_block, scheme, template)
+        bank, about = collect_and_keep(model, clip, wish, save_as, LiveMaps(noises), ChoiceBar())
+        return io.NodeOutput(bank, ui=ui.PreviewText(about))
+
+
+class TicketLayerReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TicketLayerReport",
+            display_name="Ticket Layer Report",
+            category=CATEGORY,
+            description=(
+                "Which cross-attention layer of your model makes the best tickets: how far each one's"
+                " tickets reach, how much of a score moves with its block, and how well the first step's map"
+                " tells where things end up. Recommends one."
+            ),
+            search_aliases=["winning tickets", "best layer", "cross-attention"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to look into (SD1.x, SD2.x, SDXL)."),
+                io.Clip.Input("clip", tooltip="The text encoder of that model."),
+                io.String.Input(
+                    "categories",
+                    multiline=True,
+                    default="castle\nlake\nsky",
+                    tooltip="What you will want to place, one thing a line. At most six pairs of them are"
+                    " looked at.",
+                ),
+                io.Int.Input(
+                    "noises",
+                    default=16,
+                    min=2,
+                    max=1000,
+                    tooltip="How many noises the tickets are taken from. More make the figures surer.",
+                ),
+                io.Int.Input(
+                    "planted",
+                    default=4,
+                    min=2,
+                    max=64,
+                    tooltip="How many noises are built of each layer's tickets, for each pair. More make"
+                    " reach surer.",
+                ),
+                seed_input("The noises are those of this seed and the ones following it.", control=False),
+                side_input("width", "Width in pixels. Take the size at which you will collect."),
+                side_input("height", "Height in pixels at which the layers are looked at."),
+                io.Int.Input(
+                    "images",
+                    default=2,
+                    min=0,
+                    max=64,
+                    tooltip="How many ordinary images, for each pair, the first step is compared with. 0"
+                    " skips this: no agreement is shown, and the recommendation is the same.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=10,
+                    min=2,
+                    max=1000,
+                    tooltip="Sampling steps of these images.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=7.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Guidance of these images.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="layer", tooltip="The recommended one, for Collect Tickets."),
+                io.String.Output(display_name="report", tooltip="The figures, as text."),
+                io.Image.Output(
+                    display_name="picture", tooltip="A row for each layer: reach, then its maps."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        categories: str,
+        noises: int,
+        planted: int,
+        seed: int,
+        width: int,
+        height: int,
+        images: int,
+        steps: int,
+        cfg: float,
+    ) -> io.NodeOutput:
+        shape = latent_size(model, width, height)
+        names = parse_categories(categories)
+        probe = LayerProbe(model, clip, names, noises, seed, shape, planted=planted)
+        text, picture, layer = report(probe, measure(probe, images, steps, cfg, ChoiceBar()))
+        shown = ui.PreviewImage(picture[None], cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+        return io.NodeOutput(layer, text, picture[None], ui=shown)
+
+
+RANK, THRESHOLD = SELECTIONS = ("rank", "threshold")
+SINGLE = " Used instead when all regions are of one category."
+
+
+def _share(name: str, label: str, default: float, tooltip: str, **extra: Any) -> io.Float.Input:
+    settings = {"min": 0.0, "max": 1.0, "step": 0.01, "advanced": True, **extra}
+    return io.Float.Input(name, display_name=label, default=default, tooltip=tooltip, **settings)
+
+
+def _percent(name: str, label: str, share: float, tooltip: str, **extra: Any) -> io.Float.Input:
+    settings = {"min": 0.01, "max": 100.0, "step": 0.1, "round": 0.001, **extra}
+    return io.Float.Input(name, display_name=label, default=share * 100, tooltip=tooltip, **settings)
+
+
+def _selection_inputs() -> list[io.Input]:
+    paper, best = Thresholds(), Rank()
+    ranked, limits = " For selection rank.", " For selection threshold."
+    return [
+        io.Combo.Input(
+            "selection",
+            options=list(SELECTIONS),
+            default=RANK,
+            tooltip="rank: the tickets that lean most towards a category and least towards the others."
+            " threshold: the paper's limits on scores.",
+        ),
+        _percent(
+            "best", "best (%)", best.best, "Which share of the bank may win, for each category." + ranked
+        ),
+        _percent(
+            "best_background",
+            "best for background (%)",
+            best.best_background,
+            "Which share of the bank may fill the background." + ranked,
+            advanced=True,
+        ),
+        _share(
+            "temperature",
+            "temperature",
+            best.temperature,
+            "0 draws the very best tickets in every image, 1 any of the best share." + ranked,
+        ),
+        _share("t_pos", "own score above", paper.t_pos, "The paper's t_pos." + limits),
+        _share("t_neg", "other scores below", paper.t_neg, "The paper's t_neg." + limits),
+        _share("t_bg", "background below", paper.t_bg, "The paper's t_bg." + limits),
+        _share("t_pos_single", "own score above, alone", paper.t_pos_single, "As own score above." + SINGLE),
+        _share("t_bg_single", "background below, alone", paper.t_bg_single, "As background below." + SINGLE),
+        io.Combo.Input(
+            "shortage",
+            options=list(SHORTAGES),
+            default=RELAX,
+            advanced=True,
+            tooltip="When too few tickets win: relax takes those that come nearest and says so, repeat uses"
+            " tickets again (the paper), error stops.",
+        ),
+    ]
+
+
+def _filling_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "background",
+            options=list(BACKGROUNDS),
+            default=LOSERS,
+            tooltip="losers: blocks that lean towards none of the categories. keep: the seed's plain noise.",
+        ),
+        _share(
+            "strength",
+            "strength",
+            1.0,
+            "1: tickets only. 0: the seed's plain noise, as stock ComfyUI draws it. Between them both are"
+            " mixed so that the variance stays.",
+            advanced=False,
+        ),
+        io.Boolean.Input(
+            "soft_edges",
+            default=False,
+            advanced=True,
+            tooltip="Grey parts of masks mix tickets and plain noise. Boxes have no soft edges.",
+        ),
+        io.Combo.Input(
+            "overlap",
+            options=list(OVERLAPS),
+            default=SMALLER,
+            advanced=True,
+            tooltip="Which region a cell belongs to where several overlap. smaller: as in the paper.",
+        ),
+        io.Combo.Input(
+            "calibration",
+            options=list(CALIBRATIONS),
+            default=STANDARDIZE,
+            advanced=True,
+            tooltip="Selected blocks are not quite standard normal noise. standardize: mean 0 and variance 1"
+            " in each channel. none: leave them (the paper). gaussianize: exactly normal values in each"
+            " channel, their order kept.",
+        ),
+    ]
+
+
+class TicketLatentFromRegions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TicketLatentFromRegions",
+            display_name="Ticket Latent from Regions",
+            category=CATEGORY,
+            description=(
+                "Builds initial noise that leans towards your layout: winning tickets of each category in"
+                " its region, losing ones everywhere else. Sampling itself is untouched."
+            ),
+            search_aliases=[
+                "layout",
+                "regional noise",
+                "initial noise",
+                "winning tickets",
+                "boxes",
+                "composition",
+            ],
+            has_intermediate_output=True,
+            inputs=[
+                Bank.Input("bank", tooltip="Tickets of every category used below, from the same model."),
+                regions_input(),
+                side_input("width", "Width of the image in pixels."),
+                side_input("height", "Height of the image in pixels."),
+                seed_input("Which of the fitting tickets are drawn. Every image of a batch has its own."),
+                batch_input(),
+                *_selection_inputs(),
+                *_filling_inputs(),
+                candidates_input(
+                    8,
+                    "How many arrangements are looked at for each image; the one that fits best is taken."
+                    " Only with model and clip connected; costs a fraction of a step for each.",
+                ),
+                rounds_input(
+                    3,
+                    0,
+                    "How often the cells that fit worst get other tickets and are looked at again. Only with"
+                    " model and clip connected.",
+                ),
+                more_regions_input(),
+                io.Model.Input(
+                    "model", optional=True, tooltip="To look at the noise before sampling. Connect clip, too."
+                ),
+                io.Clip.Input("clip", optional=True, tooltip="To look at the noise before sampling."),
+            ],
+            outputs=noise_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        bank: TicketBank,
+        regions: Any,
+        width: int,
+        height: int,
+        seed: int,
+        batch_size: int,
+        selection: str,
+        best: float,
+        best_background: float,
+        temperature: float,
+        t_pos: float,
+        t_neg: float,
+        t_bg: float,
+        t_pos_single: float,
+        t_bg_single: float,
+        shortage: str,
+        background: str,
+        strength: float,
+        soft_edges: bool,
+        overlap: str,
+        calibration: str,
+        candidates: int,
+        rounds: int,
+        more_regions: Any = None,
+        model: Any = None,
+        clip: Any = None,
+    ) -> io.NodeOutput:
+        rule: Rank | Thresholds = Thresholds(t_pos, t_neg, t_bg, t_pos_single, t_bg_single)
+        if selection == RANK:
+            rule = Rank(best / 100, best_background / 100, temperature)
+        layout = Layout(
+            bank,
+            all_regions(regions, more_regions, width, height),
+            width // 8,
+            height // 8,
+            rule,
+            overlap,
+            shortage,
+            background,
+            strength,
+            soft_edges,
+            calibration,
+        )
+        wish = TicketWish(layout, seed, batch_size, candidates, rounds)
+        return noise_result(build_tickets(wish, model, clip), cls)

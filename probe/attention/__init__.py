@@ -1,0 +1,1 @@
+"""Reading cross-attention: layers, tokens, first-step evaluations."""

@@ -1,0 +1,64 @@
+"""layer = auto: a quick look at which layer's tickets reach furthest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ..attention.reader import cross_attention_layers
+from ..model.fingerprint import fingerprint
+from .collect import Wish, latent_size
+from .layers import LayerProbe, LayerWorth, recommended
+
+AUTO = "auto"
+NOISES = 8
+PROMPTS = 4
+SAMPLES = 12
+# The same question has the same answer: seed 0, whatever the seed of the collection.
+SEED = 0
+_known: dict[tuple[Any, ...], list[LayerWorth]] = {}
+
+
+def is_auto(wish: Wish) -> bool:
+    return wish.layer.strip().lower() == AUTO
+
+
+def choose_layer(
+    model: Any, clip: Any, wish: Wish, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[Wish, str]:
+    """The wish with a layer instead of `auto`, and a sentence on the choice.
+
+    Looks at the first layer of every block with cross-attention; the answer is remembered for a model,
+    its patches, the categories, template and size, until ComfyUI ends.
+    """
+    shape = latent_size(model, wish.width, wish.height)
+    key = (fingerprint(model, clip), wish.categories, wish.template, shape)
+    if key not in _known:
+        done = 0
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            progress(done, 2 * len(probe.prompts))
+
+        layers = [layer for layer in cross_attention_layers(model) if layer.depth == 0]
+        pairs = min(PROMPTS, max(1, math.comb(len(wish.categories), 2)))
+        planted = 2 * math.ceil(SAMPLES / 2 / pairs)
+        about = (model, clip, wish.categories, NOISES, SEED, shape, layers, wish.template)
+        probe = LayerProbe(*about, prompts=PROMPTS, planted=planted, tick=tick)
+        _known[key] = probe.reach()
+    worths = _known[key]
+    best = recommended(worths)
+    return replace(wish, layer=str(best.layer)), explain(worths)
+
+
+def explain(worths: list[LayerWorth]) -> str:
+    """What was chosen, and how far it lies before the others."""
+    best, *others = sorted(worths, key=lambda w: w.reach, reverse=True)
+    text = f"layer auto: {best.layer} (reach {best.reach:.2f} +- {best.error:.2f}"
+    text += f"; next {others[0].layer}, {others[0].reach:.2f})." if others else ")."
+    if not best.clear:
+        text += " No layer stands out on this model: its tickets may do nothing."
+    return text

@@ -1,0 +1,1 @@
+"""Runs of a sampler: guidance cut off, attention watched."""

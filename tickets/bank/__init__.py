@@ -1,0 +1,1 @@
+"""Ticket banks: what they hold, their files, banks made of banks."""

@@ -1,0 +1,236 @@
+"""A ticket bank: blocks of initial noise with the attention each category paid them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from ..score import rank, stretch
+
+
+class BankError(ValueError):
+    """A bank that cannot be used as asked; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a bank was collected; banks of different recipes do not mix.
+
+    layer: cross-attention read, e.g. "input 8"; several are averaged. block: side of a block in latent
+    pixels. channels, height, width: of the latents. sigma: the noise level, the model's highest.
+    latent_scale: what the model multiplies latents by. model: its family. scheme and template: how
+    prompts were made of the categories. fingerprint: of the weights, patches included.
+    """
+
+    layer: str
+    block: int
+    channels: int
+    height: int
+    width: int
+    sigma: float
+    latent_scale: float
+    model: str
+    scheme: str = "pairs"
+    template: str = "{}"
+    fingerprint: str = ""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of whole blocks in one noise."""
+        return self.height // self.block, self.width // self.block
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Names of the fields in which two recipes differ."""
+        return [name for name, value in vars(self).items() if value != getattr(other, name)]
+
+
+@dataclass(frozen=True)
+class TicketBank:
+    """Scored blocks of many noises. Never changed once made: nodes share it by reference.
+
+    seeds: of each noise, drawn by `plain_noise(seed, (channels, height, width))`.
+    measured: (category, prompt) indices of each row of `attention`.
+    blocks [tickets, channels, block, block] float32, as drawn.
+    noise, cell [tickets]: index into seeds, and place in the raster of that noise's blocks.
+    attention [rows, tickets] float32: probability of the category's words, mean over heads.
+    low, high [rows, noises]: its extremes over all blocks of a noise, also of those not kept.
+    made_by: versions, for people.
+    """
+
+    categories: tuple[str, ...]
+    prompts: tuple[str, ...]
+    measured: tuple[tuple[int, int], ...]
+    seeds: tuple[int, ...]
+    blocks: torch.Tensor
+    noise: torch.Tensor
+    cell: torch.Tensor
+    attention: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    recipe: Recipe
+    made_by: str = ""
+
+    @classmethod
+    def of_maps(
+        cls,
+        categories: tuple[str, ...],
+        prompts: tuple[str, ...],
+        measured: tuple[tuple[int, int], ...],
+        seeds: tuple[int, ...],
+        maps: torch.Tensor,
+        blocks: torch.Tensor,
+        recipe: Recipe,
+        made_by: str = "",
+    ) -> TicketBank:
+        """From whole noises: maps [rows, noises, y, x], blocks [noises * y * x, C, block, block]."""
+        rows, noises, y, x = maps.shape
+        return cls(
+            categories,
+            prompts,
+            measured,
+            seeds,
+            blocks,
+            noise=torch.arange(noises, dtype=torch.int32).repeat_interleave(y * x),
+            cell=torch.arange(y * x, dtype=torch.int32).repeat(noises),
+            attention=maps.reshape(rows, -1),
+            low=maps.amin((-2, -1)),
+            high=maps.amax((-2, -1)),
+            recipe=recipe,
+            made_by=made_by,
+        )
+
+    def __post_init__(self) -> None:
+        rows, tickets, noises = len(self.measured), len(self.blocks), len(self.seeds)
+        r = self.recipe
+        cells = r.grid[0] * r.grid[1]
+        shapes = {
+            "attention": (self.attention, (rows, tickets)),
+            "blocks": (self.blocks, (tickets, r.channels, r.block, r.block)),
+            "noise": (self.noise, (tickets,)),
+            "cell": (self.cell, (tickets,)),
+            "low": (self.low, (rows, noises)),
+            "high": (self.high, (rows, noises)),
+        }
+        for name, (tensor, shape) in shapes.items():
+            if tuple(tensor.shape) != shape:
+                raise BankError(
+                    f"Damaged ticket bank: {name} is {tuple(tensor.shape)}, not {shape}. Collect it again."
+                )
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise BankError(f"Damaged ticket bank: {name} is not finite. Collect it again.")
+        named = all(0 <= c < len(self.categories) and 0 <= p < len(self.prompts) for c, p in self.measured)
+        expected = [
+            (named, "it scores a category or prompt it does not name"),
+            (len(set(self.categories)) == len(self.categories), "a category is listed twice"),
+            (len(set(self.seeds)) == noises, "a noise is listed twice"),
+            (tickets > 0, "it holds no tickets"),
+            (_within(self.noise, noises) and _within(self.cell, cells), "a ticket comes from nowhere"),
+        ]
+        for fine, complaint in expected:
+            if not fine:
+                raise BankError(f"Damaged ticket bank: {complaint}. Collect it again.")
+
+    @cached_property
+    def _rows(self) -> dict[tuple[int, int], int]:
+        return {key: row for row, key in enumerate(self.measured)}
+
+    def row(self, category: str, companion: str) -> int:
+        """Row of `attention` that tells how `category` scores beside `companion`.
+
+        The prompt of just these two, if there is one (scheme pairs, the paper's); else a prompt that
+        holds both (joint); else the category's own prompt (singles): there, one score serves beside
+        every companion.
+        """
+        me, other = self.index(category), self.index(companion)
+        prompts: dict[int, set[int]] = {}
+        for c, p in self.measured:
+            prompts.setdefault(p, set()).add(c)
+        ranked = sorted(
+            (len(members), p) for p, members in prompts.items() if me in members and other in members
+        )
+        if not ranked:
+            ranked = [(1, p) for p, members in prompts.items() if members == {me}]
+        if not ranked:
+            raise BankError(
+                f'"{category}" and "{companion}" were not collected together; collect a bank with both.'
+            )
+        return self._rows[me, ranked[0][1]]
+
+    def index(self, category: str) -> int:
+        """Position of a category; BankError lists what there is."""
+        if category not in self.categories:
+            known = ", ".join(self.categories)
+            raise BankError(f'The bank holds no tickets of "{category}"; it has: {known}.')
+        return self.categories.index(category)
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, int], torch.Tensor]:
+        """Scores and ranks asked for before, by row: a bank is used again for every seed."""
+        return {}
+
+    @cached_property
+    def pools(self) -> dict[Any, Any]:
+        """Pools made of this bank before, by what was asked for; see `make_pools`."""
+        return {}
+
+    def _stretched(self, rows: list[int]) -> torch.Tensor:
+        at = self.noise.long()
+        return stretch(self.attention[rows], self.low[rows][:, at], self.high[rows][:, at])
+
+    def score(self, category: str, companion: str) -> torch.Tensor:
+        """The paper's s(category | companion) of every ticket [tickets], in 0..1."""
+        row = self.row(category, companion)
+        if ("score", row) not in self._known:
+            self._known["score", row] = self._stretched([row])[0]
+        return self._known["score", row]
+
+    def rank(self, category: str, companion: str) -> torch.Tensor:
+        """Share of the bank that scores lower than each ticket [tickets]; see `score.rank`."""
+        row = self.row(category, companion)
+        if ("rank", row) not in self._known:
+            self._known["rank", row] = rank(self.score(category, companion))
+        return self._known["rank", row]
+
+    def average(self, category: str) -> torch.Tensor:
+        """The paper's average score of every ticket over all companions [tickets]."""
+        me = self.index(category)
+        return self._stretched([row for row, (c, _) in enumerate(self.measured) if c == me]).mean(0)
+
+    def margin(self, category: str, others: Iterable[str]) -> torch.Tensor:
+        """Own score minus the best other one's [tickets], in -1..1; without others the average score."""
+        others = [o for o in others if o != category]
+        if not others:
+            return self.average(category)
+        gaps = [self.score(category, o) - self.score(o, category) for o in others]
+        return torch.stack(gaps).amin(0)
+
+    def maps(self, row: int) -> torch.Tensor:
+        """Raw attention of one row as maps [noises, rows, columns]; NaN where no ticket was kept."""
+        y, x = self.recipe.grid
+        result = torch.full((len(self.seeds), y * x), float("nan"))
+        result[self.noise.long(), self.cell.long()] = self.attention[row]
+        return result.view(-1, y, x)
+
+    def take(self, tickets: torch.Tensor) -> TicketBank:
+        """The same bank with only the tickets of these indices; BankError if there are none."""
+        parts = {name: getattr(self, name)[tickets] for name in ("blocks", "noise", "cell")}
+        return replace(self, attention=self.attention[:, tickets], **parts)
+
+    def describe(self) -> str:
+        """One line for people."""
+        y, x = self.recipe.grid
+        r = self.recipe
+        kept = len(self.blocks) < len(self.seeds) * y * x
+        return (
+            f"{len(self.blocks):,} tickets of {len(self.categories)} categories"
+            f" ({', '.join(self.categories)}){', the best' if kept else ''} from {len(self.seeds)} noises of"
+            f" {r.width * 8}x{r.height * 8}, {y}x{x} blocks of {r.block}x{r.block}, layer {r.layer}"
+        )
+
+
+def _within(index: torch.Tensor, size: int) -> bool:
+    return bool(((index >= 0) & (index < size)).all())

@@ -1,0 +1,1 @@
+"""What the tickets of a layer do, wherever they are put."""

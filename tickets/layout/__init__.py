@@ -1,0 +1,1 @@
+"""From regions to noise: which cells belong to what, which tickets go there."""

@@ -1,0 +1,203 @@
+"""New initial noise from winning and losing tickets (Mao et al. 2024, SemI)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from einops import repeat
+
+from ..bank.bank import BankError, TicketBank
+from ..noise import place_blocks, plain_noise
+from .calibrate import NONE, calibrate
+from .regions import SMALLER, AnyRegion, MaskRegion, assign_cells, by_category, categories_of
+from .select import RELAX, Pools, Selection, Thresholds, draw, eligible, make_pools
+
+LOSERS, KEEP = BACKGROUNDS = ("losers", "keep")
+SHARE_EXCHANGED = 0.3
+
+
+def image_generator(seed: int, index: int, candidate: int = 0) -> torch.Generator:
+    """The random numbers of arrangement `candidate` of image `index` of `seed`, the same in any batch."""
+    entropy = [seed % 2**64, index, candidate]
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+    return torch.Generator("cpu").manual_seed(int(state[0]))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything that decides the noise of an image, but for its seed and index in the batch.
+
+    width and height are those of the latent, in latent pixels. background: `losers`, or `keep` for the
+    seed's plain noise there. strength: share of the tickets in the noise, 0 (the seed's plain noise) to
+    1 (tickets only); between them sqrt(1 - strength^2) plain + strength tickets, which keeps the
+    variance. soft: masks weigh it once more, latent pixel by latent pixel. calibration: see `calibrate`.
+    """
+
+    bank: TicketBank
+    regions: tuple[AnyRegion, ...]
+    width: int
+    height: int
+    selection: Selection = Thresholds()
+    overlap: str = SMALLER
+    shortage: str = RELAX
+    background: str = LOSERS
+    strength: float = 1.0
+    soft: bool = False
+    calibration: str = NONE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength is {self.strength}; it lies between 0 and 1.")
+        if self.background not in BACKGROUNDS:
+            raise ValueError(f"background is {self.background!r}; choose one of {', '.join(BACKGROUNDS)}.")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one noise: channels, height, width."""
+        return self.bank.recipe.channels, self.height, self.width
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Those present, in the order of the regions."""
+        return categories_of(self.regions)
+
+    @property
+    def masks(self) -> int:
+        """How many images have a layout of their own; then it begins again."""
+        return int(np.lcm.reduce([len(r.masks) for r in self.regions if isinstance(r, MaskRegion)] or [1]))
+
+    @cached_property
+    def _owners(self) -> list[torch.Tensor]:
+        block = self.bank.recipe.block
+        if min(self.height, self.width) < block:
+            raise BankError(
+                f"The bank's blocks of {block * 8} pixels do not fit an image of"
+                f" {self.width * 8}x{self.height * 8}: raise width and height."
+            )
+        size = self.height / block, self.width / block
+        return [assign_cells(self.regions, *size, index, self.overlap) for index in range(self.masks)]
+
+    def owner(self, index: int = 0) -> torch.Tensor:
+        """Index of the region of each whole block of image `index`, -1: background [rows, columns]."""
+        return self._owners[index % self.masks]
+
+    def groups(self, index: int = 0) -> torch.Tensor:
+        """Index into `categories` of each whole block, -1: background [rows, columns]."""
+        return by_category(self.regions, self.owner(index))
+
+    @cached_property
+    def pools(self) -> Pools:
+        """The tickets to draw from; BankError when they are too few."""
+        counts = [
+            [int((self.groups(index) == g).sum()) for g in range(-1, len(self.categories))]
+            for index in range(self.masks)
+        ]
+        background, *needed = (max(column) for column in zip(*counts, strict=True))
+        return make_pools(
+            self.bank,
+            self.selection,
+            dict(zip(self.categories, needed, strict=True)),
+            background if self.background == LOSERS else 0,
+            self.shortage,
+        )
+
+    def _pool(self, group: int) -> torch.Tensor:
+        return self.pools.winners[self.categories[group]] if group >= 0 else self.pools.losers
+
+    def _filled(self, index: int) -> list[tuple[int, torch.Tensor]]:
+        """Groups that get tickets in image `index`, with their cells [rows, columns]."""
+        groups = self.groups(index)
+        wanted = [*range(len(self.categories)), *([-1] if self.background == LOSERS else [])]
+        return [(g, groups == g) for g in wanted if bool((groups == g).any())]
+
+    def arrange(self, seed: int, index: int = 0, candidate: int = 0) -> torch.Tensor:
+        """Ticket of every cell [rows, columns], -1 where plain noise is kept."""
+        generator = image_generator(seed, index, candidate)
+        chosen = torch.full_like(self.owner(index), -1)
+        for group, cells in self._filled(index):
+            count = int(cells.sum())
+            pool = eligible(self._pool(group), count, self.selection)
+            chosen[cells] = draw(pool, count, generator)
+        return chosen
+
+    def exchange(
+        self, chosen: torch.Tensor, worth: torch.Tensor, index: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        """An arrangement in which the worst cells of every group have other tickets of its pool.
+
+        worth [rows, columns]: how well each cell does in context. Tickets that are in no cell yet are
+        drawn; where there are none left, the cells stay as they are.
+        """
+        result = chosen.clone()
+        for group, cells in self._filled(index):
+            pool = self._pool(group)
+            unused = pool[~torch.isin(pool, chosen[cells])]
+            count = min(len(unused), round(SHARE_EXCHANGED * int(cells.sum())))
+            if count:
+                places = cells.flatten().nonzero().flatten()
+                worst = places[torch.topk(worth.flatten()[places], count, largest=False).indices]
+                fresh = eligible(unused, count, self.selection)
+                result.view(-1)[worst] = draw(fresh, count, generator)
+        return result
+
+    def weight(self, index: int = 0) -> torch.Tensor:
+        """Share of the tickets in each latent pixel of the whole blocks [rows, columns] x block, in 0..1."""
+        block = self.bank.recipe.block
+        owner = self.owner(index)
+        weight = torch.ones(owner.shape[0] * block, owner.shape[1] * block)
+        large = repeat(owner, "y x -> (y p) (x q)", p=block, q=block)
+        if self.background == KEEP:
+            weight[large < 0] = 0
+        for i, region in enumerate(self.regions):
+            if self.soft and isinstance(region, MaskRegion):
+                cover = region.coverage(self.height, self.width, index)[: len(weight), : weight.shape[1]]
+                weight = torch.where(large == i, cover.to(weight), weight)
+        return weight * self.strength
+
+    def place(self, plain: torch.Tensor, chosen: torch.Tensor, index: int = 0) -> torch.Tensor:
+        """Noise [C, height, width] of an arrangement, over the plain noise of the seed."""
+        tickets = place_blocks(plain, self.bank.blocks[chosen.clamp_min(0)].to(plain))
+        weight = torch.zeros(plain.shape[1:])
+        inner = self.weight(index)
+        weight[: len(inner), : inner.shape[1]] = inner
+        mixed = (1 - weight**2).sqrt() * plain + weight * tickets
+        # Exactly the one or the other where nothing is mixed.
+        mixed = torch.where(weight == 0, plain, torch.where(weight == 1, tickets, mixed))
+        return calibrate(mixed, self.calibration) if self.strength else mixed
+
+    def plain(self, seed: int, indices: Iterable[int]) -> torch.Tensor:
+        """The seed's own noise [len(indices), C, height, width], as stock ComfyUI draws it."""
+        return plain_noise(seed, self.shape, indices)
+
+    def build(self, seed: int, indices: Iterable[int] = (0,)) -> torch.Tensor:
+        """Noise [len(indices), C, height, width] float32 for images `indices` of a batch of `seed`.
+
+        Each image has its own draw. Latents beyond the last whole block keep the seed's plain noise.
+        """
+        wanted = list(indices)
+        pairs = zip(self.plain(seed, wanted), wanted, strict=True)
+        return torch.stack([self.place(noise, self.arrange(seed, i), i) for noise, i in pairs])
+
+    def ticket_worth(self, chosen: torch.Tensor, index: int = 0) -> torch.Tensor:
+        """What the bank says each cell's ticket is worth [rows, columns], as `cell_worth`; NaN: none."""
+        worth = torch.full(chosen.shape, float("nan"))
+        for group, cells in self._filled(index):
+            if group >= 0:
+                value = self.bank.margin(self.categories[group], self.categories)
+            else:
+                value = -torch.stack([self.bank.average(c) for c in self.categories]).amax(0)
+            worth[cells] = value[chosen[cells]]
+        return worth
+
+    def describe(self) -> str:
+        """For people: tickets to draw from, per category and for the background, and what was widened."""
+        owner = self.owner()
+        parts = [f"{c}: {len(pool):,} tickets" for c, pool in self.pools.winners.items()]
+        if self.background == LOSERS and bool((owner < 0).any()):
+            parts.append(f"background: {len(self.pools.losers):,}")
+        line = f"{int((owner >= 0).sum())} of {owner.numel()} blocks in regions; {', '.join(parts)}"
+        return "\n".join([line, *self.pools.notes])

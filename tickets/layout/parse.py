@@ -1,0 +1,137 @@
+"""The forms in which users give regions: lines of text, boxes in pixels, elements in thousandths."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from .regions import Region, RegionError
+
+LINE = re.compile(r"^(?P<category>.*?)\s*:\s*(?P<numbers>[^:]*)$")
+EXAMPLE = "castle: 0.62 0.18 1.0 0.69"
+SLACK = 1e-6
+
+
+def parse_regions(text: str) -> list[Region]:
+    """One region a line, `category: x0 y0 x1 y1`; blank lines and lines starting with # are skipped.
+
+    Or the region editor's JSON: {"regions": [{"category": "castle", "box": [x0, y0, x1, y1]}]}.
+    """
+    if text.lstrip().startswith("{"):
+        return _of_json(text)
+    lines = [line.strip() for line in text.splitlines()]
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    return [_of_line(number, line) for number, line in enumerate(wanted, 1)]
+
+
+def require_regions(regions: Sequence[Any]) -> None:
+    """RegionError when there are none."""
+    if not regions:
+        raise RegionError(
+            f'No regions: write one a line, like "{EXAMPLE}", draw one in the region editor, or connect some.'
+        )
+
+
+def _of_line(number: int, line: str) -> Region:
+    found = LINE.match(line)
+    where = f"Region {number} ({line!r})"
+    if not found or not found["category"].strip():
+        raise RegionError(f'{where} names no category: write it like "{EXAMPLE}".')
+    try:
+        box = [float(n) for n in re.split(r"[\s,]+", found["numbers"].strip())]
+    except ValueError:
+        box = []
+    if len(box) != 4 or not all(math.isfinite(n) for n in box):
+        raise RegionError(f"{where} needs four numbers (left top right bottom, from 0 to 1): {EXAMPLE}")
+    return checked(found["category"], box, where)
+
+
+def _of_json(text: str) -> list[Region]:
+    try:
+        entries = json.loads(text)["regions"]
+        found = [(str(e["category"]), [float(v) for v in e["box"]]) for e in entries]
+    except json.JSONDecodeError as error:
+        raise RegionError(
+            f"The regions are broken JSON (line {error.lineno}, column {error.colno}): fix or clear them in"
+            " the region editor's text view."
+        ) from None
+    except (KeyError, TypeError, ValueError):
+        raise RegionError(
+            'The regions are JSON of another form than {"regions": [{"category": "castle", "box": [0.62,'
+            " 0.18, 1.0, 0.69]}]}: fix or clear them in the region editor's text view."
+        ) from None
+    return [_of_entry(number, *entry) for number, entry in enumerate(found, 1)]
+
+
+def _of_entry(number: int, category: str, box: Sequence[float]) -> Region:
+    where = f"Region {number} ({category!r})"
+    if len(box) != 4 or not all(math.isfinite(v) for v in box):
+        raise RegionError(f"{where} needs four numbers: left, top, right and bottom, from 0 to 1.")
+    return checked(category, box, where)
+
+
+def named(category: str, where: str) -> str:
+    """A category as a bank lists it: lower case, without a final period."""
+    name = " ".join(category.split()).rstrip(".").lower()
+    if not name:
+        raise RegionError(f"{where} has no category: name what shall be there.")
+    return name
+
+
+def checked(category: str, box: Sequence[float], where: str) -> Region:
+    """A region whose box (left, top, right, bottom as fractions) lies in the image and is not empty."""
+    x0, y0, x1, y1 = box
+    name = named(category, where)
+    if min(box) < -SLACK or max(box) > 1 + SLACK:
+        raise RegionError(f"{where} leaves the image: all four numbers lie between 0 and 1.")
+    if x0 >= x1 or y0 >= y1:
+        raise RegionError(f"{where} is empty: left must be below right, top below bottom.")
+    return Region(name, *(min(max(n, 0.0), 1.0) for n in box))
+
+
+def parse_boxes(boxes: Any, category: str, width: int, height: int) -> list[Region]:
+    """Regions of ComfyUI's bounding boxes or elements.
+
+    boxes: one or a list of {x, y, width, height} in pixels of an image of width x height, with or
+    without a `label`; a list of such lists, one per image, of which the first is taken; or elements
+    with a `bbox` of [ymin, xmin, ymax, xmax] in thousandths and a `desc`. `category` names those
+    without a label or description. Boxes are cut to the image; RegionError names one that lies outside.
+    """
+    if isinstance(boxes, dict):
+        boxes = [boxes]
+    if isinstance(boxes, (list, tuple)) and boxes and isinstance(boxes[0], (list, tuple)):
+        boxes = boxes[0]
+    if not isinstance(boxes, (list, tuple)):
+        raise RegionError(f"boxes is {type(boxes).__name__}: connect bounding boxes or elements.")
+    return [_of_box(f"Box {n}", box, category, width, height) for n, box in enumerate(boxes, 1)]
+
+
+def _of_box(where: str, box: Any, category: str, width: int, height: int) -> Region:
+    try:
+        if "bbox" in box:
+            y0, x0, y1, x1 = (float(v) / 1000 for v in box["bbox"])
+            named = box.get("desc") or box.get("text")
+        else:
+            x, y, w, h = (float(box[key]) for key in ("x", "y", "width", "height"))
+            x0, y0, x1, y1 = x / width, y / height, (x + w) / width, (y + h) / height
+            named = box.get("label") or (box.get("metadata") or {}).get("desc")
+        corners = (x0, y0, x1, y1)
+        if not all(math.isfinite(v) for v in corners):
+            raise ValueError
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise RegionError(
+            f"{where} ({box!r:.80}) is neither a bounding box (x, y, width, height in pixels) nor an"
+            " element (bbox of ymin, xmin, ymax, xmax)."
+        ) from None
+    if x0 >= x1 or y0 >= y1:
+        raise RegionError(f"{where} is empty or turned round: its width and height must be above 0.")
+    if x0 >= 1 or y0 >= 1 or x1 <= 0 or y1 <= 0:
+        raise RegionError(
+            f"{where} lies outside the image of {width}x{height}: give the width and height that the boxes"
+            " were made for."
+        )
+    clipped = [min(max(v, 0.0), 1.0) for v in corners]
+    return checked(str(named or category), clipped, where)

@@ -1,0 +1,57 @@
+"""Block swap (Mao et al. 2023, "Guided Image Synthesis via Initial Image Editing"), for any regions.
+
+The blocks of one noise change places, so that those which lean most towards a category lie in its region.
+The noise stays a permutation of what was drawn: exactly Gaussian, whatever the regions.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from ..noise import place_blocks, to_blocks
+from .transport import regroup
+
+
+def block_value(scores: torch.Tensor) -> torch.Tensor:
+    """What each block is worth to each category, and last to the background [blocks, categories + 1].
+
+    scores [categories, rows, columns]. To a category: own score minus the best other; to the background:
+    minus the best score.
+    """
+    flat = scores.flatten(1)
+    values = []
+    for group in range(len(flat)):
+        others = torch.cat([flat[:group], flat[group + 1 :]])
+        values.append(flat[group] - others.amax(0) if len(others) else flat[group])
+    return torch.stack([*values, -flat.amax(0)], 1)
+
+
+def arrangement(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Which block goes into each cell, both in raster order [cells].
+
+    groups [rows, columns]: the category that shall be in each cell, -1 for the background. The blocks are
+    given to the groups with the greatest total value; those which lie in their group already stay, the
+    others go to the cells set free, as near to where they were as can be.
+    """
+    value = block_value(scores).double()
+    group = torch.where(groups < 0, value.shape[1] - 1, groups).flatten()
+    wanted = torch.from_numpy(regroup(value.numpy(), group.numpy()))
+    result = torch.arange(len(group))
+    rows = torch.arange(len(group)) // groups.shape[1]
+    columns = torch.arange(len(group)) % groups.shape[1]
+    for g in range(value.shape[1]):
+        coming = ((wanted == g) & (group != g)).nonzero().flatten()
+        free = ((wanted != g) & (group == g)).nonzero().flatten()
+        if len(coming):
+            way = (rows[coming, None] - rows[free]) ** 2 + (columns[coming, None] - columns[free]) ** 2
+            first, second = (torch.from_numpy(i) for i in linear_sum_assignment(way.numpy()))
+            result[free[second]] = coming[first]
+    return result
+
+
+def swap(noise: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, block: int) -> torch.Tensor:
+    """Noise [C, h, w] with its blocks of `block` x `block` latent pixels exchanged; see `arrangement`."""
+    blocks = to_blocks(noise[None], block)[0]
+    order = arrangement(scores, groups)
+    return place_blocks(noise, blocks.flatten(0, 1)[order].view_as(blocks))
