@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from comfyui import Install
 
 PACK = {
-    *("__init__.py", "nodes", "tickets", "probe", "ticket_banks", "web", "locales"),
+    *("__init__.py", "nodes", "probe", "show", "guidance", "tickets"),
+    *("ticket_banks", "web", "locales"),
     *("example_workflows", "subgraphs", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"),
 }
 LEFT_OUT = {"__pycache__", "node_modules", "tests", "output", "progress", "venv"}

@@ -94,12 +94,9 @@ def types(python: str) -> bool:
 
 def tests(install: Install, arguments: Sequence[str]) -> bool:
     """The whole suite on every core; a chosen part in one process, as pytest's options expect."""
-    cores = os.cpu_count() or 1
-    workers = 1 if arguments else min(cores, MOST_WORKERS)
-    spread = [] if arguments else ["-n", str(workers), "--dist", "loadfile"]
-    threads = str(max(1, cores // workers))
-    defaults = {"OMP_NUM_THREADS": threads, **KEEP_MEMORY}
-    environment = {**defaults, **os.environ, **KEEP_BYTECODE, "COMFYUI_DIR": str(install.root)}
+    workers = str(min(os.cpu_count() or 1, MOST_WORKERS))
+    spread = [] if arguments else ["-n", workers, "--dist", "loadfile"]
+    environment = {**KEEP_MEMORY, **os.environ, **KEEP_BYTECODE, "COMFYUI_DIR": str(install.root)}
     command = [str(install.python), "-c", PYTEST, *spread, *arguments]
     return run("pytest", command, environment=environment)
 

@@ -1,4 +1,4 @@
-"""Ticket Layer Report: every cross-attention layer's worth, as text and as a picture."""
+"""Every cross-attention layer's worth, as text and as a picture."""
 
 from __future__ import annotations
 

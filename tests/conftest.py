@@ -6,12 +6,17 @@ The pack's root is never on sys.path: its `nodes` would hide ComfyUI's.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+# The models of the tests are too small for several threads, and threads of several processes wait for
+# each other: workers are what uses the cores. Set before torch is imported; servers inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Last, so that nothing of ComfyUI's is hidden.
 sys.path.append(str(ROOT / "scripts"))

@@ -51,7 +51,7 @@ class TestCourse:
         assert course.guidance().flatten().tolist() == [0, 0, 1]
 
     def test_nothing_watched_is_explained(self) -> None:
-        with pytest.raises(StepsError, match="sample with the model from Attention over Steps first"):
+        with pytest.raises(StepsError, match="sample with the watched model first"):
             _ = Course(("cat",), torch.tensor([1.0, 0.0])).steps
         bare = Course(("cat",), torch.tensor([1.0, 0.0]), [Evaluation(1.0, torch.tensor([0.5]))], ["Why."])
         with pytest.raises(StepsError, match="No attention was read: Why."):
