@@ -193,21 +193,21 @@ def sweep(parts: Any) -> None:
 
 
 def layers(parts: Any) -> None:
-    """Ticket Layer Report's figures, and beside them what tickets of every layer reach."""
+    """Ticket Layer Report's figures, and beside them what tickets of every layer achieve."""
     probe = LayerProbe(parts.model, parts.clip, CATEGORIES, 16, 0, SHAPE)
     worths = measure_worths(probe, images=4, steps=10, cfg=ARGS.cfg)
     print(table(worths), flush=True)
     wish = Wish(CATEGORIES, ARGS.noises, 0, 256, 256, "auto")
     print(choose_layer(parts.model, parts.clip, wish)[1], flush=True)
     cases = every_case(ARGS.cases)
-    for worth in sorted(worths, key=lambda w: -w.reach):
+    for worth in sorted(worths, key=lambda w: -w.effect):
         bank = collected(parts, str(worth.layer), 1)
         try:
             noise = ticket_noise(bank, cases, Thresholds(t_pos=0.7))
         except BankError as error:
             print(f"  {worth.layer}: {error}", flush=True)
             continue
-        print(f"  {worth.layer}, reach {worth.reach:.2f}: {Outcome(parts, HOW, cases, noise)}", flush=True)
+        print(f"  {worth.layer}, effect {worth.effect:.2f}: {Outcome(parts, HOW, cases, noise)}", flush=True)
 
 
 def schemes(parts: Any) -> None:

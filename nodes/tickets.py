@@ -229,7 +229,7 @@ class TicketLayerReport(io.ComfyNode):
     ) -> io.NodeOutput:
         shape = latent_size(model, width, height)
         names = parse_categories(categories)
-        probe = LayerProbe(model, clip, names, noises, seed, shape, planted=planted)
+        probe = LayerProbe(model, clip, names, noises, seed, shape, transplanted=planted)
         text, picture, layer = report(probe, measure(probe, images, steps, cfg, ChoiceBar()))
         shown = ui.PreviewImage(picture[None], cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(layer, text, picture[None], ui=shown)

@@ -1,4 +1,4 @@
-"""layer = auto: a quick look at which layer's tickets reach furthest."""
+"""layer = auto: a quick look at which layer's tickets have the greatest effect."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def choose_layer(
 
         layers = [layer for layer in cross_attention_layers(model) if layer.depth == 0]
         pairs = min(PROMPTS, max(1, math.comb(len(wish.categories), 2)))
-        planted = 2 * math.ceil(SAMPLES / 2 / pairs)
+        transplanted = 2 * math.ceil(SAMPLES / 2 / pairs)
         about = (model, clip, wish.categories, NOISES, SEED, shape, layers, wish.template)
-        probe = LayerProbe(*about, prompts=PROMPTS, planted=planted, tick=tick)
-        _known[key] = probe.reach()
+        probe = LayerProbe(*about, prompts=PROMPTS, transplanted=transplanted, tick=tick)
+        _known[key] = probe.effect()
     worths = _known[key]
     best = recommended(worths)
     return replace(wish, layer=str(best.layer)), explain(worths)
@@ -56,9 +56,9 @@ def choose_layer(
 
 def explain(worths: list[LayerWorth]) -> str:
     """What was chosen, and how far it lies before the others."""
-    best, *others = sorted(worths, key=lambda w: w.reach, reverse=True)
-    text = f"layer auto: {best.layer} (reach {best.reach:.2f} +- {best.error:.2f}"
-    text += f"; next {others[0].layer}, {others[0].reach:.2f})." if others else ")."
+    best, *others = sorted(worths, key=lambda w: w.effect, reverse=True)
+    text = f"layer auto: {best.layer} (effect {best.effect:.2f} +- {best.error:.2f}"
+    text += f"; next {others[0].layer}, {others[0].effect:.2f})." if others else ")."
     if not best.clear:
         text += " No layer stands out on this model: its tickets may do nothing."
     return text

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ...show.layers import picture, table
 from ...tickets.layers.figures import LayerWorth, recommended
-from ...tickets.layers.transplant import correlation, kept_score, plant, pull, reaches, shuffled
+from ...tickets.layers.transplant import bias, correlation, effects, kept_score, shuffled, transplant
 from ...tickets.noise import plain_noise, to_blocks
 from ...tickets.prompts import PLACE, make_prompts, parse_template
 from ..attention.first_step import read_layers
@@ -39,15 +39,15 @@ class LayerProbe:
         layers: Sequence[Layer] | None = None,
         template: str = PLACE,
         prompts: int = 6,
-        planted: int = 4,
+        transplanted: int = 4,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         """shape: channels, height and width of the latent. layers: all, if not given.
 
-        prompts: at most so many pairs. planted: noises built of each layer's tickets for each of them.
+        prompts: at most so many pairs. transplanted: noises built of each layer's tickets for each of them.
         """
         self.model, self.clip, self.seed, self.shape, self.tick = model, clip, seed, shape, tick
-        self.planted = planted
+        self.transplanted = transplanted
         self.layers = list(layers or cross_attention_layers(model))
         every = make_prompts(categories, template=parse_template(template))
         chosen = every[:: max(1, len(every) // prompts)][:prompts]
@@ -68,25 +68,25 @@ class LayerProbe:
 
         return self.rows.retry(work)
 
-    def reach(self) -> list[LayerWorth]:
-        """Each layer's reach: (noises + layers x planted) evaluations for each prompt."""
+    def effect(self) -> list[LayerWorth]:
+        """Each layer's effect: (noises + layers x transplanted) evaluations for each prompt."""
         count = len(self.layers)
         plain, found = [], []
         for number, prompt in enumerate(self.prompts):
             maps = self.read(prompt, self.noise)
-            plain.append(torch.stack([pull(maps[layer]) for layer in self.layers]))
+            plain.append(torch.stack([bias(maps[layer]) for layer in self.layers]))
             self.tick()
             built = [
-                plant(maps[layer].transpose(0, 1), self.noise, self.planted, self.seed + number)
+                transplant(maps[layer].transpose(0, 1), self.noise, self.transplanted, self.seed + number)
                 for layer in self.layers
             ]
             seen = self.read(prompt, torch.cat(built))
             self.tick()
-            pulls = torch.stack([pull(seen[layer]) for layer in self.layers])
-            found.append(pulls.unflatten(1, (count, self.planted)))
+            biases = torch.stack([bias(seen[layer]) for layer in self.layers])
+            found.append(biases.unflatten(1, (count, self.transplanted)))
         chance = torch.cat(plain, 1).std(1).clamp_min(1e-12)
         # [layers that read, layers of the tickets, noises]
-        every = reaches(torch.cat(found, 2) / chance[:, None, None])
+        every = effects(torch.cat(found, 2) / chance[:, None, None])
         errors = every.std(1) / every.shape[1] ** 0.5
         height = self.shape[1]
         return [
@@ -186,7 +186,7 @@ def measure(
         progress(min(done, total), total)
 
     probe.tick = tick
-    worths = probe.kept(probe.reach())
+    worths = probe.kept(probe.effect())
     if images:
         worths = probe.agreement(worths, images, steps, cfg)
     progress(total, total)

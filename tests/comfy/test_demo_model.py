@@ -77,7 +77,7 @@ def test_auto_takes_the_layer_whose_tickets_work_and_no_dead_one(parts: Any) -> 
     """By `demo/measure.py layers`: input 3 makes the best tickets, those of 8x8 layers do nothing."""
     wish = Wish(NAMES, 4, 0, 256, 256, "auto")
     assert choose_layer(parts.model, parts.clip, wish)[0].layer == "input 3"
-    worths = LayerProbe(parts.model, parts.clip, NAMES, 8, 1, (4, 32, 32), prompts=4, planted=2).reach()
+    worths = LayerProbe(parts.model, parts.clip, NAMES, 8, 1, (4, 32, 32), prompts=4, transplanted=2).effect()
     clear = {str(w.layer) for w in worths if w.clear}
     assert "input 3" in clear and all(w.block == 2 for w in worths if w.clear)
 

@@ -20,7 +20,7 @@ SHAPE = (4, 16, 16)
 
 
 def probe_of(model: Any, clip: Any, **more: Any) -> LayerProbe:
-    return LayerProbe(model, clip, CATEGORIES, 3, 0, SHAPE, prompts=2, planted=2, **more)
+    return LayerProbe(model, clip, CATEGORIES, 3, 0, SHAPE, prompts=2, transplanted=2, **more)
 
 
 def counted(model: Any) -> tuple[Any, list[int]]:
@@ -35,10 +35,10 @@ def counted(model: Any) -> tuple[Any, list[int]]:
     return clone, rows
 
 
-def test_reach_takes_the_evaluations_it_says(model: Any, clip: Any) -> None:
+def test_effect_takes_the_evaluations_it_says(model: Any, clip: Any) -> None:
     counting, rows = counted(model)
     probe = probe_of(counting, clip)
-    worths = probe.reach()
+    worths = probe.effect()
     assert [w.layer for w in worths] == cross_attention_layers(model)
     assert sum(rows) == 2 * (3 + 2 * len(probe.layers))
     assert all(w.block * w.rows == 16 and w.error > 0 for w in worths)
@@ -51,7 +51,7 @@ def test_figures_do_not_depend_on_the_batch_size(
     for most in (1, 32):
         monkeypatch.setattr(memory, "MOST", most)
         probe = probe_of(model, clip)
-        found.append(torch.tensor([[w.reach, w.kept] for w in probe.kept(probe.reach())]))
+        found.append(torch.tensor([[w.effect, w.kept] for w in probe.kept(probe.effect())]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
 
 
@@ -64,7 +64,7 @@ def test_out_of_memory_halves_the_batch(model: Any, clip: Any) -> None:
     small = model.clone()
     small.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "short", short)
     probe = probe_of(small, clip)
-    assert len(probe.reach()) == len(probe.layers) and probe.rows.count == 2
+    assert len(probe.effect()) == len(probe.layers) and probe.rows.count == 2
 
 
 @pytest.mark.parametrize("images", [0, 2])
@@ -85,8 +85,8 @@ def test_report_has_a_line_for_every_layer_and_a_picture(model: Any, clip: Any, 
 
 
 def test_a_lone_category_can_be_looked_at(model: Any, clip: Any) -> None:
-    worths = LayerProbe(model, clip, ("cat",), 3, 0, SHAPE, planted=2).reach()
-    assert all(torch.isfinite(torch.tensor([w.reach, w.error])).all() for w in worths)
+    worths = LayerProbe(model, clip, ("cat",), 3, 0, SHAPE, transplanted=2).effect()
+    assert all(torch.isfinite(torch.tensor([w.effect, w.error])).all() for w in worths)
 
 
 def test_auto_chooses_once_for_the_same_question(model: Any, clip: Any) -> None:
@@ -96,7 +96,7 @@ def test_auto_chooses_once_for_the_same_question(model: Any, clip: Any) -> None:
     assert auto_layer.is_auto(wish)
     ticks: list[tuple[int, int]] = []
     chosen, note = auto_layer.choose_layer(counting, clip, wish, lambda *at: ticks.append(at))
-    assert note.startswith(f"layer auto: {chosen.layer} (reach ") and not auto_layer.is_auto(chosen)
+    assert note.startswith(f"layer auto: {chosen.layer} (effect ") and not auto_layer.is_auto(chosen)
     assert ticks[-1][0] == ticks[-1][1]
     evaluated = sum(rows)
     again, _ = auto_layer.choose_layer(
@@ -125,4 +125,4 @@ def test_a_model_without_a_layer_that_stands_out_is_told_so() -> None:
     assert "No layer stands out" in auto_layer.explain(worths)
     assert "recommended" not in layer_report.table(worths)
     clear = [LayerWorth(Layer("input", 7, 0), 8, 8, 2, 2.0, 0.2), *worths]
-    assert auto_layer.explain(clear) == "layer auto: input 7 (reach 2.00 +- 0.20; next input 2, 0.20)."
+    assert auto_layer.explain(clear) == "layer auto: input 7 (effect 2.00 +- 0.20; next input 2, 0.20)."

@@ -55,7 +55,7 @@ def test_auto_says_what_it_chose(run: Callable[[Prompt], Any], prompt: Prompt) -
     chain = {"1": prompt["1"], "2": prompt["2"]}
     chain["4"] = {"class_type": "TicketBankReport", "inputs": {"bank": ["2", 0]}}
     text = run(chain).text("2")
-    assert any(f"layer auto: {layer} (reach " in text for layer in WORKING)
+    assert any(f"layer auto: {layer} (effect " in text for layer in WORKING)
 
 
 def test_wrong_values_are_refused_when_queued(client: Client, prompt: Prompt) -> None:

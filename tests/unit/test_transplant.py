@@ -6,12 +6,12 @@ import torch
 from winning_tickets.tickets import noise
 from winning_tickets.tickets.layers.transplant import (
     BOXES,
+    bias,
     correlation,
+    effects,
     kept_score,
-    plant,
-    pull,
-    reaches,
     shuffled,
+    transplant,
 )
 from winning_tickets.tickets.layout.regions import assign_cells
 
@@ -51,7 +51,7 @@ def test_correlation_of_what_does_not_vary_is_nothing() -> None:
 def test_best_blocks_of_a_phrase_lie_in_its_box_and_the_worst_around() -> None:
     x = drawn(20)
     attention = torch.cat([means(x), -means(x)])
-    built = plant(attention, x, images=2, seed=3)
+    built = transplant(attention, x, images=2, seed=3)
     found = means(built)[0]
     owner = assign_cells(list(BOXES), 8, 8)
     every = means(x).flatten().sort().values
@@ -60,12 +60,12 @@ def test_best_blocks_of_a_phrase_lie_in_its_box_and_the_worst_around() -> None:
     for image, (first, second) in enumerate(((0, 1), (1, 0))):
         assert (found[image][owner == first] >= high).all()
         assert (found[image][owner == second] <= low).all()
-    assert torch.equal(plant(attention, x, images=2, seed=3), built)
+    assert torch.equal(transplant(attention, x, images=2, seed=3), built)
 
 
 def test_a_lone_phrase_has_one_box() -> None:
     x = drawn(20)
-    found = means(plant(means(x), x, images=2, seed=3))[0]
+    found = means(transplant(means(x), x, images=2, seed=3))[0]
     owner = assign_cells(list(BOXES), 8, 8)
     assert found[0][owner == 0].mean() > 1 / 4 > 0 > found[0][owner == 1].mean()
     assert found[1][owner == 1].mean() > 1 / 4 > 0 > found[1][owner == 0].mean()
@@ -73,34 +73,34 @@ def test_a_lone_phrase_has_one_box() -> None:
 
 def test_latents_beyond_the_last_block_stay() -> None:
     x = torch.cat([noise.plain_noise(s, (4, 18, 18)) for s in range(4)])
-    built = plant(noise.to_blocks(x, 4).mean((-3, -2, -1))[None], x, images=4, seed=0)
+    built = transplant(noise.to_blocks(x, 4).mean((-3, -2, -1))[None], x, images=4, seed=0)
     assert torch.equal(built[..., 16:], x[..., 16:])
 
 
-def test_pull_is_positive_where_attention_follows_the_boxes() -> None:
+def test_bias_is_positive_where_attention_follows_the_boxes() -> None:
     owner = assign_cells(list(BOXES), 8, 8)
     left, right = (owner == 0).float(), (owner == 1).float()
     right_way = torch.stack([torch.stack([left, right]), torch.stack([right, left])])
-    assert (pull(right_way) > 1).all()
-    torch.testing.assert_close(pull(right_way.flip(1)), -pull(right_way))
-    torch.testing.assert_close(pull(3 * right_way + 5), pull(right_way))
-    assert pull(torch.ones(2, 2, 8, 8)).tolist() == [0, 0]
+    assert (bias(right_way) > 1).all()
+    torch.testing.assert_close(bias(right_way.flip(1)), -bias(right_way))
+    torch.testing.assert_close(bias(3 * right_way + 5), bias(right_way))
+    assert bias(torch.ones(2, 2, 8, 8)).tolist() == [0, 0]
 
 
-def test_reach_of_chance_is_nothing_and_dead_layers_do_not_dilute_it() -> None:
+def test_effect_of_chance_is_nothing_and_dead_layers_do_not_dilute_it() -> None:
     generator = torch.Generator().manual_seed(0)
     noise_only = torch.randn(7, 7, 400, generator=generator)
-    assert reaches(noise_only).mean(1).abs().max() < 0.3
+    assert effects(noise_only).mean(1).abs().max() < 0.3
     alive = noise_only.clone()
     alive[:2, :2] += 2.0
-    found = reaches(alive).mean(1)
+    found = effects(alive).mean(1)
     assert (found[:2] > 1.5).all() and found[2:].abs().max() < 0.3
 
 
-def test_a_layer_that_only_sees_itself_does_not_reach() -> None:
+def test_a_layer_that_only_sees_itself_has_no_effect() -> None:
     """Rule: a layer's own opinion of its tickets says nothing of what the others make of them."""
-    pulls = 0.1 * torch.randn(5, 5, 50, generator=torch.Generator().manual_seed(0))
-    pulls[0, 0] += 5
-    pulls[1:3, 1:3] += 1
-    found = reaches(pulls).mean(1)
+    biases = 0.1 * torch.randn(5, 5, 50, generator=torch.Generator().manual_seed(0))
+    biases[0, 0] += 5
+    biases[1:3, 1:3] += 1
+    found = effects(biases).mean(1)
     assert found[0] < 0.2 < 0.8 < found[1]

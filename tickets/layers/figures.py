@@ -14,7 +14,7 @@ class LayerWorth:
     """A layer's figures. layer: its name, or what prints as it. rows, columns: of its map. block: of
     latent pixels under one cell.
 
-    reach: how much its tickets, put into boxes, draw the first-step attention of the whole UNet there,
+    effect: how much its tickets, put into boxes, draw the first-step attention of the whole UNet there,
     in standard deviations of what plain noise does; error: the standard error of that. kept: correlation
     of a block's score before and after it was moved elsewhere. agreement: of the first-step map with
     where the category ends up; chance: the same with another image's end.
@@ -24,7 +24,7 @@ class LayerWorth:
     rows: int
     columns: int
     block: int
-    reach: float
+    effect: float
     error: float
     kept: float | None = None
     agreement: float | None = None
@@ -33,9 +33,9 @@ class LayerWorth:
     @property
     def clear(self) -> bool:
         """Whether its tickets do anything that chance would not."""
-        return self.reach > CLEAR * self.error
+        return self.effect > CLEAR * self.error
 
 
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
-    """The layer whose tickets reach furthest."""
-    return max(worths, key=lambda w: w.reach)
+    """The layer whose tickets have the greatest effect."""
+    return max(worths, key=lambda w: w.effect)

@@ -46,7 +46,7 @@ def kept_score(before: torch.Tensor, after: torch.Tensor, order: torch.Tensor) -
     return float(correlation(was, now).mean())
 
 
-def plant(attention: torch.Tensor, noise: torch.Tensor, images: int, seed: int) -> torch.Tensor:
+def transplant(attention: torch.Tensor, noise: torch.Tensor, images: int, seed: int) -> torch.Tensor:
     """Noises [images, C, h, w] with the best blocks of one or two phrases in BOXES, the worst around.
 
     attention [phrases, S, y, x]: of the noises [S, C, h, w] the blocks are taken from. Best: the
@@ -75,10 +75,10 @@ def plant(attention: torch.Tensor, noise: torch.Tensor, images: int, seed: int) 
     return torch.stack(result)
 
 
-def pull(maps: torch.Tensor) -> torch.Tensor:
+def bias(maps: torch.Tensor) -> torch.Tensor:
     """How much more of the attention is in a phrase's box than in the other one [images].
 
-    maps [images, phrases, y, x]: attention on noises made by `plant`. In standard deviations of a map,
+    maps [images, phrases, y, x]: attention on noises made by `transplant`. In standard deviations of a map,
     mean over the phrases; about 0 for noise without tickets.
     """
     owner = assign_cells(list(BOXES), *maps.shape[-2:])
@@ -90,20 +90,20 @@ def pull(maps: torch.Tensor) -> torch.Tensor:
     return ((left - right) * sign).mean(1)
 
 
-def reaches(pulls: torch.Tensor) -> torch.Tensor:
-    """How far each layer's tickets reach into the UNet, per sample [layers, samples].
+def effects(biases: torch.Tensor) -> torch.Tensor:
+    """Effect of each layer's tickets on the whole UNet, per sample [layers, samples].
 
-    pulls [layers that read, layers of the tickets, samples]. Mean over the layers that read, weighted by
+    biases [layers that read, layers of the tickets, samples]. Mean over the layers that read, weighted by
     how much they respond to the tickets of *other* layers in all *other* samples: what sees nothing, or
     only itself, counts for nothing, and chance stays at 0.
     """
-    layers, _, samples = pulls.shape
+    layers, _, samples = biases.shape
     if layers == 1:
-        return pulls[0]
+        return biases[0]
     others = 1 - torch.eye(layers)
-    response = (pulls * others[..., None]).sum(1) / (layers - 1)
+    response = (biases * others[..., None]).sum(1) / (layers - 1)
     if samples > 1:
         response = (response.sum(1, keepdim=True) - response) / (samples - 1)
     weights = response.clamp_min(0)
     weights = torch.where(weights.sum(0) > 0, weights, torch.ones(()))[:, None]
-    return (weights * pulls).sum(0) / weights.sum(0)
+    return (weights * biases).sum(0) / weights.sum(0)
