@@ -31,11 +31,11 @@ ARGS = parser.parse_args()
 start.comfyui(ARGS.comfyui)
 start.pack()
 
-import comfy.patcher_extension
 import comfy.samplers
 import real_size
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from forwards import counted
 from memory import Peak
 from winning_tickets.probe.attention.first_step import FirstStep, read_attention
 from winning_tickets.probe.attention.reader import cross_attention_layers, find_layers, token_attention
@@ -90,18 +90,6 @@ def ours(model: Any, clip: Any, seeds: range) -> Any:
     return collect(model, clip, wish)
 
 
-def counted(model: Any) -> tuple[Any, list[int]]:
-    rows: list[int] = []
-
-    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        rows.append(x.shape[0])
-        return executor(x, *args, **kwargs)
-
-    clone = model.clone()
-    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "count", wrapper)
-    return clone, rows
-
-
 def table_of_flops() -> None:
     print("| model | layer | one forward | to the layer | per (noise, pair): theirs / ours |")
     print("| --- | --- | --- | --- | --- |")
@@ -120,12 +108,12 @@ def times() -> None:
     theirs, mine = [], []
     for k in range(ARGS.repeats + 1):
         seeds = range(k * ARGS.noises, (k + 1) * ARGS.noises)
-        counter, rows = counted(model)
+        counter, seen = counted(model)
         began = time.perf_counter()
         reference = published(counter, clip, seeds)
         between = time.perf_counter()
-        their_rows = sum(rows)
-        rows.clear()
+        their_rows = seen.total
+        seen.clear()
         bank = ours(counter, clip, seeds)
         ended = time.perf_counter()
         difference = max(
@@ -137,7 +125,7 @@ def times() -> None:
         if k:
             theirs.append(between - began)
             mine.append(ended - between)
-            print(f"run {k}: {theirs[-1]:.1f} s, {mine[-1]:.1f} s; rows {their_rows}, {sum(rows)}")
+            print(f"run {k}: {theirs[-1]:.1f} s, {mine[-1]:.1f} s; rows {their_rows}, {seen.total}")
         print(f"  largest difference of the attention {difference:.1e}, mean {scale:.1e}", flush=True)
     ratio = [t / m for t, m in zip(theirs, mine, strict=True)]
     print(

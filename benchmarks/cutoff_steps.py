@@ -3,8 +3,8 @@
     python benchmarks/cutoff_steps.py --comfyui DIR [--guided 0.3] [--steps 20] [--denoise 1.0]
                                       [--samplers NAME ...]
 
-Run with the Python of that ComfyUI. On the demo model. Forwards are counted by a wrapper of this script
-around the UNet, in forwards of the batch: a guided evaluation is two. CFGOverride is set to cfg 1 from the
+Run with the Python of that ComfyUI. On the demo model. Forwards are counted apart from the pack,
+in forwards of the batch: a guided evaluation is two. CFGOverride is set to cfg 1 from the
 same share of the schedule on. Samplers with the same line share it.
 """
 
@@ -36,25 +36,12 @@ import comfy.samplers
 import comfy.utils
 import model as model_module
 import torch
-from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import CFGOverride
+from forwards import counted
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 
 CFG = 5.0
-
-
-def counted(model: Any) -> tuple[Any, list[int]]:
-    """A clone of MODEL, and the rows of each UNet forward."""
-    seen: list[int] = []
-
-    def count(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        seen.append(len(x))
-        return executor(x, *args, **kwargs)
-
-    clone = model.clone()
-    clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "count", count)
-    return clone, seen
 
 
 def run(model: Any, conds: Sequence[Any], sampler: str, scheduler: str) -> tuple[int, int]:
@@ -72,11 +59,11 @@ def run(model: Any, conds: Sequence[Any], sampler: str, scheduler: str) -> tuple
         *conds,
         latent,
         denoise=ARGS.denoise,
-        callback=lambda *about: guided_steps.append(seen[-1] == 2),
+        callback=lambda *about: guided_steps.append(seen[-1].rows == 2),
         disable_pbar=True,
         seed=1,
     )
-    return sum(seen), sum(guided_steps)
+    return seen.total, sum(guided_steps)
 
 
 def cell(parts: Any, conds: Sequence[Any], sampler: str, scheduler: str) -> str:

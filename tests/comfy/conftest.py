@@ -14,8 +14,8 @@ import torch
 ROOT = Path(__file__).parent.parent.parent
 COMFYUI = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui" / "ComfyUI")
 
-# `cutoff_runs` is importable.
-sys.path.append(str(Path(__file__).parent))
+# `cutoff_runs` and the benchmarks' `forwards` are importable.
+sys.path += [str(Path(__file__).parent), str(ROOT / "benchmarks")]
 if str(COMFYUI) not in sys.path:
     arguments, sys.argv = sys.argv, ["comfyui", "--cpu"]
     sys.path.insert(0, str(COMFYUI))
@@ -38,6 +38,7 @@ import comfy.supported_models
 import comfy.supported_models_base
 import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.sd2_clip
+from forwards import Forwards, counted
 
 WIDTH = 32
 TYPES = comfy.model_base.ModelType
@@ -234,19 +235,11 @@ def encode(clip: Any) -> Callable[[str], Any]:
 
 @pytest.fixture
 def latent() -> dict[str, Any]:
-    return {"samples": torch.zeros(2, 4, 8, 12)}
+    """Two images of odd sizes: no level of the UNet halves them evenly."""
+    return {"samples": torch.zeros(2, 4, 19, 13)}
 
 
 @pytest.fixture
-def spied(model: Any) -> tuple[Any, list[tuple[float, int]]]:
-    """A clone of MODEL, and the sigma and rows of each forward, counted apart from the pack."""
-    seen: list[tuple[float, int]] = []
-
-    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        options = args[4] if len(args) > 4 else kwargs["transformer_options"]
-        seen.append((float(options["sigmas"].max()), len(x)))
-        return executor(x, *args, **kwargs)
-
-    clone = model.clone()
-    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "spy", wrapper)
-    return clone, seen
+def spied(model: Any) -> tuple[Any, Forwards]:
+    """A clone of MODEL, and each of its forwards, counted apart from the pack."""
+    return counted(model)

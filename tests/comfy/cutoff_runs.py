@@ -10,6 +10,9 @@ from winning_tickets.guidance.cutoff import CONDITIONAL, Cutoff, Share
 from winning_tickets.probe.sampling.ksampler import Settings, sample
 
 STEPS = 6
+# Two chunks of 77 tokens beside one; what is looked for lies in the second.
+PROMPT = "an old red house by the sea, " * 10 + "a cat"
+NEGATIVE = "blurry"
 
 
 def stock(model: Any, encode: Any, latent: Any, sampler: str, scheduler: str, **options: Any) -> Any:
@@ -25,8 +28,8 @@ def stock(model: Any, encode: Any, latent: Any, sampler: str, scheduler: str, **
         cfg,
         sampler,
         scheduler,
-        encode("a cat"),
-        encode("blurry"),
+        encode(PROMPT),
+        encode(NEGATIVE),
         samples,
         noise_mask=latent.get("noise_mask"),
         disable_pbar=True,
@@ -47,7 +50,7 @@ def ours(
     steps: int = STEPS,
 ) -> Any:
     settings = Settings(3, steps, cfg, sampler, scheduler, denoise)
-    return sample(model, settings, encode("a cat"), encode("blurry"), latent, cutoff)
+    return sample(model, settings, encode(PROMPT), encode(NEGATIVE), latent, cutoff)
 
 
 def cutoff(guided: float, tail: str = CONDITIONAL, empty: Any = None, cfg: float = 1.0) -> Cutoff:

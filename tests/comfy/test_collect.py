@@ -11,6 +11,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from forwards import counted
 from winning_tickets.probe.attention import first_step, text
 from winning_tickets.probe.attention import reader as attention
 from winning_tickets.probe.collect import collect
@@ -149,29 +150,18 @@ def test_blocks_of_several_cells_pool_the_map(model: Any, clip: Any) -> None:
         torch.testing.assert_close(coarse.maps(row), pool_cells(fine.maps(row), 2))
 
 
-def count_forwards(model: Any, calls: list) -> Any:
-    def wrapper(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append(x.shape[0])
-        return executor(x, *args, **kwargs)
-
-    clone = model.clone()
-    key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-    clone.add_wrapper_with_key(key, "count", wrapper)
-    return clone
-
-
 @pytest.mark.parametrize("scheme, prompts_each", [("pairs", 3), ("singles", 3), ("joint", 1)])
 def test_forwards_by_scheme(model: Any, clip: Any, scheme: str, prompts_each: int) -> None:
-    calls: list[int] = []
-    bank = bank_of(count_forwards(model, calls), clip, 4, scheme=scheme)
-    assert sum(calls) == 4 * prompts_each == 4 * len(bank.prompts)
+    counting, seen = counted(model)
+    bank = bank_of(counting, clip, 4, scheme=scheme)
+    assert seen.total == 4 * prompts_each == 4 * len(bank.prompts)
     assert bank.score("cat", "tree").shape == (4 * 64,)
 
 
 def test_one_conditional_evaluation_per_noise_and_prompt(model: Any, clip: Any) -> None:
-    calls: list[int] = []
-    bank_of(count_forwards(model, calls), clip, 4)
-    assert sum(calls) == 4 * 3
+    counting, seen = counted(model)
+    bank_of(counting, clip, 4)
+    assert seen.total == 4 * 3
 
 
 def test_forward_ends_at_the_layer_that_is_read(model: Any, clip: Any) -> None:
@@ -316,9 +306,9 @@ def test_interrupted_collection_is_kept_and_gone_on_from_bit_for_bit(
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         bank_of(model, clip, 10, progress=stop, keep=kept.append)
     assert [len(bank.seeds) for bank in kept] == ([2 * at] if at else [])
-    calls: list[int] = []
-    resumed = bank_of(count_forwards(model, calls), clip, 10, before=kept[-1] if at else None)
-    assert sum(calls) == (10 - 2 * at) * 3
+    counting, seen = counted(model)
+    resumed = bank_of(counting, clip, 10, before=kept[-1] if at else None)
+    assert seen.total == (10 - 2 * at) * 3
     for name in ("blocks", "attention", "noise", "cell", "low", "high"):
         assert torch.equal(getattr(resumed, name), getattr(whole, name)), name
     assert resumed.seeds == whole.seeds and resumed.recipe == whole.recipe
@@ -336,9 +326,9 @@ def test_a_bank_of_another_wish_is_not_gone_on_from(model: Any, clip: Any) -> No
 
 def test_fewer_noises_than_before_need_no_evaluation(model: Any, clip: Any) -> None:
     before = bank_of(model, clip, 4)
-    calls: list[int] = []
-    again = bank_of(count_forwards(model, calls), clip, 2, before=before)
-    assert not calls and again.seeds == (0, 1)
+    counting, seen = counted(model)
+    again = bank_of(counting, clip, 2, before=before)
+    assert not seen and again.seeds == (0, 1)
 
 
 def test_fingerprint_tells_weights_and_patches_apart(make_model: Any, clip: Any) -> None:

@@ -9,7 +9,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from cutoff_runs import STEPS, cutoff, ours, stock
+from cutoff_runs import NEGATIVE, PROMPT, STEPS, cutoff, ours, stock
 from winning_tickets.guidance.cutoff import (
     CONDITIONAL,
     LOWER,
@@ -58,9 +58,9 @@ class TestSwitchedOff:
     ) -> None:
         torch.manual_seed(0)
         latent = {
-            "samples": torch.randn(2, 4, 8, 12),
+            "samples": torch.randn(2, 4, 19, 13),
             "batch_index": [4, 1],
-            "noise_mask": (torch.rand(1, 1, 64, 96) > 0.5).float(),
+            "noise_mask": (torch.rand(1, 1, 152, 104) > 0.5).float(),
         }
         expected = stock(model, encode, latent, "euler", scheduler, denoise=0.6)
         found, _ = ours(model, encode, latent, "euler", scheduler, cutoff(1.0), denoise=0.6)
@@ -101,7 +101,7 @@ class TestOneForward:
         cut = float(sigmas[STEPS // 2]) * 1.0001
         assert {rows for sigma, rows in seen if sigma <= cut} == {2}
         assert {rows for sigma, rows in seen if sigma > cut} == {4}
-        assert report.startswith(f"{sum(rows for _, rows in seen) / 2:g} forwards for {STEPS} steps")
+        assert report.startswith(f"{seen.total / 2:g} forwards for {STEPS} steps")
         if sampler not in OWN_GRID:
             assert f"{STEPS // 2} of them guided" in report
 
@@ -143,7 +143,7 @@ class TestForms:
             expected, report = ours(model, encode, latent, "dpmpp_2m", "karras", asked)
             patched = CutoffPatch(asked).attach(model)
             assert torch.equal(stock(patched, encode, latent, "dpmpp_2m", "karras"), expected["samples"])
-            guider = make_guider(model, encode("a cat"), encode("blurry"), 5.0, asked)
+            guider = make_guider(model, encode(PROMPT), encode(NEGATIVE), 5.0, asked)
             sigmas = comfy.samplers.calculate_sigmas(
                 model.get_model_object("model_sampling"), "karras", STEPS
             )

@@ -18,19 +18,19 @@ import comfy.sampler_helpers
 import comfy.samplers
 import pytest
 import torch
+from cutoff_runs import NEGATIVE, PROMPT, STEPS
+from forwards import Forwards
 from winning_tickets.guidance.cutoff import CONDITIONAL, UNCONDITIONAL, Cutoff, Final, Share, Similar
 from winning_tickets.probe.collect.collect import Wish, collect
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.tail import empty_conds
 
-STEPS = 6
 
-
-def run(model: Any, positive: Any, negative: Any, sampler: str = "euler", cfg: float = 5.0) -> torch.Tensor:
-    latent = torch.zeros(2, 4, 16, 16)
+def run(model: Any, positive: Any, negative: Any, size: tuple[int, int] = (19, 13)) -> torch.Tensor:
+    latent = torch.zeros(2, 4, *size)
     noise = comfy.sample.prepare_noise(latent, 3)
     return comfy.sample.sample(
-        model, noise, STEPS, cfg, sampler, "simple", positive, negative, latent, disable_pbar=True, seed=3
+        model, noise, STEPS, 5.0, "euler", "simple", positive, negative, latent, disable_pbar=True, seed=3
     )
 
 
@@ -65,20 +65,6 @@ PATCHES: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
 }
 
 
-@pytest.fixture
-def spied(model: Any) -> tuple[Any, list[int]]:
-    """A clone of MODEL, and the rows of each forward, counted apart from the pack."""
-    seen: list[int] = []
-
-    def apply(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        seen.append(len(x))
-        return executor(x, *args, **kwargs)
-
-    clone = model.clone()
-    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "spy", apply)
-    return clone, seen
-
-
 @pytest.mark.parametrize("order", ["patch first", "cutoff first"])
 @pytest.mark.parametrize("tail", [CONDITIONAL, UNCONDITIONAL])
 @pytest.mark.parametrize("name", PATCHES)
@@ -86,17 +72,17 @@ def test_one_forward_after_the_cut_beside(spied: Any, encode: Any, name: str, ta
     make, says = PATCHES[name]
     model, seen = spied
     patch = CutoffPatch(Cutoff(Share(0.5), tail, encode("")))
-    conds = encode("a cat"), encode("blurry")
+    conds = encode(PROMPT), encode(NEGATIVE)
     whole = run(make(model, encode), *conds)
-    before = list(seen)
+    before = seen.rows
     seen.clear()
     first = order == "patch first"
     both = patch.attach(make(model, encode)) if first else make(patch.attach(model), encode)
     result = run(both, *conds)
     assert torch.isfinite(result).all() and not torch.equal(result, whole)
     per_step = sum(before) // STEPS
-    assert sum(seen) == per_step * STEPS // 2 + 2 * STEPS // 2, (before, seen)
-    assert seen[-STEPS // 2 :] == [2] * (STEPS // 2)
+    assert seen.total == per_step * STEPS // 2 + 2 * STEPS // 2, (before, seen.rows)
+    assert seen.rows[-STEPS // 2 :] == [2] * (STEPS // 2)
     report = str(patch.run)
     assert ("Off in unguided steps" in report) == bool(says) and says in report, report
 
@@ -106,7 +92,9 @@ def test_the_unguided_steps_are_those_without_that_patch(model: Any, encode: Any
     """What combines two predictions is off after the cut; what changes the UNet itself stays on."""
     make, says = PATCHES[name]
     asked = Cutoff(Share(0.0))
-    conds = encode("a cat"), encode("blurry")
+    # HyperTile finds no tiles in odd sizes.
+    size = (16, 16) if name == "HyperTile" else (19, 13)
+    conds = encode(PROMPT), encode(NEGATIVE), size
     with_patch = run(CutoffPatch(asked).attach(make(model, encode)), *conds)
     without = run(CutoffPatch(asked).attach(model), *conds)
     stays = name in ("FreeU", "ToMe", "HyperTile")
@@ -119,7 +107,7 @@ def test_forwards_that_a_cache_skips_are_not_counted(spied: Any, encode: Any, na
     patch = CutoffPatch(Cutoff(Share(0.5)))
     # The cutoff lies nearer to the model than the cache, and still counts what the model really does.
     cached = core("nodes_easycache", name, patch.attach(model), 1e6, 0.0, 1.0, False)
-    run(cached, encode("a cat"), encode("blurry"))
+    run(cached, encode(PROMPT), encode(NEGATIVE))
     assert str(patch.run).startswith(f"{patch.run.forwards:g} forwards") and patch.run.forwards < STEPS * 1.5
 
 
@@ -134,7 +122,7 @@ def test_attention_patches_are_told_which_prompt_runs(model: Any, encode: Any, t
 
     clone = model.clone()
     clone.set_model_attn2_replace(replace, "input", 1)
-    run(CutoffPatch(Cutoff(Share(0.5), tail, encode(""))).attach(clone), encode("a cat"), encode("blurry"))
+    run(CutoffPatch(Cutoff(Share(0.5), tail, encode(""))).attach(clone), encode(PROMPT), encode(NEGATIVE))
     assert [which for which, _ in seen[-STEPS // 2 :]] == [[slot]] * (STEPS // 2)
     assert all(sorted(which) == [0, 1] and rows == 4 for which, rows in seen[: STEPS // 2])
 
@@ -155,7 +143,7 @@ def set_mask(cond: Any, mask: torch.Tensor) -> Any:
 class TestConditionings:
     """Areas, masks, ControlNets and LoRA schedules stay what they are after the cut."""
 
-    def rows(self, spied: Any, positive: Any, negative: Any, tail: str, empty: Any) -> tuple[list[int], str]:
+    def rows(self, spied: Any, positive: Any, negative: Any, tail: str, empty: Any) -> tuple[Forwards, str]:
         model, seen = spied
         seen.clear()
         patch = CutoffPatch(Cutoff(Share(0.5), tail, empty))
@@ -164,25 +152,25 @@ class TestConditionings:
 
     def test_masks_take_a_forward_for_every_prompt_and_areas_too(self, spied: Any, encode: Any) -> None:
         """A composition of two prompts is two predictions; without guidance it is not four."""
-        left = torch.zeros(1, 128, 128)
-        left[..., :64] = 1
-        masked = set_mask(encode("a cat"), left) + set_mask(encode("a tree"), 1 - left)
-        areas = encode("a cat") + set_area(encode("a tree"), 8, 8, 4, 4)
+        left = torch.zeros(1, 152, 104)
+        left[..., :52] = 1
+        masked = set_mask(encode(PROMPT), left) + set_mask(encode("a tree"), 1 - left)
+        areas = encode(PROMPT) + set_area(encode("a tree"), 8, 8, 4, 4)
         for positive in (masked, areas):
-            seen, report = self.rows(spied, positive, encode("blurry"), CONDITIONAL, None)
-            assert sum(seen[: len(seen) // 2]) > 0 and "instead of" not in report
+            seen, report = self.rows(spied, positive, encode(NEGATIVE), CONDITIONAL, None)
+            assert seen[: len(seen) // 2] and "instead of" not in report
             model, _ = spied
             patch = CutoffPatch(Cutoff(Share(0.5)))
-            run(patch.attach(model), positive, encode("blurry"))
+            run(patch.attach(model), positive, encode(NEGATIVE))
             unguided, guided = patch.run.tallies["unguided"], patch.run.tallies["guided"]
             assert unguided.rows == 2 * 2 * 3 and guided.rows > unguided.rows
-            seen, _ = self.rows(spied, positive, encode("blurry"), UNCONDITIONAL, encode(""))
+            seen, _ = self.rows(spied, positive, encode(NEGATIVE), UNCONDITIONAL, encode(""))
 
     def test_negatives_areas_are_the_empty_prompts_too(self, model: Any, encode: Any) -> None:
         control, hooks = object(), object()
         negative = [
             [
-                encode("blurry")[0][0],
+                encode(NEGATIVE)[0][0],
                 {"control": control, "area": (8, 8, 0, 0), "start_percent": 0.0, "end_percent": 0.5},
             ],
             [
@@ -210,12 +198,12 @@ class TestConditionings:
             f"{name}.lora_down.weight": torch.randn(4, into),
         }
         hooks = comfy.hooks.create_hook_lora(lora, 1.0, 1.0)
-        hooked = [comfy.hooks.set_hooks_for_conditioning(encode(t), hooks) for t in ("a cat", "blurry")]
+        hooked = [comfy.hooks.set_hooks_for_conditioning(encode(t), hooks) for t in (PROMPT, NEGATIVE)]
         for tail, empty in ((CONDITIONAL, None), (UNCONDITIONAL, None), (UNCONDITIONAL, encode(""))):
             for guided in (0.0, 0.5):
                 patch = CutoffPatch(Cutoff(Share(guided), tail, empty))
                 with_lora = run(patch.attach(model), *hooked)
-                without = run(patch.attach(model), encode("a cat"), encode("blurry"))
+                without = run(patch.attach(model), encode(PROMPT), encode(NEGATIVE))
                 assert torch.isfinite(with_lora).all()
                 assert not torch.allclose(with_lora, without, atol=1e-3), (tail, empty is None, guided)
                 assert patch.run.forwards == STEPS * (1 + guided)
@@ -247,8 +235,8 @@ class TestControlNet:
 
         model, seen = spied
         torch.manual_seed(1)
-        image = torch.rand(1, 128, 128, 3)
-        conds = encode("a cat"), encode("blurry")
+        image = torch.rand(1, 152, 104, 3)
+        conds = encode(PROMPT), encode(NEGATIVE)
         if way == "advanced":
             controlled = nodes.ControlNetApplyAdvanced().apply_controlnet(
                 *conds, control_net, image, 1.0, 0.0, 1.0
@@ -262,14 +250,14 @@ class TestControlNet:
             patch = CutoffPatch(Cutoff(Share(0.0), tail, empty))
             seen.clear()
             found = run(patch.attach(model), *controlled)
-            assert seen == [2] * STEPS
+            assert seen.rows == [2] * STEPS
             alone = run(patch.attach(model), *conds)
             assert torch.isfinite(found).all() and not torch.allclose(found, alone, atol=1e-3)
 
 
 class TestGuiders:
     def sampled(self, guider: Any) -> torch.Tensor:
-        noise = comfy.sample.prepare_noise(torch.zeros(2, 4, 16, 16), 3)
+        noise = comfy.sample.prepare_noise(torch.zeros(2, 4, 19, 13), 3)
         sigmas = comfy.samplers.calculate_sigmas(
             guider.model_patcher.get_model_object("model_sampling"), "simple", STEPS
         )
@@ -281,7 +269,7 @@ class TestGuiders:
         from comfy_extras import nodes_custom_sampler as custom
         from comfy_extras import nodes_perpneg as perpneg
 
-        one, two, three, empty = map(encode, ("a cat", "blurry", "a tree", ""))
+        one, two, three, empty = map(encode, (PROMPT, NEGATIVE, "a tree", ""))
         made = {
             "Basic": lambda: custom.BasicGuider.execute(model, one),
             "CFG": lambda: custom.CFGGuider.execute(model, one, two, 5.0),
@@ -304,8 +292,8 @@ class TestGuiders:
         model, seen = spied
         patch = CutoffPatch(Cutoff(Share(0.5)))
         self.sampled(self.make(name, patch.attach(model), encode))
-        assert sum(seen) == 2 * (3 * guided + 3)
-        assert seen[-3:] == [2, 2, 2]
+        assert seen.total == 2 * (3 * guided + 3)
+        assert seen.rows[-3:] == [2, 2, 2]
         assert f"a stock run takes {6 * guided}:" in str(patch.run)
         assert ("nothing to save" in str(patch.run)) == (guided == 1)
         never = CutoffPatch(Cutoff(Share(0.0)))
@@ -334,7 +322,7 @@ class TestGuiders:
 
         def own(model: Any) -> torch.Tensor:
             guider = Own(model)
-            guider.inner_set_conds({"mine": encode("a cat")})
+            guider.inner_set_conds({"mine": encode(PROMPT)})
             return self.sampled(guider)
 
         patch = CutoffPatch(Cutoff(Share(0.5), UNCONDITIONAL))
@@ -360,7 +348,7 @@ def test_a_patch_that_runs_the_model_again_is_named(spied: Any, encode: Any) -> 
     kind = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
     model.add_wrapper_with_key(kind, "greedy", greedy)
     patch = CutoffPatch(Cutoff(Share(0.5)))
-    run(patch.attach(model), encode("a cat"), encode("blurry"))
-    assert seen == [4, 4] * 3 + [2, 2] * 3
+    run(patch.attach(model), encode(PROMPT), encode(NEGATIVE))
+    assert seen.rows == [4, 4] * 3 + [2, 2] * 3
     assert "Unguided steps took 2 forwards each instead of 1; on this MODEL are" in str(patch.run)
     assert "greedy" in str(patch.run) or "test_a_patch_that_runs_the_model_again" in str(patch.run)

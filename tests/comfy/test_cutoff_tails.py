@@ -7,7 +7,7 @@ from typing import Any
 import comfy.sample
 import comfy.samplers
 import torch
-from cutoff_runs import STEPS, cutoff, ours, stock
+from cutoff_runs import NEGATIVE, PROMPT, STEPS, cutoff, ours, stock
 from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Similar
 
 
@@ -60,7 +60,7 @@ def two_passes(model: Any, encode: Any, latent: Any, name: str, scale: float, ke
             return comfy.samplers.sampling_function(self.inner_model, x, timestep, *conds, cfg, model_options)
 
     guider = TwoPasses(model)
-    guider.inner_set_conds({"positive": encode("a cat"), "negative": encode("blurry"), "empty": encode("")})
+    guider.inner_set_conds({"positive": encode(PROMPT), "negative": encode(NEGATIVE), "empty": encode("")})
     noise = comfy.sample.prepare_noise(latent["samples"], 3)
     euler = comfy.samplers.sampler_object("euler")
     return guider.sample(noise, latent["samples"], euler, sigmas, callback=None, disable_pbar=True, seed=3)
@@ -83,7 +83,7 @@ class TestAdaptive:
 
     def test_an_image_is_the_same_alone_and_in_a_batch(self, spied: Any, encode: Any) -> None:
         model, seen = spied
-        latent = {"samples": torch.zeros(3, 4, 8, 12)}
+        latent = {"samples": torch.zeros(3, 4, 19, 13), "batch_index": [0, 1, 2]}
         firsts = self.similarities(model, encode, latent)[0].sort().values
         trigger = Similar(float(firsts[1:].mean()), latest=0.8)
         for tail, empty in (
@@ -99,21 +99,21 @@ class TestAdaptive:
             ended = []
             for i in range(3):
                 seen.clear()
-                alone = {"samples": torch.zeros(1, 4, 8, 12), "batch_index": [i]}
+                alone = {"samples": torch.zeros(1, 4, 19, 13), "batch_index": [i]}
                 single, _ = ours(model, encode, alone, "euler", "simple", asked)
                 torch.testing.assert_close(
                     single["samples"], together["samples"][i : i + 1], rtol=1e-3, atol=1e-3
                 )
-                ended.append(sum(rows for _, rows in seen))
+                ended.append(seen.total)
             assert tail == LOWER or len(set(ended)) > 1, "the images end guidance at different steps"
 
     def test_ends_as_soon_as_all_images_agree(self, spied: Any, encode: Any, latent: Any) -> None:
         model, seen = spied
         _, report = ours(model, encode, latent, "euler", "simple", Cutoff(Similar(-1.0)))
-        assert [rows for _, rows in seen] == [4] + [2] * (STEPS - 1)
+        assert seen.rows == [4] + [2] * (STEPS - 1)
         assert report.startswith(f"{STEPS + 1} forwards for {STEPS} steps, 1 of them guided")
 
     def test_ends_at_the_latest_step(self, spied: Any, encode: Any, latent: Any) -> None:
         model, seen = spied
         ours(model, encode, latent, "euler", "simple", Cutoff(Similar(1.0, latest=0.5)))
-        assert [rows for _, rows in seen] == [4] * 3 + [2] * 3
+        assert seen.rows == [4] * 3 + [2] * 3

@@ -8,6 +8,7 @@ import comfy.model_management
 import comfy.patcher_extension
 import pytest
 import torch
+from forwards import counted
 from winning_tickets.probe.attention.reader import Layer, cross_attention_layers
 from winning_tickets.probe.collect import auto as auto_layer
 from winning_tickets.probe.collect import layers as layer_report
@@ -23,24 +24,12 @@ def probe_of(model: Any, clip: Any, **more: Any) -> LayerProbe:
     return LayerProbe(model, clip, CATEGORIES, 3, 0, SHAPE, prompts=2, transplanted=2, **more)
 
 
-def counted(model: Any) -> tuple[Any, list[int]]:
-    rows: list[int] = []
-
-    def wrapper(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        rows.append(x.shape[0])
-        return executor(x, *args, **kwargs)
-
-    clone = model.clone()
-    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "count", wrapper)
-    return clone, rows
-
-
 def test_effect_takes_the_evaluations_it_says(model: Any, clip: Any) -> None:
-    counting, rows = counted(model)
+    counting, seen = counted(model)
     probe = probe_of(counting, clip)
     worths = probe.effect()
     assert [w.layer for w in worths] == cross_attention_layers(model)
-    assert sum(rows) == 2 * (3 + 2 * len(probe.layers))
+    assert seen.total == 2 * (3 + 2 * len(probe.layers))
     assert all(w.block * w.rows == 16 and w.error > 0 for w in worths)
 
 
@@ -91,20 +80,20 @@ def test_a_lone_category_can_be_looked_at(model: Any, clip: Any) -> None:
 
 def test_auto_chooses_once_for_the_same_question(model: Any, clip: Any) -> None:
     auto_layer._known.clear()
-    counting, rows = counted(model)
+    counting, seen = counted(model)
     wish = Wish(CATEGORIES, 4, 77, 128, 128, " Auto")
     assert auto_layer.is_auto(wish)
     ticks: list[tuple[int, int]] = []
     chosen, note = auto_layer.choose_layer(counting, clip, wish, lambda *at: ticks.append(at))
     assert note.startswith(f"layer auto: {chosen.layer} (effect ") and not auto_layer.is_auto(chosen)
     assert ticks[-1][0] == ticks[-1][1]
-    evaluated = sum(rows)
+    evaluated = seen.total
     again, _ = auto_layer.choose_layer(
         counting, clip, Wish(CATEGORIES, 9, 5, 128, 128, "auto"), lambda *at: ticks.append(at)
     )
-    assert again.layer == chosen.layer and sum(rows) == evaluated
+    assert again.layer == chosen.layer and seen.total == evaluated
     other, _ = auto_layer.choose_layer(counting, clip, Wish(("cat", "tree"), 4, 0, 128, 128, "auto"))
-    assert sum(rows) > evaluated and not auto_layer.is_auto(other)
+    assert seen.total > evaluated and not auto_layer.is_auto(other)
 
 
 def test_nothing_is_remembered_of_an_interrupted_choice(model: Any, clip: Any) -> None:

@@ -11,6 +11,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+from forwards import counted
 from winning_tickets.probe.attention.first_step import read_layers
 from winning_tickets.probe.attention.look import Look
 from winning_tickets.probe.attention.reader import ProbeError, cell_side, cross_attention_layers
@@ -29,19 +30,6 @@ from winning_tickets.tickets.search.candidates import derived_seed
 REGIONS = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
 SHAPE = (4, 16, 24)
 WISH = PlaceWish(REGIONS, 192, 128, 7, 1, 3, 2, "input 3")
-
-
-def counting(model: Any) -> tuple[Any, list[int]]:
-    """A clone of MODEL, and how many images each of its forwards had."""
-    rows: list[int] = []
-
-    def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        rows.append(x.shape[0])
-        return executor(x, *args, **kwargs)
-
-    clone = model.clone()
-    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "count", wrapper)
-    return clone, rows
 
 
 @pytest.fixture
@@ -90,12 +78,12 @@ def test_the_share_of_a_forward_grows_with_the_layer(model: Any) -> None:
 
 
 def test_tickets_are_looked_at_as_often_as_the_report_says(model: Any, clip: Any, layout: Layout) -> None:
-    counted, rows = counting(model)
-    result = build_tickets(TicketWish(layout, 3, 2, 4, 1), counted, clip)
-    assert sum(rows) == 2 * 4 * 2 and "16 looks" in result.report
-    rows.clear()
+    counting, seen = counted(model)
+    result = build_tickets(TicketWish(layout, 3, 2, 4, 1), counting, clip)
+    assert seen.total == 2 * 4 * 2 and "16 looks" in result.report
+    seen.clear()
     result.noise.generate_noise(result.empty)
-    assert not rows, "what was built is not looked at again"
+    assert not seen, "what was built is not looked at again"
     blind = build_tickets(TicketWish(layout, 3, 2, 4, 1))
     assert torch.equal(blind.noise.generate_noise(blind.empty), layout.build(3, (0, 1)))
     assert "connect model and clip" in blind.report
@@ -192,20 +180,20 @@ def test_a_patched_model_is_told_apart_from_the_banks(model: Any, clip: Any, lay
 def test_cancel_leaves_nothing_on_the_model(model: Any, clip: Any, after: int) -> None:
     options = dict(model.model_options)
     patches = {k: list(v) for k, v in model.patches.items()}
-    counted, rows = counting(model)
+    counting, seen = counted(model)
 
     def wrapper(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if len(rows) > after:
+        if len(seen) > after:
             raise comfy.model_management.InterruptProcessingException()
         return executor(x, *args, **kwargs)
 
     key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-    counted.add_wrapper_with_key(key, "cancel", wrapper)
-    before = {k: str(v) for k, v in counted.model_options.items()}
+    counting.add_wrapper_with_key(key, "cancel", wrapper)
+    before = {k: str(v) for k, v in counting.model_options.items()}
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        arrange_noise(counted, clip, replace(WISH, rounds=5))
+        arrange_noise(counting, clip, replace(WISH, rounds=5))
     assert model.model_options == options and {k: list(v) for k, v in model.patches.items()} == patches
-    assert {k: str(v) for k, v in counted.model_options.items()} == before
+    assert {k: str(v) for k, v in counting.model_options.items()} == before
 
 
 def look_and_build(model: Any, clip: Any, wish: PlaceWish) -> Any:

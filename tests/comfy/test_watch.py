@@ -10,7 +10,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from cutoff_runs import STEPS, ours, stock
+from cutoff_runs import PROMPT, STEPS, ours, stock
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.guidance.trace import Course, StepsError, agreement
 from winning_tickets.probe.attention.phrases import find
@@ -36,7 +36,7 @@ SAMPLERS = (
 @pytest.fixture
 def watching(model: Any, clip: Any) -> Any:
     """A watched clone of the model."""
-    return watched(model, clip, "a cat", "cat")[0]
+    return watched(model, clip, PROMPT, "cat")[0]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -49,10 +49,10 @@ def test_no_bit_of_the_picture_changes(
 
 
 def test_nor_on_other_kinds_of_models(any_model: Any, clip: Any, encode: Any, latent: Any) -> None:
-    watching, positive = watched(any_model, clip, "a cat", "cat")
+    watching, positive = watched(any_model, clip, PROMPT, "cat")
     plain = stock(any_model, encode, latent, "euler", "normal")
     assert torch.equal(stock(watching, encode, latent, "euler", "normal"), plain)
-    assert torch.equal(positive[0][0], encode("a cat")[0][0])
+    assert torch.equal(positive[0][0], encode(PROMPT)[0][0])
 
 
 def test_nothing_is_left_behind(model: Any, watching: Any, encode: Any, latent: Any) -> None:
@@ -82,6 +82,8 @@ def test_maps_are_the_attention_of_the_phrases_tokens(
 ) -> None:
     """Against the layer's own queries and keys, seen by a patch beneath."""
     seen: list[torch.Tensor] = []
+    found = find(clip, PROMPT, ["cat"])
+    assert found.length == 154 and found.positions[0][0] > 77
 
     def spy(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
         from comfy.ldm.modules.attention import optimized_attention
@@ -89,12 +91,12 @@ def test_maps_are_the_attention_of_the_phrases_tokens(
         rows = [i for i, cond in enumerate(extra["cond_or_uncond"]) if cond == 0]
         chunks = len(extra["cond_or_uncond"])
         pair = q.chunk(chunks)[rows[0]], k.chunk(chunks)[rows[0]]
-        seen.append(token_attention(*pair, extra["n_heads"], [(2,)], 77))
+        seen.append(token_attention(*pair, extra["n_heads"], found.positions, found.length))
         return optimized_attention(q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"])
 
     spied = model.clone()
     spied.set_model_attn2_replace(spy, "middle", 0)
-    watching = watched(spied, clip, "a cat", "cat", "middle 0")[0]
+    watching = watched(spied, clip, PROMPT, "cat", "middle 0")[0]
     stock(watching, encode, latent, "euler", "normal")
     maps = course_of(watching).maps()
     assert maps.shape[:3] == (STEPS, 2, 1)
@@ -122,9 +124,10 @@ def test_second_evaluations_of_a_step_are_not_taken_for_the_next(
 
 
 def test_an_image_is_watched_alike_alone_and_in_a_batch(watching: Any, encode: Any) -> None:
-    stock(watching, encode, {"samples": torch.zeros(2, 4, 8, 12)}, "euler", "normal")
+    together = {"samples": torch.zeros(2, 4, 19, 13), "batch_index": [0, 1]}
+    stock(watching, encode, together, "euler", "normal")
     both = course_of(watching)
-    stock(watching, encode, {"samples": torch.zeros(1, 4, 8, 12), "batch_index": [0]}, "euler", "normal")
+    stock(watching, encode, {"samples": torch.zeros(1, 4, 19, 13), "batch_index": [0]}, "euler", "normal")
     alone = course_of(watching)
     assert torch.allclose(both.maps()[:, :1], alone.maps(), atol=1e-5)
     assert torch.allclose(both.guidance()[:, :1], alone.guidance(), atol=1e-4)
@@ -137,9 +140,9 @@ def test_beside_a_guidance_cutoff(
     cut = Cutoff(Share(0.5))
     expected, _ = ours(model, encode, latent, "euler", "normal", cut)
     if cutoff_first:
-        watching = watched(CutoffPatch(cut, tell=False).attach(model), clip, "a cat", "cat")[0]
+        watching = watched(CutoffPatch(cut, tell=False).attach(model), clip, PROMPT, "cat")[0]
     else:
-        watching = CutoffPatch(cut, tell=False).attach(watched(model, clip, "a cat", "cat")[0])
+        watching = CutoffPatch(cut, tell=False).attach(watched(model, clip, PROMPT, "cat")[0])
     assert torch.equal(stock(watching, encode, latent, "euler", "normal"), expected["samples"])
     guidance = course_of(watching).guidance()
     assert float(guidance[: STEPS // 2].min()) > 0 and float(guidance[STEPS // 2 :].max()) == 0
@@ -171,14 +174,14 @@ def test_report_shows_the_chosen_steps_and_image(watching: Any, encode: Any, lat
     stock(watching, encode, latent, "euler", "normal")
     course = course_of(watching)
     seen = shown(course, "1, 3 6", 2, latent["samples"].shape[-2:])
-    assert seen.masks.shape == (1, 64, 96) and float(seen.masks.max()) == 1
+    assert seen.masks.shape == (1, 152, 104) and float(seen.masks.max()) == 1
     assert [line.split()[0] for line in seen.report.splitlines()] == ["step", "1", "3", "6"]
     pictured = shown(course, "", 1, latent["samples"].shape[-2:], torch.rand(2, 32, 48, 3))
     assert pictured.masks.shape == (1, 32, 48) and pictured.picture.shape[-1] == 3
     with pytest.raises(StepsError, match="steps has 7, but this run has the steps 1 to 6"):
-        shown(course, "7", 1, (8, 12))
+        shown(course, "7", 1, (19, 13))
     with pytest.raises(StepsError, match="number is 3, but the run has images 1 to 2"):
-        shown(course, "", 3, (8, 12))
+        shown(course, "", 3, (19, 13))
 
 
 @pytest.mark.parametrize("name", ["L", "H", "L and G"])
@@ -209,7 +212,7 @@ def test_a_compiled_model_is_watched_too(model: Any, clip: Any, encode: Any, lat
 
     compiled = model.clone()
     set_torch_compile_wrapper(model=compiled, backend="eager")
-    watching = watched(compiled, clip, "a cat", "cat")[0]
+    watching = watched(compiled, clip, PROMPT, "cat")[0]
     plain = stock(model, encode, latent, "euler", "normal")
     assert torch.equal(stock(watching, encode, latent, "euler", "normal"), plain)
     assert float(course_of(watching).maps().std()) > 0
