@@ -189,7 +189,7 @@ def forward() -> float:
     import real_size
     from winning_tickets.probe.attention.first_step import read_attention
     from winning_tickets.probe.attention.reader import find_layers
-    from winning_tickets.probe.attention.text import encode_prompt
+    from winning_tickets.probe.attention.tokens import encode_prompt
 
     model, clip = real_size.sd15()
     encoded = [encode_prompt(clip, make_prompts(NAMES[:2])[0])]

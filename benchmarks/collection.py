@@ -39,7 +39,7 @@ from forwards import counted
 from memory import Peak
 from winning_tickets.probe.attention.first_step import FirstStep, read_attention
 from winning_tickets.probe.attention.reader import cross_attention_layers, find_layers, token_attention
-from winning_tickets.probe.attention.text import encode_prompt
+from winning_tickets.probe.attention.tokens import encode_prompt
 from winning_tickets.probe.collect.collect import Wish, collect, latent_size
 from winning_tickets.probe.model.cost import flops
 from winning_tickets.tickets.noise import plain_noise

@@ -41,11 +41,11 @@ from cases import BATCH, SHAPE, cases_of, conditioning, prompt_of, use_bfloat16
 from judge import load_judge
 from scenes import NAMES, category, listing
 from verdict import classes_of, find, share
-from winning_tickets.guidance.end_tokens import replace_end
+from winning_tickets.guidance.eos import replace_eos
 from winning_tickets.guidance.trace import agreement
-from winning_tickets.probe.attention.phrases import find as find_phrases
 from winning_tickets.probe.attention.reader import cross_attention_layers
-from winning_tickets.probe.sampling.end_tokens import read_ends, swap_end_tokens, within
+from winning_tickets.probe.attention.tokens import find_phrases
+from winning_tickets.probe.sampling.eos import read_ends, swap_eos, within
 from winning_tickets.probe.sampling.watch import Watch, course_of
 from winning_tickets.tickets.noise import plain_noise
 
@@ -176,16 +176,16 @@ def ends(parts: Any, judge: Any) -> None:
     def combine(words: str, other: str, how: str) -> Any:
         mine = read_ends(parts.clip, words)
         if how == "swapped":
-            return swap_end_tokens(parts.clip, words, other)[0][0][0]
+            return swap_eos(parts.clip, words, other)[0][0][0]
         if how == "ends zero":
-            return swap_end_tokens(parts.clip, words, other, "zero")[0][0][0]
+            return swap_eos(parts.clip, words, other, "zero")[0][0][0]
         if how == "ends random":
             random = torch.randn(mine.context.shape, generator=generator) * mine.context.std()
-            return replace_end(mine.context, mine.starts, random, mine.starts)
+            return replace_eos(mine.context, mine.spans, random, mine.spans)
         if how == "words zero":
             context = torch.zeros_like(mine.context)
             context[:, 0] = mine.context[:, 0]
-            return replace_end(context, mine.starts, mine.context, mine.starts)
+            return replace_eos(context, mine.spans, mine.context, mine.spans)
         return mine.context
 
     def context(part: slice, how: str) -> torch.Tensor:

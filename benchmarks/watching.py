@@ -41,8 +41,8 @@ import comfy.sample
 import comfy.utils
 import real_size
 import torch
-from winning_tickets.probe.attention.phrases import Phrases
 from winning_tickets.probe.attention.reader import Reader, cross_attention_layers, find_layers
+from winning_tickets.probe.attention.tokens import PromptTokens
 from winning_tickets.probe.sampling import watch
 
 
@@ -91,7 +91,7 @@ def main() -> None:
         conds = [real_size.prompt(model, seed) for seed in (1, 2)]
         layers = cross_attention_layers(model) if ARGS.layer == watch.ALL else find_layers(model, ARGS.layer)
         context = conds[0][0][0]
-        phrases = Phrases(("one", "other"), conds[0], context.shape[1], ((2,), (5, 6)))
+        phrases = PromptTokens("", ("one", "other"), conds[0], context.shape[1], ((2,), (5, 6)))
         watching = watch.Watch(phrases, layers).attach(model)
         pairs = [(run(model, conds), run(watching, conds))]
         added.seconds = 0.0

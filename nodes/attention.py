@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..probe.sampling.end_tokens import MODES, SWAP, swap_end_tokens
+from ..probe.sampling.eos import MODES, SWAP, swap_eos
 from ..probe.sampling.watch import ALL, course_of, watched
 from ..probe.sampling.watch_report import shown, suggested
 from .inputs import CATEGORY
@@ -210,5 +210,5 @@ class SwapEndTokens(io.ComfyNode):
     def execute(
         cls, clip: Any, prompt: str, end_prompt: str, mode: str, amount: float, start: float, end: float
     ) -> io.NodeOutput:
-        conditioning, report = swap_end_tokens(clip, prompt, end_prompt, mode, amount, start, end)
+        conditioning, report = swap_eos(clip, prompt, end_prompt, mode, amount, start, end)
         return io.NodeOutput(conditioning, report, ui=ui.PreviewText(report))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,9 +24,15 @@ class Prompt:
     phrases: tuple[tuple[int, int, int], ...]
 
 
+def category_name(text: str) -> str:
+    """A category as banks list it: lower case but for the names of embeddings, without a final period."""
+    words = " ".join(text.split()).rstrip(".")
+    return re.sub(r"(embedding:\S+)|\S", lambda m: m[1] or m[0].lower(), words)
+
+
 def parse_categories(text: str) -> tuple[str, ...]:
-    """One category a line, lower case, without a final period; blank lines are skipped."""
-    lines = (" ".join(line.split()).rstrip(".").lower() for line in text.splitlines())
+    """One category a line, as `category_name` has it; blank lines are skipped."""
+    lines = (category_name(line) for line in text.splitlines())
     categories = tuple(line for line in lines if line)
     if not categories:
         raise CategoryError("No categories: write one a line, for example castle.")
@@ -49,7 +56,8 @@ def with_article(phrase: str) -> tuple[str, int]:
     """`a castle` and where the phrase starts in it; a phrase with an article of its own keeps it."""
     if phrase.split()[0] in ("a", "an", "the"):
         return phrase, 0
-    article = "an " if phrase[0] in "aeiou" else "a "
+    vowel = phrase[0] in "aeiou" and not phrase.startswith("embedding:")
+    article = "an " if vowel else "a "
     return article + phrase, len(article)
 
 

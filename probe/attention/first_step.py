@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import comfy.samplers
 import torch
 
 from .reader import Layer, ProbeError, Reader, average_maps
-from .text import EncodedPrompt, uuid_of
+from .tokens import PromptTokens
 
 
 class FirstStep(comfy.samplers.Sampler):
@@ -46,7 +47,7 @@ class ManyPrompts(comfy.samplers.CFGGuider):
 @torch.no_grad()
 def read_attention(
     model: Any,
-    prompts: Sequence[EncodedPrompt],
+    prompts: Sequence[PromptTokens],
     noise: torch.Tensor,
     layers: Sequence[Layer],
     sigma: float,
@@ -62,7 +63,7 @@ def read_attention(
 
 def read_layers(
     model: Any,
-    prompts: Sequence[EncodedPrompt],
+    prompts: Sequence[PromptTokens],
     noise: torch.Tensor,
     layers: Sequence[Layer],
     sigma: float,
@@ -82,7 +83,12 @@ def read_layers(
         for prompt, key in zip(prompts, keys, strict=True):
             if (key, layer) not in reader.maps:
                 raise ProbeError(
-                    f'No attention was read at layer {layer} for "{prompt.prompt.text}": another patch on'
+                    f'No attention was read at layer {layer} for "{prompt.text}": another patch on'
                     " this MODEL replaces the UNet's forward; collect on the model before that node."
                 )
     return [[reader.maps[key, layer] for key in keys] for layer in layers]
+
+
+def uuid_of(guider: Any, name: str) -> uuid.UUID:
+    """The identity ComfyUI gave a guider's conditioning; found again in transformer_options."""
+    return guider.original_conds[name][0]["uuid"]

@@ -16,7 +16,7 @@ from ..collect.collect import latent_size
 from ..model.memory import Rows
 from .first_step import read_attention
 from .reader import ProbeError, find_layers
-from .text import encode_prompt
+from .tokens import encode_prompt
 
 
 class Look:

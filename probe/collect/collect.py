@@ -21,7 +21,7 @@ from ...tickets.prompts import PAIRS, PLACE, make_prompts, parse_template
 from ...tickets.score import pool_cells
 from ..attention.first_step import read_attention
 from ..attention.reader import Layer, ProbeError, find_layers
-from ..attention.text import EncodedPrompt, encode_prompt
+from ..attention.tokens import PromptTokens, encode_prompt
 from ..model.fingerprint import fingerprint
 from ..model.memory import Rows
 
@@ -65,9 +65,9 @@ class Collector:
         self.model, self.wish = model, wish
         self.layers: list[Layer] = find_layers(model, wish.layer)
         template = parse_template(wish.template)
-        self.prompts: list[EncodedPrompt] = [
-            encode_prompt(clip, p) for p in make_prompts(wish.categories, wish.scheme, template)
-        ]
+        prompts = make_prompts(wish.categories, wish.scheme, template)
+        self.measured = tuple((c, i) for i, p in enumerate(prompts) for c, _, _ in p.phrases)
+        self.prompts: list[PromptTokens] = [encode_prompt(clip, p) for p in prompts]
         self.sigma = float(model.get_model_object("model_sampling").sigma_max)
         self.shape = latent_size(model, wish.width, wish.height)
         self.rows = Rows(model, self.shape)
@@ -113,8 +113,8 @@ class Collector:
         maps = pool_cells(maps, self.wish.cells)[..., : blocks.shape[1], : blocks.shape[2]]
         bank = TicketBank.of_maps(
             categories=self.wish.categories,
-            prompts=tuple(p.prompt.text for p in self.prompts),
-            measured=tuple((c, i) for i, p in enumerate(self.prompts) for c, _, _ in p.prompt.phrases),
+            prompts=tuple(p.text for p in self.prompts),
+            measured=self.measured,
             seeds=tuple(some),
             maps=maps,
             blocks=blocks.flatten(0, 2),

@@ -17,9 +17,9 @@ from ...tickets.layers.figures import LayerWorth, recommended
 from ...tickets.layers.transplant import bias, correlation, effects, kept_score, shuffled, transplant
 from ...tickets.noise import plain_noise, to_blocks
 from ...tickets.prompts import PLACE, make_prompts, parse_template
-from ..attention.first_step import read_layers
+from ..attention.first_step import read_layers, uuid_of
 from ..attention.reader import Layer, Reader, cross_attention_layers
-from ..attention.text import EncodedPrompt, encode_prompt, uuid_of
+from ..attention.tokens import PromptTokens, encode_prompt
 from ..model.memory import Rows
 
 LATE = 0.6
@@ -56,7 +56,7 @@ class LayerProbe:
         self.sigma = float(model.get_model_object("model_sampling").sigma_max)
         self.rows = Rows(model, shape)
 
-    def read(self, prompt: EncodedPrompt, noise: torch.Tensor) -> dict[Layer, torch.Tensor]:
+    def read(self, prompt: PromptTokens, noise: torch.Tensor) -> dict[Layer, torch.Tensor]:
         """First-step attention to a prompt's phrases, per layer [images, phrases, h, w]."""
 
         def work(rows: int) -> dict[Layer, torch.Tensor]:
@@ -140,7 +140,7 @@ class LayerProbe:
         return [replace(w, agreement=means[w.layer][0], chance=means[w.layer][1]) for w in worths]
 
     def _first_and_late(
-        self, prompt: EncodedPrompt, negative: Any, noise: torch.Tensor, sigmas: torch.Tensor, cfg: float
+        self, prompt: PromptTokens, negative: Any, noise: torch.Tensor, sigmas: torch.Tensor, cfg: float
     ) -> tuple[dict[Layer, torch.Tensor], dict[Layer, torch.Tensor]]:
         tokens: dict[Any, Any] = {}
         reader = Reader(self.layers, tokens, stop=False)
@@ -195,7 +195,7 @@ def measure(
 
 def report(probe: LayerProbe, worths: Sequence[LayerWorth]) -> tuple[str, torch.Tensor, str]:
     """Text, picture [height, width, 3], and the name of the recommended layer."""
-    prompts = ", ".join(f'"{p.prompt.text}"' for p in probe.prompts)
+    prompts = ", ".join(f'"{p.text}"' for p in probe.prompts)
     text = f"{table(worths)}\n{len(probe.noise)} noises, prompts {prompts}."
     maps = probe.read(probe.prompts[0], probe.noise[:1])
     return text, picture(worths, maps), str(recommended(worths).layer)

@@ -11,8 +11,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...guidance.trace import Course, Evaluation, StepsError, guidance_norm, low_share, parse_phrases, pooled
-from ..attention.phrases import Phrases, find
 from ..attention.reader import Layer, ProbeError, Reader, cross_attention_layers, find_layers
+from ..attention.tokens import PromptTokens, find_phrases
 from .patch import WATCH as KEY
 from .patch import patch_on, with_patch
 
@@ -27,7 +27,7 @@ class Watch:
     model options, as by the guidance cutoff. No value that sampling uses is changed.
     """
 
-    def __init__(self, phrases: Phrases, layers: Sequence[Layer]) -> None:
+    def __init__(self, phrases: PromptTokens, layers: Sequence[Layer]) -> None:
         self.phrases, self.layers = phrases, layers
         self.course: Course | None = None
 
@@ -59,7 +59,7 @@ def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) 
     names = parse_phrases(phrases)
     everything = cross_attention_layers(model)
     layers = everything if layer.strip().lower() == ALL else find_layers(model, layer)
-    found = find(clip, prompt, names)
+    found = find_phrases(clip, prompt, names)
     return Watch(found, layers).attach(model), found.conditioning
 
 
@@ -130,6 +130,6 @@ class _Running:
         return denoised
 
 
-def _is(entry: dict[str, Any], phrases: Phrases) -> bool:
+def _is(entry: dict[str, Any], phrases: PromptTokens) -> bool:
     theirs, ours = entry.get("cross_attn"), phrases.conditioning[0][0]
     return theirs is not None and theirs.shape == ours.shape and bool(torch.equal(theirs.cpu(), ours.cpu()))

@@ -193,11 +193,18 @@ def clip() -> Any:
 
 
 @pytest.fixture(scope="session")
-def make_clip() -> Callable[[str], Any]:
-    def make(name: str) -> Any:
+def make_clip() -> Callable[..., Any]:
+    """By name of ENCODERS. chunks: tokens that an encoder reads at once where that is not 77, l=248."""
+
+    def make(name: str, **chunks: int) -> Any:
         target = comfy.supported_models_base.ClipTarget(*ENCODERS[name])
-        options = {"dtype": torch.float32, **{f"clip_{n}_model_config": CLIP_SIZES for n in "lgh"}}
-        clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
+        configs = {
+            f"clip_{n}_model_config": {**CLIP_SIZES, "max_position_embeddings": chunks.get(n, 77)}
+            for n in "lgh"
+        }
+        lengths = {f"clip_{n}_max_length": size for n, size in chunks.items()}
+        options = {"dtype": torch.float32, **configs}
+        clip = comfy.sd.CLIP(target, parameters=1, model_options=options, tokenizer_data=lengths)
         randomise(clip.cond_stage_model, 1)
         return clip
 

@@ -15,7 +15,7 @@ from forwards import counted
 from winning_tickets.probe.attention.first_step import read_layers
 from winning_tickets.probe.attention.look import Look
 from winning_tickets.probe.attention.reader import ProbeError, cell_side, cross_attention_layers
-from winning_tickets.probe.attention.text import encode_prompt
+from winning_tickets.probe.attention.tokens import encode_prompt
 from winning_tickets.probe.build.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
 from winning_tickets.probe.build.noise import searched_tickets
 from winning_tickets.probe.collect import collect

@@ -13,8 +13,8 @@ import torch
 from cutoff_runs import PROMPT, STEPS, ours, stock
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.guidance.trace import Course, StepsError, agreement
-from winning_tickets.probe.attention.phrases import find
 from winning_tickets.probe.attention.reader import ProbeError, token_attention
+from winning_tickets.probe.attention.tokens import find_phrases
 from winning_tickets.probe.collect.collect import Wish, collect
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.watch import course_of, watched
@@ -189,9 +189,9 @@ def test_phrases_are_found_in_long_weighted_and_repeated_prompts(
     make_clip: Callable[[str], Any], name: str
 ) -> None:
     clip = make_clip(name)
-    weighted = find(clip, "a (fire hydrant:1.4) and a Cat, a [fire] (cat)", ["fire hydrant", "cat"])
+    weighted = find_phrases(clip, "a (fire hydrant:1.4) and a Cat, a [fire] (cat)", ["fire hydrant", "cat"])
     assert weighted.positions == ((2, 3, 4), (7, 13))
-    long = find(clip, "very " * 80 + "big fire hydrant", ["fire hydrant"])
+    long = find_phrases(clip, "very " * 80 + "big fire hydrant", ["fire hydrant"])
     assert long.length == 154 and long.positions == ((77 + 7, 77 + 8, 77 + 9),)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from winning_tickets.guidance.end_tokens import replace_end
+from winning_tickets.guidance.eos import replace_eos
 from winning_tickets.guidance.suggest import explain, suggest
 from winning_tickets.guidance.trace import (
     Course,
@@ -131,18 +131,18 @@ def test_pictures_have_a_row_for_each_phrase_and_a_column_for_each_step() -> Non
     assert masks.amin((1, 2)).tolist() == [0, 0] and masks.amax((1, 2)).tolist() == [1, 1]
 
 
-class TestEndTokens:
+class TestEos:
     words = torch.arange(77.0).view(1, 77, 1)
 
     def test_they_come_in_order_and_the_last_fills_up(self) -> None:
         other = 1000 + self.words
-        found = replace_end(self.words, [3], other, [70])[0, :, 0]
+        found = replace_eos(self.words, [(3, 77)], other, [(70, 77)])[0, :, 0]
         assert found[:3].tolist() == [0, 1, 2]
         assert found[3:10].tolist() == list(range(1070, 1077)) and set(found[10:].tolist()) == {1076}
 
     def test_the_context_given_is_left_alone(self) -> None:
         before = self.words.clone()
-        replace_end(self.words, [3], None)
+        replace_eos(self.words, [(3, 77)], None)
         assert torch.equal(self.words, before)
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..prompts import category_name
 from .regions import Region, RegionError
 
 LINE = re.compile(r"^(?P<category>.*?)\s*:\s*(?P<numbers>[^:]*)$")
@@ -74,8 +75,8 @@ def _of_entry(number: int, category: str, box: Sequence[float]) -> Region:
 
 
 def named(category: str, where: str) -> str:
-    """A category as a bank lists it: lower case, without a final period."""
-    name = " ".join(category.split()).rstrip(".").lower()
+    """A category as a bank lists it."""
+    name = category_name(category)
     if not name:
         raise RegionError(f"{where} has no category: name what shall be there.")
     return name

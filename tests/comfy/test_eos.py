@@ -10,8 +10,8 @@ import comfy.sample
 import pytest
 import torch
 from safetensors.torch import save_file
-from winning_tickets.probe.attention.phrases import find
-from winning_tickets.probe.sampling.end_tokens import EndTokensError, read_ends, swap_end_tokens
+from winning_tickets.probe.attention.tokens import find_phrases
+from winning_tickets.probe.sampling.eos import EosError, read_ends, swap_eos
 
 WIDTH = 32
 LONG = "very " * 80 + "big castle"
@@ -27,30 +27,30 @@ def each(request: pytest.FixtureRequest, make_clip: Callable[[str], Any]) -> Any
     return make_clip(request.param)
 
 
-def test_words_stay_and_end_tokens_come_from_the_other_prompt(each: Any) -> None:
+def test_words_stay_and_eos_and_padding_come_from_the_other_prompt(each: Any) -> None:
     (words, _), (ends, pooled) = encoded(each, "a big castle"), encoded(each, "a tree")
-    (changed,), _ = swap_end_tokens(each, "a big castle", "a tree")
+    (changed,), _ = swap_eos(each, "a big castle", "a tree")
     assert torch.equal(changed[0][:, :4], words[:, :4])
-    # The first of the other's end tokens comes first, its last fills up.
+    # The other's EOS comes first, its last padding fills up.
     assert torch.equal(changed[0][:, 4:77], ends[:, 3:76])
     assert pooled is None or torch.equal(changed[1]["pooled_output"], pooled)
 
 
 def test_a_shorter_end_is_filled_with_its_last_token(each: Any) -> None:
     ends, _ = encoded(each, "a big old castle")
-    (changed,), _ = swap_end_tokens(each, "tree", "a big old castle")
+    (changed,), _ = swap_eos(each, "tree", "a big old castle")
     assert torch.equal(changed[0][:, 2:74], ends[:, 5:])
     assert torch.equal(changed[0][:, 74:], ends[:, -1:].expand(-1, 3, -1))
 
 
-def test_a_prompt_with_its_own_end_tokens_is_itself(each: Any) -> None:
-    (changed,), _ = swap_end_tokens(each, "a (castle:1.3)", "a (castle:1.3)")
+def test_a_prompt_with_its_own_eos_is_itself(each: Any) -> None:
+    (changed,), _ = swap_eos(each, "a (castle:1.3)", "a (castle:1.3)")
     assert torch.equal(changed[0], encoded(each, "a (castle:1.3)")[0])
 
 
 def test_weights_stay_with_the_words(each: Any) -> None:
     heavy, _ = encoded(each, "a (castle:1.5)")
-    (changed,), _ = swap_end_tokens(each, "a (castle:1.5)", "a tree")
+    (changed,), _ = swap_eos(each, "a (castle:1.5)", "a tree")
     assert torch.equal(changed[0][:, 2], heavy[:, 2])
     assert not torch.equal(changed[0][:, 2], encoded(each, "a castle")[0][:, 2])
 
@@ -58,21 +58,21 @@ def test_weights_stay_with_the_words(each: Any) -> None:
 def test_blend_and_zero(each: Any) -> None:
     words, pooled = encoded(each, "a castle")
     ends, _ = encoded(each, "a tree")
-    (half,), told = swap_end_tokens(each, "a castle", "a tree", "blend", 0.25)
+    (half,), told = swap_eos(each, "a castle", "a tree", "blend", 0.25)
     assert torch.allclose(half[0][:, 3:], 0.75 * words[:, 3:] + 0.25 * ends[:, 3:], atol=1e-6)
     assert "blended by 0.25" in told
-    (none,), told = swap_end_tokens(each, "a castle", "", "zero")
+    (none,), told = swap_eos(each, "a castle", "", "zero")
     assert torch.equal(none[0][:, :3], words[:, :3]) and not none[0][:, 3:].any()
     assert pooled is None or not none[1]["pooled_output"].any()
     assert "replaced by zeros" in told
-    (nothing,), _ = swap_end_tokens(each, "a castle", "a tree", "blend", 0.0)
+    (nothing,), _ = swap_eos(each, "a castle", "a tree", "blend", 0.0)
     assert torch.equal(nothing[0], words)
 
 
 def test_every_chunk_of_a_long_prompt_has_its_end_replaced(each: Any) -> None:
     words, _ = encoded(each, LONG)
     ends, _ = encoded(each, "a tree")
-    (changed,), told = swap_end_tokens(each, LONG, "a tree")
+    (changed,), told = swap_eos(each, LONG, "a tree")
     assert changed[0].shape[1] == words.shape[1] == 154
     assert torch.equal(changed[0][:, :76], words[:, :76]) and torch.equal(changed[0][:, 76], ends[:, 3])
     assert torch.equal(changed[0][:, 77:85], words[:, 77:85])
@@ -83,17 +83,17 @@ def test_every_chunk_of_a_long_prompt_has_its_end_replaced(each: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "told"), [("L", ""), ("H", "CLIP-H pads"), ("L and G", "CLIP-G pads with another token")]
 )
-def test_it_says_which_encoder_has_no_end_tokens_for_padding(
+def test_it_says_which_encoder_does_not_pad_with_eos(
     make_clip: Callable[[str], Any], name: str, told: str
 ) -> None:
-    _, report = swap_end_tokens(make_clip(name), "a castle", "a tree")
+    _, report = swap_eos(make_clip(name), "a castle", "a tree")
     assert told in report and ("pads" in report) == bool(told)
     assert ("half of the context" in report) == (name == "L and G")
 
 
 def test_a_range_of_steps(clip: Any, model: Any, encode: Any, latent: Any) -> None:
     """Outside of it the run is the plain prompt's, inside the swapped one's."""
-    parts, _ = swap_end_tokens(clip, "a castle", "a tree", start=0.3, end=0.6)
+    parts, _ = swap_eos(clip, "a castle", "a tree", start=0.3, end=0.6)
     assert [round(p[1].get("start_percent", 0), 2) for p in parts] == [0, 0.3, 0.6]
     seen: list[tuple[float, float]] = []
     plain, swapped = parts[0][0], parts[1][0]
@@ -133,13 +133,13 @@ def test_a_range_of_steps(clip: Any, model: Any, encode: Any, latent: Any) -> No
 def test_settings_that_cannot_be_followed_are_explained(
     clip: Any, settings: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(EndTokensError, match=told):
-        swap_end_tokens(clip, "a castle", "a tree", **settings)
+    with pytest.raises(EosError, match=told):
+        swap_eos(clip, "a castle", "a tree", **settings)
 
 
 def test_other_encoders_are_refused_with_the_reason(t5: Any) -> None:
-    with pytest.raises(EndTokensError, match=r"\(t5xxl\) is not CLIP alone.*read in both directions"):
-        swap_end_tokens(t5, "a castle", "a tree")
+    with pytest.raises(EosError, match=r"\(t5xxl\) is not CLIP alone.*read in both directions"):
+        swap_eos(t5, "a castle", "a tree")
 
 
 def test_embeddings_count_as_words(clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,11 +150,11 @@ def test_embeddings_count_as_words(clip: Any, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(tokenizer, "embedding_directory", [str(tmp_path)])
     monkeypatch.setattr(tokenizer, "embedding_size", WIDTH)
     text = "embedding:thing castle"
-    assert read_ends(clip, text).starts == (5,)
-    assert find(clip, text, ["castle"]).positions == ((4,),)
+    assert read_ends(clip, text).spans == ((5, 77),)
+    assert find_phrases(clip, text, ["castle"]).positions == ((4,),)
     words, _ = encoded(clip, text)
     ends, _ = encoded(clip, "a tree")
-    (changed,), _ = swap_end_tokens(clip, text, "a tree")
+    (changed,), _ = swap_eos(clip, text, "a tree")
     assert torch.equal(changed[0][:, :5], words[:, :5]) and torch.equal(changed[0][:, 5:], ends[:, 3:75])
-    (back,), _ = swap_end_tokens(clip, "a tree", text)
+    (back,), _ = swap_eos(clip, "a tree", text)
     assert torch.equal(back[0][:, 3:75], words[:, 5:])
