@@ -9,9 +9,9 @@ from comfy_api.latest import io, ui
 
 from ..probe import files
 from ..show.bank import report
-from ..tickets.bank.bank import TicketBank
+from ..tickets.bank.bank import BankError, TicketBank
 from ..tickets.bank.combine import merge, mixed, prune
-from ..tickets.bank.file import load_bank, save_bank
+from ..tickets.bank.file import SaveError, load_bank, save_bank
 from .inputs import CATEGORY, Bank
 
 EXACT, HALF = "float32", "float16"
@@ -38,13 +38,19 @@ class LoadTicketBank(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, name: str, **kwargs: object) -> tuple[int, int]:
+    def fingerprint_inputs(cls, name: str, **kwargs: object) -> tuple[int, ...]:
         found = os.stat(files.bank_path(name))
-        return found.st_mtime_ns, found.st_size
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        bank = load_bank(files.bank_path(name))
+        path = files.bank_path(name)
+        try:
+            bank = load_bank(path)
+        except BankError as error:
+            raise files.advised(
+                error, "give Load Ticket Bank another one, or collect or copy it again"
+            ) from None
         return io.NodeOutput(bank, ui=ui.PreviewText(bank.describe()))
 
 
@@ -91,7 +97,10 @@ class SaveTicketBank(io.ComfyNode):
     def execute(cls, bank: TicketBank, name: str, best_percent: float, precision: str) -> io.NodeOutput:
         path = files.new_bank_path(name)
         kept = bank if best_percent == 100 else prune(bank, best_percent / 100)
-        save_bank(kept, path, half=precision == HALF)
+        try:
+            save_bank(kept, path, half=precision == HALF)
+        except SaveError as error:
+            raise files.advised(error, "give Save Ticket Bank another name, or make room there") from None
         return io.NodeOutput(kept, ui=ui.PreviewText(f"{path}: {kept.describe()}"))
 
 
@@ -127,11 +136,15 @@ class MergeTicketBanks(io.ComfyNode):
 
     @classmethod
     def execute(cls, banks: dict[str, Any], any_recipe: bool) -> io.NodeOutput:
-        merged = merge(list(banks.values()), any_recipe)
+        try:
+            merged = merge(list(banks.values()), any_recipe)
+        except BankError as error:
+            way_out = "" if any_recipe else ", or any_recipe on"
+            raise files.advised(error, f"Merge Ticket Banks needs banks of one recipe{way_out}") from None
         text = merged.describe()
         if different := mixed(list(banks.values())):
             text += (
-                f"\nWarning: the banks differ in {', '.join(different)}: their scores do not mean the same."
+                f"\nWarning: the banks differ in {', '.join(different)}; their scores do not mean the same."
             )
         return io.NodeOutput(merged, ui=ui.PreviewText(text))
 

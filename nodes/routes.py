@@ -19,9 +19,9 @@ def register() -> None:
     """
 
     async def bank(request: web.Request) -> web.Response:
+        name = request.query.get("name", "")
         try:
-            path = files.bank_path(request.query.get("name", ""))
-            categories, block = await asyncio.to_thread(bank_facts, path)
+            categories, block = await asyncio.to_thread(lambda: bank_facts(files.bank_path(name)))
         except BankError as error:
             return web.json_response({"error": str(error)})
         return web.json_response({"categories": categories, "block": block})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import folder_paths
@@ -11,6 +12,9 @@ from ..tickets.bank.bank import BankError
 
 FOLDER = "ticket_banks"
 SUFFIX = ".safetensors"
+LONGEST = 255
+MOST_NAMED = 20
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 SHIPPED = Path(__file__).parent.parent / "ticket_banks"
 
 
@@ -28,19 +32,59 @@ def bank_names() -> list[str]:
 
 def bank_path(name: str) -> Path:
     """Path of a bank by the name in the list."""
-    path = folder_paths.get_full_path(FOLDER, name)
+    path = None if "\0" in name else folder_paths.get_full_path(FOLDER, name)
     if path is None:
-        known = ", ".join(bank_names()) or "none yet"
-        raise BankError(f'There is no ticket bank called "{name}"; there are: {known}.')
+        names = bank_names()
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        known = ", ".join(names[:MOST_NAMED]) + more or "none yet"
+        raise BankError(f"There is no ticket bank called {_quoted(name)}; there are: {known}.")
     return Path(path)
 
 
-def new_bank_path(name: str) -> Path:
-    """Where Save Ticket Bank writes `name`: inside models/ticket_banks, never in the pack's own folder."""
+def new_bank_path(name: str, source: str = "name") -> Path:
+    """Where a bank called `name` is saved: inside models/ticket_banks, never in the pack's own folder.
+
+    source: the input that the name is from. BankError for a name that is not possible on every system,
+    so that banks can be passed on.
+    """
     folder = os.path.join(folder_paths.models_dir, FOLDER)
     wanted = name.strip().replace("\\", "/").removesuffix(SUFFIX)
     path = os.path.join(folder, wanted + SUFFIX)
-    plain = all(part.strip(". ") for part in wanted.split("/")) and ":" not in wanted
-    if not plain or not folder_paths.is_within_directory(folder, path):
-        raise BankError(f'name is "{name}": give a file name, or folder/name, inside models/{FOLDER}.')
+    fault = _fault(wanted)
+    if not fault and not folder_paths.is_within_directory(folder, path):
+        fault = "it leads out of the folder"
+    if fault:
+        raise BankError(
+            f"{source} is {_quoted(name)}, and {fault}: give a file name, or folder/name, inside"
+            f" models/{FOLDER}."
+        )
     return Path(path)
+
+
+def _fault(wanted: str) -> str:
+    """Why a name, without its suffix, cannot be that of a bank; empty if it can."""
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in wanted):
+        return "it has characters that cannot be shown"
+    if found := [c for c in wanted if c in '<>:"|?*']:
+        return f"file names have no {found[0]}"
+    *folders, last = wanted.split("/")
+    for part in (*folders, last + SUFFIX):
+        if not part.removesuffix(SUFFIX).strip(". "):
+            return "a part of it is empty"
+        if part != part.strip(" ") or part.endswith("."):
+            return "a part of it ends with a period or has a space at an end"
+        if part.split(".")[0].strip().upper() in RESERVED:
+            return f"{part.split('.')[0]} is reserved on Windows"
+        if (length := len(part.encode("utf-8"))) > LONGEST:
+            return f"a part of it has {length} bytes with {SUFFIX}, more than {LONGEST}"
+    return ""
+
+
+def _quoted(name: str) -> str:
+    """A name in an error, however long."""
+    return f'"{name}"' if len(name) <= LONGEST else f'"{name[:60]}..." ({len(name)} characters)'
+
+
+def advised(error: BankError, advice: str) -> BankError:
+    """What went wrong and what to do about it, in one sentence."""
+    return BankError(f"{str(error).removesuffix('.')}; {advice}.")

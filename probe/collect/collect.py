@@ -15,7 +15,7 @@ from comfyui_version import __version__ as comfyui_version
 
 from ...tickets import VERSION
 from ...tickets.bank.bank import BankError, Recipe, TicketBank
-from ...tickets.bank.combine import merge, only
+from ...tickets.bank.combine import list_difference, merge, only
 from ...tickets.noise import SEED_RANGE, plain_noise, to_blocks
 from ...tickets.prompts import PAIRS, PLACE, make_prompts, parse_template
 from ...tickets.score import pool_cells
@@ -26,6 +26,7 @@ from ..model.fingerprint import fingerprint
 from ..model.memory import Rows
 
 KEEP_EVERY = 30.0
+KEEP_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,15 @@ class Collector:
         )
 
     def check(self, before: TicketBank) -> None:
-        """BankError unless a bank collected before can be gone on from."""
-        differences = self.recipe(before.recipe.block).differences(before.recipe)
-        if self.wish.categories != before.categories:
-            differences.insert(0, "categories")
-        if differences:
+        """BankError unless a bank collected before can be resumed."""
+        differences = [self.recipe(before.recipe.block).contrast(before.recipe)]
+        if difference := list_difference(self.wish.categories, before.categories):
+            differences.insert(0, f"categories ({difference})")
+        if any(differences):
+            what = ", ".join(filter(None, differences))
             raise BankError(
-                f"The bank saved before is another one: it differs in {', '.join(differences)}."
-                " Choose another name, or delete that file."
+                f"The bank saved before differs in {what}: give Collect Tickets another name in save_as, or"
+                " delete that file."
             )
 
     def batch(self, seeds: Sequence[int]) -> tuple[TicketBank, int]:
@@ -148,7 +150,8 @@ def collect(
 
     before: an earlier bank of the same wish, with other noises or fewer; what it holds is not
     collected again. progress: called with the number of noises done and the latest ones. keep: called
-    with all there is every half minute and in the end, also when that is a cancel or an error.
+    with all there is every half minute, more rarely when that would take more than a twentieth of the
+    time, and in the end, also when that is a cancel or an error.
     ProbeError and BankError say which input to change.
     """
     collector = Collector(model, clip, wish)
@@ -157,17 +160,20 @@ def collect(
     known = set(before.seeds) if before else set()
     missing = [s for s in wish.seeds if s not in known]
     parts: list[TicketBank] = [before] if before else []
-    kept, kept_at = len(parts), time.monotonic()
+    kept, kept_at, wait = len(parts), time.monotonic(), KEEP_EVERY
     try:
         while missing:
             latest, count = collector.batch(missing)
             parts.append(latest)
             missing = missing[count:]
             progress(wish.noises - len(missing), latest)
-            if keep and time.monotonic() - kept_at > KEEP_EVERY:
+            began = time.monotonic()
+            if keep and began - kept_at > wait:
                 parts = [merge(parts)]
                 keep(parts[0])
                 kept, kept_at = len(parts), time.monotonic()
+                # A write takes longer the more there is: all of them together stay a share of the time.
+                wait = max(KEEP_EVERY, (kept_at - began) / KEEP_SHARE)
     finally:
         if keep and len(parts) > kept:
             keep(merge(parts))

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from ...tickets.bank.bank import TicketBank
-from ...tickets.bank.file import load_bank, save_bank
-from ..files import new_bank_path
+from ...tickets.bank.bank import BankError, TicketBank
+from ...tickets.bank.file import SaveError, check_path, load_bank, save_bank
+from ..files import advised, new_bank_path
 from .auto import choose_layer, is_auto
-from .collect import Wish, collect
+from .collect import Wish, collect, latent_size
+
+
+class Keeper:
+    """Writes a bank that is being collected to `path`, again and again.
+
+    A write that fails ends nothing: `failure` tells why the last one did, empty if it did not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.failure = path, ""
+
+    def __call__(self, bank: TicketBank) -> None:
+        try:
+            save_bank(bank, self.path)
+            self.failure = ""
+        except SaveError as error:
+            self.failure = f"Not saved: {error}"
+            logging.warning("Collect Tickets: %s", self.failure)
 
 
 def collect_and_keep(
@@ -23,12 +43,19 @@ def collect_and_keep(
 ) -> tuple[TicketBank, str]:
     """`collect`, kept as `save_as` in models/ticket_banks unless that is empty; and a line about it.
 
-    A bank of this name is gone on from if it is of the same wish, apart from the noises; BankError
-    says what differs if it is not, before anything is collected or written. With layer auto its layer
-    is taken, and without such a bank one is chosen, which `choosing` follows.
+    A bank of this name is resumed if it is of the same wish, apart from the noises. BankError says what
+    differs if it is not, or that nothing can be written there, before anything is collected; a write
+    that fails later is reported in the line, and the bank is returned all the same. With layer auto the
+    resumed bank's layer is taken, and without such a bank one is chosen, which `choosing` follows.
     """
-    path = new_bank_path(save_as) if save_as.strip() else None
-    before = load_bank(path) if path and path.exists() else None
+    path = new_bank_path(save_as, "save_as") if save_as.strip() else None
+    before = None
+    if path:
+        try:
+            check_path(path, room=_least_size(model, wish))
+            before = load_bank(path) if path.exists() else None
+        except BankError as error:
+            raise advised(error, "give Collect Tickets another name in save_as, or leave it empty") from None
     notes = []
     if is_auto(wish) and before:
         wish = replace(wish, layer=before.recipe.layer)
@@ -36,6 +63,14 @@ def collect_and_keep(
     elif is_auto(wish):
         wish, note = choose_layer(model, clip, wish, choosing)
         notes.append(note)
-    keep = None if path is None else lambda bank: save_bank(bank, path)
+    keep = None if path is None else Keeper(path)
     bank = collect(model, clip, wish, before, progress, keep)
+    if keep and keep.failure:
+        notes.append(f"Warning: {keep.failure} Connect Save Ticket Bank to save it elsewhere.")
     return bank, " ".join([bank.describe() + ".", *notes])
+
+
+def _least_size(model: Any, wish: Wish) -> int:
+    """Bytes that the blocks of a wish take in a file at least: whole blocks cover half of each side."""
+    channels, height, width = latent_size(model, wish.width, wish.height)
+    return 4 * wish.noises * channels * (height // 2) * (width // 2)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import random
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +23,7 @@ from winning_tickets.show.heatmap import category_map, heat_maps
 from winning_tickets.tickets.bank import file as bank_file
 from winning_tickets.tickets.bank.bank import BankError, TicketBank
 from winning_tickets.tickets.bank.combine import merge, mixed, only, prune
-from winning_tickets.tickets.bank.file import bank_facts, load_bank, save_bank
+from winning_tickets.tickets.bank.file import SaveError, bank_facts, check_path, load_bank, save_bank
 from winning_tickets.tickets.score import paper_score
 
 
@@ -139,9 +145,65 @@ class TestFile:
             raise OSError("No space left on device")
 
         monkeypatch.setattr(bank_file, "save_file", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(SaveError, match="No space"):
             save_bank(make_bank(noises=2), path)
         assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize("size", [0, 100, 4096])
+    def test_a_loaded_bank_does_not_depend_on_its_file(self, tmp_path: Path, size: int) -> None:
+        """Rule: a file in use may be cut, overwritten or replaced; a map of it would end the process."""
+        path = tmp_path / "b.safetensors"
+        bank = make_bank(noises=40)
+        save_bank(bank, path)
+        loaded = load_bank(path)
+        with path.open("r+b") as file:
+            file.truncate(size)
+            file.write(b"x" * size)
+        assert same(loaded, bank)
+        for other in (make_bank(noises=2), make_bank(noises=3)):
+            save_bank(other, path)
+            assert same(load_bank(path), other) and same(loaded, bank)
+
+    def test_loaded_banks_hold_no_file_open_and_no_map_of_one(self, tmp_path: Path) -> None:
+        path = tmp_path / "b.safetensors"
+        save_bank(make_bank(noises=40), path)
+        loaded = load_bank(path)
+        maps = Path("/proc/self/maps")
+        if not maps.exists():
+            pytest.skip("only Linux lists what a process has mapped")
+        assert path.name not in maps.read_text()
+        assert str(path) not in [os.path.realpath(f) for f in Path("/proc/self/fd").iterdir()]
+        assert len(loaded.seeds) == 40
+
+    def test_one_file_is_in_memory_once(self, tmp_path: Path) -> None:
+        path = tmp_path / "b.safetensors"
+        save_bank(make_bank(), path)
+        # Written just now, it could change again within one tick of the clock.
+        assert load_bank(path) is not load_bank(path)
+        os.utime(path, (1e9, 1e9))
+        one = load_bank(path)
+        assert load_bank(path) is one
+        os.utime(path, (1e9, 1e9 + 5))
+        assert load_bank(path) is not one
+        os.utime(path, (1e9, 1e9))
+        del one
+        gc.collect()
+        assert not [k for k in bank_file._loaded if k[0] == path]
+
+    def test_any_bank_comes_back_exactly(self, tmp_path: Path) -> None:
+        """Property: sizes, seeds, words and values of all kinds survive the file bit for bit."""
+        chance = random.Random(3)
+        for turn in range(30):
+            names = ("cat", "a red bicycle", "\u57ce", 'say "hi"', "caf\u00e9", "\U0001f98a")
+            bank = make_bank(tuple(chance.sample(names, chance.randint(1, 5))), chance.randint(1, 6))
+            seeds = tuple(chance.sample([0, 1, 2**63 - 1, 2**63, 2**64 - 1, 77], len(bank.seeds)))
+            wild = torch.rand(bank.attention.shape) * 10.0 ** chance.randint(-40, 30)
+            bank = replace(bank, seeds=seeds, attention=wild, made_by=chance.choice(["", "me"]))
+            bank = bank.take(torch.tensor(sorted(chance.sample(range(len(bank.blocks)), 5))))
+            path = tmp_path / f"{turn}.safetensors"
+            save_bank(bank, path)
+            assert same(load_bank(path), bank)
+            assert bank_facts(path) == (bank.categories, 4)
 
     @pytest.mark.parametrize("cut", [0, 7, 200, -64])
     def test_truncated_file_is_one_sentence(self, tmp_path: Path, cut: int) -> None:
@@ -177,6 +239,78 @@ class TestFile:
         path.write_bytes(struct.pack("<Q", len(changed)) + changed + raw[8 + length :])
         with pytest.raises(BankError, match="b.safetensors is damaged"):
             load_bank(path)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"format": Infinity}',
+            '{"format": NaN}',
+            '{"format": 1e400}',
+            '{"format": 2}',
+            '{"format": true}',
+            '{"format": "\u0662"}',
+            '{"format": "' + "9" * 5000 + '"}',
+            '{"format": ' + "9" * 5000 + "}",
+            '{"format": "2", "format": "2"}',
+            "[" * 200_000,
+            '{"a":' * 200_000,
+            "[]",
+            "3",
+            '""',
+            "",
+            "{}",
+            '{"format": "2"}',
+            '{"format": "2", "recipe": "[[[", "categories": "[]"}',
+            '{"format": "2", "recipe": 3, "categories": []}',
+            '{"format": "2", "recipe": "' + "[" * 200_000 + '"}',
+        ],
+        ids=lambda text: text[:24],
+    )
+    def test_no_header_does_more_than_a_sentence(self, tmp_path: Path, text: str) -> None:
+        """Rule: what a file holds is never trusted, also where only its header is read."""
+        path = tmp_path / "b.safetensors"
+        save_bank(make_bank(), path)
+        save_file(load_file(path), str(path), metadata={"ticket_bank": text})
+        for read in (load_bank, bank_facts):
+            with pytest.raises(BankError, match="b.safetensors") as told:
+                read(path)
+            assert is_a_sentence(str(told.value))
+
+    @pytest.mark.parametrize("raw", ["[" * 200_000, '{"a":' * 200_000, "[1]", '{"__metadata__": 3}', "{"])
+    def test_nor_does_that_of_the_container(self, tmp_path: Path, raw: str) -> None:
+        path = tmp_path / "b.safetensors"
+        path.write_bytes(struct.pack("<Q", len(raw)) + raw.encode())
+        for read in (load_bank, bank_facts):
+            with pytest.raises(BankError, match="b.safetensors") as told:
+                read(path)
+            assert is_a_sentence(str(told.value))
+
+    def test_hundreds_of_changed_headers_give_a_bank_or_a_sentence(self, tmp_path: Path) -> None:
+        """Property: whatever stands at whatever place of a file, reading ends in a bank or a sentence."""
+        path = tmp_path / "b.safetensors"
+        save_bank(make_bank(noises=2), path)
+        raw = path.read_bytes()
+        (length,) = struct.unpack("<Q", raw[:8])
+        original, data = json.loads(raw[8 : 8 + length]), raw[8 + length :]
+        chance = random.Random(11)
+        refused = 0
+        for _ in range(400):
+            outer = json.loads(json.dumps(original))
+            inner = json.loads(outer["__metadata__"]["ticket_bank"])
+            deep = {k: json.loads(inner[k]) for k in ("recipe", "categories", "prompts")}
+            change(chance, chance.choice([outer, outer, inner, deep["recipe"], deep]))
+            inner |= {k: json.dumps(v) for k, v in deep.items() if isinstance(inner.get(k), str)}
+            if isinstance(metadata := outer.get("__metadata__"), dict) and metadata.get("ticket_bank"):
+                metadata["ticket_bank"] = json.dumps(inner)
+            changed = json.dumps(outer).encode()
+            path.write_bytes(struct.pack("<Q", len(changed)) + changed + data)
+            for read in (load_bank, bank_facts):
+                try:
+                    read(path)
+                except BankError as error:
+                    refused += 1
+                    assert is_a_sentence(str(error)), error
+        assert 300 < refused < 800
 
     @pytest.mark.parametrize(
         "name, value",
@@ -223,6 +357,129 @@ class TestFile:
         save_file(load_file(path), str(path), metadata={"ticket_bank": json.dumps(header)})
 
 
+WILD = (
+    None,
+    True,
+    -1,
+    0,
+    3,
+    2**31,
+    2**63,
+    10**4000,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    "\ud800",
+    "a\nb",
+    "y" * 10_000,
+    [],
+    [[]],
+    {},
+    [3],
+    [10**12] * 3,
+    [2**62] * 200,
+    {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]},
+)
+
+
+def change(chance: random.Random, where: Any) -> None:
+    """Removes, adds or replaces something at a random depth."""
+    while True:
+        keys = list(where) if isinstance(where, dict) else list(range(len(where)))
+        key = chance.choice(keys) if keys else None
+        if key is not None and isinstance(where[key], (dict, list)) and chance.random() < 0.6:
+            where = where[key]
+            continue
+        break
+    kind = chance.choice(["replace", "replace", "remove", "add"])
+    if kind == "remove" and key is not None:
+        del where[key]
+    elif kind == "replace" and key is not None:
+        where[key] = chance.choice(WILD)
+    elif isinstance(where, dict):
+        where[chance.choice(["extra", "format", "shape"])] = chance.choice(WILD)
+    else:
+        where.append(chance.choice(WILD))
+
+
+def is_a_sentence(text: str) -> bool:
+    return text.endswith(".") and "\n" not in text and len(text) < 600 and text.isprintable()
+
+
+class TestSaving:
+    @pytest.mark.parametrize("length", [100, 240, 243])
+    def test_a_name_may_be_as_long_as_the_file_system_allows(self, tmp_path: Path, length: int) -> None:
+        path = tmp_path / ("n" * length + ".safetensors")
+        check_path(path)
+        assert not list(tmp_path.iterdir())
+        save_bank(make_bank(), path)
+        check_path(path)
+        assert same(load_bank(path), make_bank()) and list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("kind", ["too long", "folder", "file in the way", "read-only", "no room"])
+    def test_what_cannot_be_written_is_found_before_and_is_one_sentence(
+        self, tmp_path: Path, kind: str
+    ) -> None:
+        """Rule: a save that must fail fails before the work."""
+        path, room = tmp_path / "b.safetensors", 0
+        if kind == "too long":
+            path = tmp_path / ("n" * 300 + ".safetensors")
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "file in the way":
+            path.write_bytes(b"x")
+            path = path / "b.safetensors"
+        elif kind == "read-only":
+            if os.name == "nt" or os.geteuid() == 0:
+                pytest.skip("this user may write everywhere")
+            tmp_path.chmod(0o500)
+        else:
+            room = 10**18
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(SaveError) as told:
+            check_path(path, room)
+        assert is_a_sentence(str(told.value).replace("n" * 300, "n")), told.value
+        if kind != "no room":
+            with pytest.raises(SaveError):
+                save_bank(make_bank(), path)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_a_full_disk_leaves_the_old_file_and_nothing_else(self, tmp_path: Path) -> None:
+        """The system's own error: no file of this process may be longer than some bytes."""
+        resource = pytest.importorskip("resource")
+        path = tmp_path / "b.safetensors"
+        save_bank(make_bank(noises=2), path)
+        before = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            with pytest.raises(SaveError, match="b.safetensors cannot be written"):
+                save_bank(make_bank(noises=40), path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+    def test_what_crashed_saves_left_is_removed_after_a_day(self, tmp_path: Path) -> None:
+        day_old = [".bank-" + "0" * 32 + ".tmp", "b.safetensors.4711.tmp", "mine.tmp", "c.safetensors"]
+        for name in day_old:
+            (tmp_path / name).write_bytes(b"x")
+            os.utime(tmp_path / name, (1e9, 1e9))
+        young = tmp_path / (".bank-" + "1" * 32 + ".tmp")
+        young.write_bytes(b"x")
+        save_bank(make_bank(), tmp_path / "b.safetensors")
+        left = {p.name for p in tmp_path.iterdir()}
+        assert left == {"b.safetensors", "mine.tmp", "c.safetensors", young.name}
+
+    def test_processes_that_save_under_one_name_leave_a_whole_bank(self, tmp_path: Path) -> None:
+        path = tmp_path / "b.safetensors"
+        banks = [make_bank(noises=n) for n in (20, 30)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda k: save_bank(banks[k % 2], path), range(24)))
+        assert len(load_bank(path).seeds) in (20, 30)
+        assert list(tmp_path.iterdir()) == [path]
+
+
 class TestMerge:
     def test_noises_of_all_and_each_once(self) -> None:
         all_of_them = make_bank(noises=5)
@@ -244,15 +501,62 @@ class TestMerge:
         other = replace(other, recipe=replace(other.recipe, layer="input 7", fingerprint="abc"))
         with pytest.raises(BankError, match="Bank 2 has layer 'input 7' instead of 'input 8', fingerprint"):
             merge([one, other])
-        assert merge([one, other], any_recipe=True).recipe == one.recipe
-        assert mixed([one, other]) and not mixed([one, one])
-        with pytest.raises(BankError, match="Bank 2 has other categories"):
+        assert mixed([one, other]) == ["layer (input 8, input 7)", "fingerprint (none, abc)"]
+        assert not mixed([one, one])
+        with pytest.raises(
+            BankError, match='Bank 2 has other categories.*number 3 is "sun" instead of "car"'
+        ):
             merge([one, make_bank(("cat", "tree", "sun"))], any_recipe=True)
+
+    def test_a_bank_of_several_models_is_no_longer_of_the_first_ones(self) -> None:
+        """Rule: nothing that was read on another model passes for this model's."""
+        one, other = (
+            replace(b, recipe=replace(b.recipe, fingerprint=name))
+            for b, name in ((make_bank(noises=2), "abc"), (make_bank(noises=2, first=2), "def"))
+        )
+        both = merge([one, other], any_recipe=True)
+        assert both.recipe == replace(one.recipe, fingerprint="abc + def")
+        assert merge([both, one, other], any_recipe=True).recipe == both.recipe
+        with pytest.raises(BankError, match="fingerprint 'abc' instead of 'abc . def'"):
+            merge([both, one])
+
+    def test_many_parts_are_joined_in_time_that_grows_with_the_tickets(self) -> None:
+        """Rule: cost grows as what there is, not as its square."""
+        parts = [make_bank(("cat", "tree"), noises=1, first=k) for k in range(400)]
+        took = []
+        for count in (100, 400):
+            began = time.process_time()
+            both = merge(parts[:count])
+            took.append(time.process_time() - began)
+        assert both.seeds == tuple(range(400)) and took[1] < 1
+        assert took[1] < 10 * took[0]
+
+    def test_parts_of_any_kind_make_what_they_make_one_by_one(self) -> None:
+        """Property: merge is the fold of itself, keeps every noise once, and what a noise's tickets score."""
+        chance = random.Random(5)
+        whole = make_bank(noises=12)
+        for _ in range(30):
+            parts = []
+            for _ in range(chance.randint(1, 5)):
+                part = only(whole, chance.sample(range(12), chance.randint(1, 6)))
+                if chance.random() < 0.5:
+                    kept = torch.tensor(sorted(chance.sample(range(len(part.blocks)), chance.randint(1, 9))))
+                    part = part.take(kept)
+                parts.append(part)
+            both = merge(parts)
+            assert same(both, reduce(lambda a, b: merge([a, b]), parts))
+            assert set(both.seeds) == {s for part in parts for s in part.seeds}
+            assert len(both.blocks) <= sum(len(part.blocks) for part in parts)
+            score = whole.score("cat", "tree")
+            for i, (noise, cell) in enumerate(zip(both.noise.tolist(), both.cell.tolist(), strict=True)):
+                place = 16 * both.seeds[noise] + cell
+                assert both.score("cat", "tree")[i] == score[place]
+                assert torch.equal(both.blocks[i], whole.blocks[place])
 
     def test_other_sizes_never_mix(self) -> None:
         one, other = make_bank(noises=2), make_bank(noises=2, first=2)
         other = replace(other, recipe=replace(other.recipe, width=20))
-        with pytest.raises(BankError, match="width 20 instead of 16; merge banks of one recipe.$"):
+        with pytest.raises(BankError, match="^Bank 2 has width 20 instead of 16.$"):
             merge([one, other], any_recipe=True)
 
 

@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 
+from ..recent import Recent
 from ..score import rank, stretch
+
+# Rows as large as the blocks themselves, if these have 4x4 latent pixels: enough for 6 categories.
+ROWS_KEPT = 64
+POOLS_KEPT = 8
 
 
 class BankError(ValueError):
@@ -46,6 +51,11 @@ class Recipe:
     def differences(self, other: Recipe) -> list[str]:
         """Names of the fields in which two recipes differ."""
         return [name for name, value in vars(self).items() if value != getattr(other, name)]
+
+    def contrast(self, other: Recipe, names: Iterable[str] | None = None) -> str:
+        """These fields of the recipe beside the other one's, for people; all that differ, without names."""
+        chosen = self.differences(other) if names is None else names
+        return ", ".join(f"{n} {getattr(self, n)!r} instead of {getattr(other, n)!r}" for n in chosen)
 
 
 @dataclass(frozen=True)
@@ -117,29 +127,37 @@ class TicketBank:
         }
         for name, (tensor, shape) in shapes.items():
             if tuple(tensor.shape) != shape:
-                raise BankError(
-                    f"Damaged ticket bank: {name} is {tuple(tensor.shape)}, not {shape}. Collect it again."
-                )
+                raise BankError(f"Damaged ticket bank: {name} is {tuple(tensor.shape)}, not {shape}.")
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise BankError(f"Damaged ticket bank: {name} is not finite. Collect it again.")
+                raise BankError(f"Damaged ticket bank: {name} is not finite.")
         named = all(0 <= c < len(self.categories) and 0 <= p < len(self.prompts) for c, p in self.measured)
+        scored = {c for c, _ in self.measured}
         expected = [
+            (bool(self.categories), "it has no categories"),
             (named, "it scores a category or prompt it does not name"),
             (len(set(self.categories)) == len(self.categories), "a category is listed twice"),
+            (len(scored) == len(self.categories), "it does not score all of its categories"),
+            (len(set(self.measured)) == rows, "a score is listed twice"),
             (len(set(self.seeds)) == noises, "a noise is listed twice"),
             (tickets > 0, "it holds no tickets"),
             (_within(self.noise, noises) and _within(self.cell, cells), "a ticket comes from nowhere"),
+            (len(self._places.unique()) == tickets, "a ticket is listed twice"),
         ]
         for fine, complaint in expected:
             if not fine:
-                raise BankError(f"Damaged ticket bank: {complaint}. Collect it again.")
+                raise BankError(f"Damaged ticket bank: {complaint}.")
+
+    @property
+    def _places(self) -> torch.Tensor:
+        """A number for each ticket that no other has [tickets]."""
+        return self.noise.long() * (self.recipe.grid[0] * self.recipe.grid[1]) + self.cell
 
     @cached_property
     def _rows(self) -> dict[tuple[int, int], int]:
         return {key: row for row, key in enumerate(self.measured)}
 
     def row(self, category: str, companion: str) -> int:
-        """Row of `attention` that tells how `category` scores beside `companion`.
+        """Row of `attention` that holds how `category` scores beside `companion`.
 
         The prompt of just these two, if there is one (scheme pairs, the paper's); else a prompt that
         holds both (joint); else the category's own prompt (singles): there, one score serves beside
@@ -155,9 +173,7 @@ class TicketBank:
         if not ranked:
             ranked = [(1, p) for p, members in prompts.items() if members == {me}]
         if not ranked:
-            raise BankError(
-                f'"{category}" and "{companion}" were not collected together; collect a bank with both.'
-            )
+            raise BankError(f'"{category}" and "{companion}" were not collected together.')
         return self._rows[me, ranked[0][1]]
 
     def index(self, category: str) -> int:
@@ -168,14 +184,14 @@ class TicketBank:
         return self.categories.index(category)
 
     @cached_property
-    def _known(self) -> dict[tuple[str, int], torch.Tensor]:
-        """Scores and ranks asked for before, by row: a bank is used again for every seed."""
-        return {}
+    def _known(self) -> Recent[torch.Tensor]:
+        """Scores and ranks asked for last, by row: a bank is used again for every seed."""
+        return Recent(ROWS_KEPT)
 
     @cached_property
-    def pools(self) -> dict[Any, Any]:
-        """Pools made of this bank before, by what was asked for; see `make_pools`."""
-        return {}
+    def pools(self) -> Recent[Any]:
+        """Pools made of this bank last, by what was asked for; see `make_pools`."""
+        return Recent(POOLS_KEPT)
 
     def _stretched(self, rows: list[int]) -> torch.Tensor:
         at = self.noise.long()
@@ -184,16 +200,12 @@ class TicketBank:
     def score(self, category: str, companion: str) -> torch.Tensor:
         """The paper's s(category | companion) of every ticket [tickets], in 0..1."""
         row = self.row(category, companion)
-        if ("score", row) not in self._known:
-            self._known["score", row] = self._stretched([row])[0]
-        return self._known["score", row]
+        return self._known.get(("score", row), lambda: self._stretched([row])[0])
 
     def rank(self, category: str, companion: str) -> torch.Tensor:
         """Share of the bank that scores lower than each ticket [tickets]; see `score.rank`."""
         row = self.row(category, companion)
-        if ("rank", row) not in self._known:
-            self._known["rank", row] = rank(self.score(category, companion))
-        return self._known["rank", row]
+        return self._known.get(("rank", row), lambda: rank(self.score(category, companion)))
 
     def average(self, category: str) -> torch.Tensor:
         """The paper's average score of every ticket over all companions [tickets]."""

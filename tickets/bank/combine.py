@@ -4,65 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from .bank import BankError, TicketBank
 
 NEEDED = ("block", "channels", "height", "width")
+BOTH = " + "
+# Along which each tensor grows with the noises.
+DIMENSIONS = {"blocks": 0, "noise": 0, "cell": 0, "attention": 1, "low": 1, "high": 1}
 
 
 def merge(banks: Sequence[TicketBank], any_recipe: bool = False) -> TicketBank:
     """One bank with the noises of all; a noise that several hold is taken from the first.
 
     The banks must be of one recipe, and of the same categories and prompts; `any_recipe` lets recipes
-    differ in all but the sizes, and keeps the first one's. BankError names what differs.
+    differ in all but the sizes, and keeps the first one's, with the fingerprints of all. BankError names
+    what differs. Time and memory grow with the tickets, not with the number of banks.
     """
     first = banks[0]
     for number, other in enumerate(banks[1:], 2):
         for name in ("categories", "prompts"):
-            if getattr(other, name) != getattr(first, name):
-                raise BankError(
-                    f"Bank {number} has other {name} ({', '.join(getattr(other, name))}) than bank 1"
-                    f" ({', '.join(getattr(first, name))}); merge banks of the same {name}, in one order."
-                )
-        differences = first.recipe.differences(other.recipe)
+            if difference := list_difference(getattr(other, name), getattr(first, name)):
+                raise BankError(f"Bank {number} has other {name} than bank 1: {difference}.")
+        differences = other.recipe.differences(first.recipe)
         hard = [d for d in differences if d in NEEDED]
         if hard or (differences and not any_recipe):
-            what = ", ".join(
-                f"{d} {getattr(other.recipe, d)!r} instead of {getattr(first.recipe, d)!r}"
-                for d in hard or differences
-            )
-            way_out = "" if hard else ", or turn on any_recipe"
-            raise BankError(f"Bank {number} has {what}; merge banks of one recipe{way_out}.")
-        first = _join(first, other)
-    return first
+            raise BankError(f"Bank {number} has {other.recipe.contrast(first.recipe, hard or differences)}.")
+    known: set[int] = set()
+    new = []
+    for bank in banks:
+        new.append([k for k, seed in enumerate(bank.seeds) if seed not in known])
+        known.update(bank.seeds)
+    joined = first if not any(new[1:]) else _join(banks, new)
+    prints = dict.fromkeys(p or "unknown" for b in banks for p in b.recipe.fingerprint.split(BOTH))
+    if len(prints) == 1:
+        return joined
+    return replace(joined, recipe=replace(first.recipe, fingerprint=BOTH.join(prints)))
+
+
+def list_difference(mine: Sequence[str], theirs: Sequence[str]) -> str:
+    """How one list of texts differs from another, for people; empty if it does not."""
+    if len(mine) != len(theirs):
+        return f"{len(mine)} instead of {len(theirs)}"
+    for number, (one, other) in enumerate(zip(mine, theirs, strict=True), 1):
+        if one != other:
+            return f'number {number} is "{one}" instead of "{other}"'
+    return ""
 
 
 def mixed(banks: Sequence[TicketBank]) -> list[str]:
-    """Names of what the banks' recipes differ in."""
-    return sorted({name for other in banks for name in banks[0].recipe.differences(other.recipe)})
+    """What the banks' recipes differ in, with the values of all: "layer (input 8, input 7)"."""
+    values = {
+        name: dict.fromkeys(str(getattr(b.recipe, name)) for b in banks) for name in vars(banks[0].recipe)
+    }
+    return [
+        f"{name} ({', '.join(v or 'none' for v in found)})"
+        for name, found in values.items()
+        if len(found) > 1
+    ]
 
 
-def _join(one: TicketBank, other: TicketBank) -> TicketBank:
-    known = set(one.seeds)
-    new = [k for k, seed in enumerate(other.seeds) if seed not in known]
-    if not new:
-        return one
-    at = torch.full((len(other.seeds),), -1, dtype=torch.int32)
-    at[new] = torch.arange(len(one.seeds), len(one.seeds) + len(new), dtype=torch.int32)
-    noise = at[other.noise.long()]
-    tickets = (noise >= 0).nonzero().flatten()
-    return replace(
-        one,
-        seeds=one.seeds + tuple(other.seeds[k] for k in new),
-        blocks=torch.cat([one.blocks, other.blocks[tickets]]),
-        noise=torch.cat([one.noise, noise[tickets]]),
-        cell=torch.cat([one.cell, other.cell[tickets]]),
-        attention=torch.cat([one.attention, other.attention[:, tickets]], 1),
-        low=torch.cat([one.low, other.low[:, new]], 1),
-        high=torch.cat([one.high, other.high[:, new]], 1),
-    )
+def _join(banks: Sequence[TicketBank], new: Sequence[Sequence[int]]) -> TicketBank:
+    """These noises of each bank, one bank after the other."""
+    seeds: list[int] = []
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in DIMENSIONS}
+    for bank, taken in zip(banks, new, strict=True):
+        at = torch.full((len(bank.seeds),), -1, dtype=torch.int32)
+        at[list(taken)] = torch.arange(len(seeds), len(seeds) + len(taken), dtype=torch.int32)
+        seeds += [bank.seeds[k] for k in taken]
+        noise = at[bank.noise.long()]
+        tickets = (noise >= 0).nonzero().flatten()
+        parts["noise"].append(noise[tickets])
+        parts["blocks"].append(bank.blocks[tickets])
+        parts["cell"].append(bank.cell[tickets])
+        parts["attention"].append(bank.attention[:, tickets])
+        parts["low"].append(bank.low[:, list(taken)])
+        parts["high"].append(bank.high[:, list(taken)])
+    joined: dict[str, Any] = {name: torch.cat(pieces, DIMENSIONS[name]) for name, pieces in parts.items()}
+    return replace(banks[0], seeds=tuple(seeds), **joined)
 
 
 def prune(bank: TicketBank, share: float) -> TicketBank:

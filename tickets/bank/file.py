@@ -1,16 +1,26 @@
-"""Ticket banks as safetensors files: written whole or not at all, read with suspicion."""
+"""Ticket banks as safetensors files: written whole or not at all, read with suspicion and without a map."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+import re
+import reprlib
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, fields
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from .bank import BankError, Recipe, TicketBank
@@ -27,18 +37,91 @@ DTYPES = {
     "measured": ("I32",),
     "seeds": ("I64",),
 }
+NUMPY = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "I64": "<i8"}
+LONGEST_HEADER = 16 * 2**20
+MOST_DIMENSIONS = 4
+MOST_SHOWN = 200
+# Of this version, and `name.safetensors.PID.tmp` of earlier ones.
+TEMPORARY = re.compile(r"\.bank-[0-9a-f]{32}\.tmp|.+\.safetensors\.[0-9]+\.tmp")
+ABANDONED = 24 * 3600.0
+SETTLED = 2.0
+
+Stamp = tuple[Path, int, int, int, int]
+_loaded: WeakValueDictionary[Stamp, TicketBank] = WeakValueDictionary()
+
+
+class SaveError(BankError, OSError):
+    """A bank that could not be written where it was to be; what is there is as it was."""
 
 
 def _signed(seed: int) -> int:
     return seed - 2**64 if seed >= 2**63 else seed
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SaveError:
+        raise
+    except (OSError, SafetensorError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SaveError(f"{path.name} cannot be written in {path.parent}: {reason}.") from None
+
+
+def _temporary(path: Path) -> Path:
+    """Of a name that no other process has, and that is short however long the bank's is."""
+    return path.with_name(f".bank-{uuid4().hex}.tmp")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what saves that never ended, such as in a crash, left in a folder more than a day ago."""
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            try:
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
+            except OSError:
+                continue
+
+
+def check_path(path: Path, room: int = 0) -> None:
+    """SaveError unless a bank can be written to `path`, found out by writing; leaves nothing behind.
+
+    Makes the folder. A file that is there is not touched. room: bytes that must be free.
+    """
+    path = Path(os.path.realpath(path))
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        if path.is_dir():
+            raise SaveError(f"{path.name} cannot be written in {path.parent}: a folder has this name.")
+        try:
+            os.lstat(path)
+        except FileNotFoundError:
+            # Whether the name is too long or not allowed only the file system knows.
+            path.touch(exist_ok=False)
+            path.unlink()
+        if path.exists() and not os.access(path, os.W_OK):
+            raise SaveError(f"{path.name} in {path.parent} is write-protected.")
+        temporary = _temporary(path)
+        try:
+            temporary.write_bytes(b"\0")
+        finally:
+            temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free
+    if free < room:
+        raise SaveError(
+            f"{path.name} will take {room / 1e6:,.0f} MB or more, and {path.parent} has {free / 1e6:,.0f} MB"
+            " left."
+        )
+
+
 def save_bank(bank: TicketBank, path: Path, half: bool = False) -> None:
-    """Write safetensors: whole or not at all.
+    """Write safetensors: whole or not at all. SaveError when it cannot be; an older file then stays.
 
     half: blocks and attention in float16; else both are kept exactly.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {
         "format": str(FORMAT),
         "categories": json.dumps(bank.categories),
@@ -58,86 +141,219 @@ def save_bank(bank: TicketBank, path: Path, half: bool = False) -> None:
         "measured": torch.tensor(bank.measured, dtype=torch.int32).reshape(-1, 2),
         "seeds": torch.tensor([_signed(s) for s in bank.seeds], dtype=torch.int64),
     }
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, str(temporary), metadata={"ticket_bank": json.dumps(header)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path = Path(os.path.realpath(path))
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        temporary = _temporary(path)
+        try:
+            save_file(tensors, str(temporary), metadata={"ticket_bank": json.dumps(header)})
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def _strings(value: Any) -> Sequence[str]:
+def _shown(value: object) -> str:
+    """A value of a file in an error: one line, short whatever it is."""
+    return reprlib.repr(value)
+
+
+def _for_people(value: object) -> str:
+    """A text of a file that nothing depends on, as one line of a length that can be shown."""
+    text = str(value).encode("utf-8", "replace").decode("utf-8")
+    return " ".join(text.split())[:MOST_SHOWN]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in its header")
+    return found
+
+
+def _json(text: Any) -> Any:
+    """JSON of a file; ValueError or RecursionError for what is none."""
+    if not isinstance(text, (str, bytes)):
+        raise TypeError(f"its header has {_shown(text)} instead of a text")
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise TypeError("not a list of texts")
-    return value
+        raise TypeError(f"{_shown(value)} in its header is no list of texts")
+    for text in value:
+        text.encode("utf-8")
+        if not text.strip() or any(ord(c) < 32 or ord(c) == 127 for c in text):
+            raise ValueError(f"{_shown(text)} in its header is no line of text")
+    return tuple(value)
 
 
 def _recipe(value: Any) -> Recipe:
     """A recipe with every field of its type and every size positive."""
     kinds = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Recipe)}
-    if not isinstance(value, dict) or not value.keys() <= kinds.keys():
-        raise TypeError("its recipe is not one")
+    if not isinstance(value, dict):
+        raise TypeError(f"its recipe is {_shown(value)}")
+    if unknown := [name for name in value if name not in kinds]:
+        raise TypeError(f"its recipe has an unknown entry {_shown(unknown[0])}")
+    if missing := [f.name for f in fields(Recipe) if f.default is MISSING and f.name not in value]:
+        raise TypeError(f"its recipe lacks {missing[0]}")
     for name, given in value.items():
         fits = isinstance(given, kinds[name]) or (kinds[name] is float and isinstance(given, int))
         if not fits or isinstance(given, bool):
-            raise TypeError(f"{name} of its recipe is {given!r}")
+            raise TypeError(f"{name} of its recipe is {_shown(given)}")
         if isinstance(given, (int, float)) and not 0 < given < 1e6:
-            raise ValueError(f"{name} of its recipe is {given}")
+            raise ValueError(f"{name} of its recipe is {_shown(given)}")
+        if isinstance(given, str):
+            given.encode("utf-8")
     return Recipe(**value)
 
 
-def _tensors(file: Any) -> dict[str, torch.Tensor]:
-    for name, allowed in DTYPES.items():
-        found = file.get_slice(name).get_dtype()
-        if found not in allowed:
-            raise TypeError(f"{name} is of type {found}")
-    return {name: file.get_tensor(name) for name in DTYPES}
+class _File:
+    """An open safetensors file, read by plain reads: a file that changes cannot harm this process."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.file = file
+        self.size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(self._read(8), "little")
+        if length > min(self.size - 8, LONGEST_HEADER):
+            raise ValueError(f"its header would take {length} bytes")
+        self.start = 8 + length
+        self.header = _json(self._read(length))
+        if not isinstance(self.header, dict):
+            raise TypeError("its header is no table")
+
+    def _read(self, count: int) -> bytes:
+        data = self.file.read(count)
+        if len(data) < count:
+            raise ValueError("it ends too early")
+        return data
+
+    def metadata(self) -> Any:
+        """What the bank says of itself; None in a safetensors file that holds none."""
+        metadata = self.header.get("__metadata__", {})
+        if not isinstance(metadata, dict):
+            raise TypeError("its metadata are no table")
+        return _json(metadata["ticket_bank"]) if "ticket_bank" in metadata else None
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A tensor in memory of its own."""
+        entry = self.header.get(name)
+        if not isinstance(entry, dict):
+            raise TypeError(f"it has no {name}")
+        kind = entry.get("dtype")
+        if kind not in DTYPES[name]:
+            raise TypeError(f"{name} is of type {str(kind)[:MOST_SHOWN]}")
+        shape, offsets = (_sizes(name, entry.get(key)) for key in ("shape", "data_offsets"))
+        dtype = np.dtype(NUMPY[kind])
+        size = math.prod(shape) * dtype.itemsize
+        if len(offsets) != 2 or offsets[1] - offsets[0] != size or self.start + offsets[1] > self.size:
+            raise ValueError(f"{name} of shape {_shown(shape)} is not in it")
+        data = bytearray(size)
+        self.file.seek(self.start + offsets[0])
+        if self.file.readinto(data) < size:
+            raise ValueError("it ends too early")
+        values = np.frombuffer(data, dtype).reshape(shape)
+        return torch.from_numpy(values.astype(dtype.newbyteorder("="), copy=False))
 
 
-def bank_facts(path: Path) -> tuple[tuple[str, ...], int]:
-    """Categories and block side in latent pixels, from a bank's header alone; BankError if it is none."""
+def _sizes(name: str, value: Any) -> list[int]:
+    fits = isinstance(value, list) and len(value) <= MOST_DIMENSIONS
+    if not fits or not all(type(n) is int and 0 <= n < 2**63 for n in value):
+        raise TypeError(f"{name} has {_shown(value)} instead of sizes")
+    return list(value)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_File]:
+    """The file of a bank; BankError in one sentence for whatever is wrong with it."""
     try:
-        with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {})["ticket_bank"])
-        recipe = _recipe(json.loads(header["recipe"]))
-        return tuple(_strings(json.loads(header["categories"]))), recipe.block
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise BankError(f"{path.name} is no ticket bank, or damaged ({error}).") from None
-
-
-def load_bank(path: Path) -> TicketBank:
-    """Read a bank, mapped into memory; BankError in one sentence when it is missing, damaged or none."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("ticket_bank", "null"))
-            if header is None:
-                raise BankError(f"{path.name} is no ticket bank; choose a file that Winning Tickets saved.")
-            version = int(header["format"])
-            if version > FORMAT:
-                raise BankError(
-                    f"{path.name} has format {version}, newer than this pack's {FORMAT};"
-                    " update Winning Tickets."
-                )
-            if version < FORMAT:
-                raise BankError(f"{path.name} has the old format {version}; collect the bank again.")
-            tensors = _tensors(file)
-            return TicketBank(
-                categories=tuple(_strings(json.loads(header["categories"]))),
-                prompts=tuple(_strings(json.loads(header["prompts"]))),
-                measured=tuple((int(c), int(p)) for c, p in tensors["measured"].tolist()),
-                seeds=tuple(s % 2**64 for s in tensors["seeds"].tolist()),
-                blocks=tensors["blocks"].float(),
-                noise=tensors["noise"],
-                cell=tensors["cell"],
-                attention=tensors["attention"].float(),
-                low=tensors["low"].float(),
-                high=tensors["high"].float(),
-                recipe=_recipe(json.loads(header["recipe"])),
-                made_by=str(header.get("made_by", "")),
-            )
+        with path.open("rb") as file:
+            yield _File(file)
     except FileNotFoundError:
         raise BankError(f"No ticket bank at {path}.") from None
     except BankError as error:
         raise BankError(f"{path.name}: {error}") from None
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise BankError(f"{path.name} is damaged ({error}); collect or copy it again.") from None
+    except RecursionError:
+        raise BankError(f"{path.name} is damaged (its header is nested too deeply).") from None
+    except MemoryError:
+        raise BankError(f"{path.name} does not fit into memory.") from None
+    except OSError as error:
+        raise BankError(f"{path.name} cannot be read ({error.strerror or error}).") from None
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise BankError(f"{path.name} is damaged ({' '.join(reason.split())}).") from None
+
+
+def _header(file: _File) -> dict[str, Any]:
+    """What a bank says of itself, of a format that can be read here; BankError names another."""
+    header = file.metadata()
+    if header is None:
+        raise BankError("this is no ticket bank.")
+    if not isinstance(header, dict):
+        raise TypeError(f"its header is {_shown(header)}")
+    given = header["format"]
+    if not isinstance(given, str) or not re.fullmatch("[0-9]{1,9}", given):
+        raise TypeError(f"its format is {_shown(given)}")
+    version = int(given)
+    if version > FORMAT:
+        raise BankError(f"format {version} is newer than this pack's {FORMAT}.")
+    if version < FORMAT:
+        raise BankError(f"this is a ticket bank of the old format {version}.")
+    return header
+
+
+def bank_facts(path: Path) -> tuple[tuple[str, ...], int]:
+    """Categories and block side in latent pixels, from a bank's header alone; BankError if it is none."""
+    with _opened(path) as file:
+        header = _header(file)
+        return _strings(_json(header["categories"])), _recipe(_json(header["recipe"])).block
+
+
+def load_bank(path: Path) -> TicketBank:
+    """Read a bank into memory; BankError in one sentence when it is missing, damaged or none.
+
+    The file may be changed or replaced at any time after that. As long as a bank is in use, its file
+    is not read again if it has not changed: all share one.
+    """
+    with _opened(path) as file:
+        stamp = _stamp(path, file.file)
+        if known := _loaded.get(stamp):
+            return known
+        bank = _read_bank(file)
+        if _stamp(path, file.file) != stamp:
+            raise ValueError("it was changed while it was read")
+        # A file may change twice within one tick of its clock: one that is new is read again.
+        if abs(time.time() - stamp[1] / 1e9) > SETTLED:
+            _loaded[stamp] = bank
+        return bank
+
+
+def _stamp(path: Path, file: BufferedReader) -> Stamp:
+    found = os.fstat(file.fileno())
+    return path, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+
+
+def _read_bank(file: _File) -> TicketBank:
+    header = _header(file)
+    recipe = _recipe(_json(header["recipe"]))
+    categories, prompts = (_strings(_json(header[name])) for name in ("categories", "prompts"))
+    tensors = {name: file.tensor(name) for name in DTYPES}
+    for name, columns in (("measured", [2]), ("seeds", [])):
+        if list(tensors[name].shape[1:]) != columns or not tensors[name].dim():
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
+    return TicketBank(
+        categories=categories,
+        prompts=prompts,
+        measured=tuple((c, p) for c, p in tensors["measured"].tolist()),
+        seeds=tuple(s % 2**64 for s in tensors["seeds"].tolist()),
+        blocks=tensors["blocks"].float(),
+        noise=tensors["noise"],
+        cell=tensors["cell"],
+        attention=tensors["attention"].float(),
+        low=tensors["low"].float(),
+        high=tensors["high"].float(),
+        recipe=recipe,
+        made_by=_for_people(header.get("made_by", "")),
+    )

@@ -12,7 +12,6 @@ from ..bank.bank import BankError, TicketBank
 from ..score import rank
 
 RELAX, REPEAT, REFUSE = SHORTAGES = ("relax", "repeat", "error")
-POOLS_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -146,12 +145,10 @@ def make_pools(
     ones made: they are the same for every seed.
     """
     asked = (selection, tuple(needed.items()), needed_background, shortage)
-    if asked not in bank.pools:
-        made = _make_pools(bank, selection, needed, needed_background, shortage)
-        while len(bank.pools) >= POOLS_KEPT:
-            del bank.pools[next(iter(bank.pools))]
-        bank.pools[asked] = made
-    return bank.pools[asked]
+    made: Pools = bank.pools.get(
+        asked, lambda: _make_pools(bank, selection, needed, needed_background, shortage)
+    )
+    return made
 
 
 def _make_pools(
