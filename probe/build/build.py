@@ -80,7 +80,7 @@ def build_tickets(wish: TicketWish, model: Any = None, clip: Any = None) -> Nois
             f"{TICKETS} has only one of model and clip: connect both to look at the noise, or neither."
         )
     shape = layout.shape
-    lines = [layout.describe()]
+    lines = [layout.describe(wish.batch)]
     searching = None
     if model is None:
         noise = ticket_noise(layout, wish.seed, TICKETS)

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import reduce
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from safetensors.torch import load_file, save_file
 from winning_tickets.show.bank import agreement, best_noises, histogram, report
 from winning_tickets.show.heatmap import category_map, heat_maps
 from winning_tickets.tickets.bank import file as bank_file
-from winning_tickets.tickets.bank.bank import BankError, TicketBank
+from winning_tickets.tickets.bank.bank import EXCESS_KEPT, POOLS_KEPT, ROWS_KEPT, BankError, TicketBank
 from winning_tickets.tickets.bank.combine import merge, mixed, only, prune
 from winning_tickets.tickets.bank.file import SaveError, bank_facts, check_path, load_bank, save_bank
+from winning_tickets.tickets.layout.select import Rank, make_pools
+from winning_tickets.tickets.recent import Recent
 from winning_tickets.tickets.score import paper_score
 
 
@@ -58,6 +61,24 @@ class TestScores:
         other = make_bank(attention_seed=1)
         assert not torch.equal(other.score("tree", "cat"), score)
         torch.testing.assert_close(rank, slow_rank(score))
+
+    def test_what_is_kept_of_scores_and_pools_has_an_end(self) -> None:
+        """Rule: memories forget. Twelve categories have 132 scores and as many ranks."""
+        names = tuple(f"thing {i}" for i in range(12))
+        bank = make_bank(names, noises=2)
+        before = {(u, v): bank.rank(u, v).clone() for u, v in permutations(names, 2)}
+        assert len(bank._known) <= ROWS_KEPT
+        assert all(torch.equal(bank.rank(u, v), rank) for (u, v), rank in before.items())
+        for count in range(1, 30):
+            make_pools(bank, Rank(count / 100), {names[0]: 1, names[1]: 1}, 1)
+        assert len(bank.pools) <= POOLS_KEPT and len(bank.excess) <= EXCESS_KEPT
+
+    def test_what_was_asked_for_longest_ago_is_forgotten_first(self) -> None:
+        made: list[str] = []
+        kept: Recent[str] = Recent(2)
+        for key in "abacab":
+            assert kept.get(key, lambda key=key: made.append(key) or key) == key
+        assert made == list("abcb")
 
     def test_singles_and_joint_serve_every_companion_with_one_row(self) -> None:
         for scheme in ("singles", "joint"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from banks import make_bank, slow_rank
 from winning_tickets.tickets.bank.bank import BankError
 from winning_tickets.tickets.layout.build import KEEP, Layout
-from winning_tickets.tickets.layout.regions import MaskRegion, Region
+from winning_tickets.tickets.layout.regions import MaskRegion, Region, assign_cells
 from winning_tickets.tickets.layout.select import (
     REFUSE,
     RELAX,
@@ -87,7 +89,37 @@ class TestShortage:
         left = torch.ones(len(far), dtype=torch.bool)
         left[torch.cat([*pools.winners.values(), pools.losers])] = False
         assert bool((far[left] >= taken).all())
-        assert f'12 tickets of "cat" miss the limit, by up to {float(taken):.3f}' in pools.notes[0]
+        assert (
+            f'12 of 12 cells of "cat" get tickets that miss the limits by up to {taken:.2g}' in pools.notes[0]
+        )
+
+    def test_a_widened_rank_says_what_share_the_tickets_are_from(self) -> None:
+        """Rule: a number that is shown means something, and a bad one warns."""
+        bank = make_bank(noises=50)
+        n = len(bank.blocks)
+        for best, need, warned in ((0.01, 12, False), (0.04, 48, True), (0.00999, 9, False)):
+            pools = make_pools(bank, Rank(best, 0.2), {"cat": need, "tree": 1}, 1, RELAX)
+            gap = bank.rank("cat", "tree") - bank.rank("tree", "cat")
+            share = float((gap >= gap[pools.winners["cat"]].min()).float().mean())
+            (note,) = pools.notes
+            told = re.search(r"from the best ([\d.]+) % of the bank instead of ([\d.]+) %", note)
+            assert told and float(told[1]) / 100 == pytest.approx(share, rel=0.05) and told[1] != told[2]
+            assert f'{need - round(best * n)} of {need} cells of "cat"' in note
+            assert note.startswith("Warning") is warned is (share > 0.05)
+
+    def test_a_widened_background_warns_only_beyond_a_fifth(self) -> None:
+        bank = make_bank(noises=50)
+        for need, warned in ((100, False), (400, True)):
+            (note,) = make_pools(bank, Rank(0.05, 0.05), {"cat": 1, "tree": 1}, need, RELAX).notes
+            assert "for the background get tickets from the least wanted" in note
+            assert note.startswith("Warning") is warned
+
+    def test_a_ticket_within_the_limits_is_not_told_as_beyond_them(self) -> None:
+        """The rule: what another category has to spare is as good as one's own."""
+        bank = make_bank(noises=2)
+        greedy = Thresholds(t_pos=0.0, t_neg=1.0, t_bg=1.0)
+        pools = make_pools(bank, greedy, {"cat": 10, "tree": 10}, 12, RELAX)
+        assert not pools.notes and len(pools.losers) == 12
 
     def test_what_one_category_has_to_spare_serves_another(self) -> None:
         """The rule: a bank that holds enough for the image is enough, however its tickets lean."""
@@ -206,6 +238,40 @@ class TestLayout:
         layout = Layout(make_bank(noises=40), (masks,), 16, 16, Rank(0.1, 0.1))
         assert torch.equal(layout.groups(0), layout.groups(1).flip(1))
         assert torch.equal(layout.build(1, (1,))[0], layout.build(1, (0, 1))[1])
+
+    def test_masks_of_different_numbers_are_laid_out_as_they_are_asked_for(self) -> None:
+        """Rule: cost grows with the images asked for, not with the product of how many masks there are."""
+        masks = []
+        for number, name in ((7, "cat"), (11, "tree"), (13, "car")):
+            mask = torch.zeros(number, 64, 64)
+            for k in range(number):
+                mask[k, 20 * len(masks) : 20 * len(masks) + 14, 2 * k : 2 * k + 24] = 1
+            masks.append(MaskRegion(name, mask))
+        layout = Layout(make_bank(noises=40), tuple(masks), 64, 64, Rank(0.05, 0.3))
+        began = time.process_time()
+        batch = layout.build(1, (0, 1, 1000))
+        assert time.process_time() - began < 2
+        assert len(layout._owners) == 3
+        for place, index in enumerate((0, 1, 1000)):
+            expected = assign_cells(layout.regions, 16, 16, index)
+            assert torch.equal(layout.owner(index), expected)
+            assert torch.equal(layout.build(1, (index,))[0], batch[place])
+        for index in range(200):
+            layout.owner(index)
+        assert len(layout._owners) <= 64
+        assert torch.equal(layout.owner(1001), layout.owner(0))
+
+    def test_an_image_is_the_same_in_any_batch_also_when_tickets_are_short(self) -> None:
+        """Rule: what an image gets does not depend on how many images are made with it."""
+        size = torch.zeros(2, 16, 16)
+        size[0, :4, :4] = 1
+        size[1, :, :12] = 1
+        short = Layout(make_bank(noises=2), (MaskRegion("cat", size),), 16, 16, Rank(0.05, 0.2))
+        alone = replace(short, regions=(MaskRegion("cat", size[:1]),))
+        assert torch.equal(alone.build(3, (0,)), short.build(3, (0, 1))[:1])
+        notes = short.describe(2).splitlines()[1:]
+        assert any(note.startswith("Image 2: ") and '12 cells of "cat"' in note for note in notes)
+        assert not [note for note in short.describe(1).splitlines()[1:] if '"cat"' in note]
 
     def test_a_category_the_bank_lacks_is_named_with_those_it_has(self) -> None:
         layout = Layout(make_bank(), (Region("dog", 0, 0, 1, 1),), 16, 16)

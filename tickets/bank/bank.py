@@ -15,6 +15,7 @@ from ..score import rank, stretch
 # Rows as large as the blocks themselves, if these have 4x4 latent pixels: enough for 6 categories.
 ROWS_KEPT = 64
 POOLS_KEPT = 8
+EXCESS_KEPT = 2
 
 
 class BankError(ValueError):
@@ -192,6 +193,11 @@ class TicketBank:
     def pools(self) -> Recent[Any]:
         """Pools made of this bank last, by what was asked for; see `make_pools`."""
         return Recent(POOLS_KEPT)
+
+    @cached_property
+    def excess(self) -> Recent[Any]:
+        """How far every ticket is from being chosen, by selection and categories asked for last."""
+        return Recent(EXCESS_KEPT)
 
     def _stretched(self, rows: list[int]) -> torch.Tensor:
         at = self.noise.long()

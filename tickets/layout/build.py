@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,12 +12,14 @@ from einops import repeat
 
 from ..bank.bank import BankError, TicketBank
 from ..noise import place_blocks, plain_noise
+from ..recent import Recent
 from .calibrate import NONE, calibrate
 from .regions import SMALLER, AnyRegion, MaskRegion, assign_cells, by_category, categories_of
 from .select import RELAX, Pools, Selection, Thresholds, draw, eligible, make_pools
 
 LOSERS, KEEP = BACKGROUNDS = ("losers", "keep")
 SHARE_EXCHANGED = 0.3
+OWNERS_KEPT = 64
 
 
 def image_generator(seed: int, index: int, candidate: int = 0) -> torch.Generator:
@@ -65,48 +67,44 @@ class Layout:
         """Those present, in the order of the regions."""
         return categories_of(self.regions)
 
-    @property
-    def masks(self) -> int:
-        """How many images have a layout of their own; then it begins again."""
-        return int(np.lcm.reduce([len(r.masks) for r in self.regions if isinstance(r, MaskRegion)] or [1]))
-
     @cached_property
-    def _owners(self) -> list[torch.Tensor]:
+    def _owners(self) -> Recent[torch.Tensor]:
+        return Recent(OWNERS_KEPT)
+
+    def owner(self, index: int = 0) -> torch.Tensor:
+        """Index of the region of each whole block of image `index`, -1: background [rows, columns]."""
+        # Masks begin again each after its own number: images of the same ones have the same layout.
+        masks = tuple(index % len(r.masks) for r in self.regions if isinstance(r, MaskRegion))
+        return self._owners.get(masks, lambda: self._assign(index))
+
+    def _assign(self, index: int) -> torch.Tensor:
         block = self.bank.recipe.block
         if min(self.height, self.width) < block:
             raise BankError(
                 f"The bank's blocks of {block * 8} pixels do not fit an image of"
                 f" {self.width * 8}x{self.height * 8}: raise width and height."
             )
-        size = self.height / block, self.width / block
-        return [assign_cells(self.regions, *size, index, self.overlap) for index in range(self.masks)]
-
-    def owner(self, index: int = 0) -> torch.Tensor:
-        """Index of the region of each whole block of image `index`, -1: background [rows, columns]."""
-        return self._owners[index % self.masks]
+        return assign_cells(self.regions, self.height / block, self.width / block, index, self.overlap)
 
     def groups(self, index: int = 0) -> torch.Tensor:
         """Index into `categories` of each whole block, -1: background [rows, columns]."""
         return by_category(self.regions, self.owner(index))
 
-    @cached_property
+    @property
     def pools(self) -> Pools:
-        """The tickets to draw from; BankError when they are too few."""
-        counts = [
-            [int((self.groups(index) == g).sum()) for g in range(-1, len(self.categories))]
-            for index in range(self.masks)
-        ]
-        background, *needed = (max(column) for column in zip(*counts, strict=True))
-        return make_pools(
-            self.bank,
-            self.selection,
-            dict(zip(self.categories, needed, strict=True)),
-            background if self.background == LOSERS else 0,
-            self.shortage,
-        )
+        """The tickets to draw the first image from."""
+        return self.pools_of(0)
 
-    def _pool(self, group: int) -> torch.Tensor:
-        return self.pools.winners[self.categories[group]] if group >= 0 else self.pools.losers
+    def pools_of(self, index: int) -> Pools:
+        """The tickets to draw image `index` from, whatever batch it is in; BankError: they are too few."""
+        groups = self.groups(index)
+        needed = {c: int((groups == g).sum()) for g, c in enumerate(self.categories)}
+        background = int((groups < 0).sum()) if self.background == LOSERS else 0
+        return make_pools(self.bank, self.selection, needed, background, self.shortage)
+
+    def _pool(self, group: int, index: int) -> torch.Tensor:
+        pools = self.pools_of(index)
+        return pools.winners[self.categories[group]] if group >= 0 else pools.losers
 
     def _filled(self, index: int) -> list[tuple[int, torch.Tensor]]:
         """Groups that get tickets in image `index`, with their cells [rows, columns]."""
@@ -120,7 +118,7 @@ class Layout:
         chosen = torch.full_like(self.owner(index), -1)
         for group, cells in self._filled(index):
             count = int(cells.sum())
-            pool = eligible(self._pool(group), count, self.selection)
+            pool = eligible(self._pool(group, index), count, self.selection)
             chosen[cells] = draw(pool, count, generator)
         return chosen
 
@@ -134,7 +132,7 @@ class Layout:
         """
         result = chosen.clone()
         for group, cells in self._filled(index):
-            pool = self._pool(group)
+            pool = self._pool(group, index)
             unused = pool[~torch.isin(pool, chosen[cells])]
             count = min(len(unused), round(SHARE_EXCHANGED * int(cells.sum())))
             if count:
@@ -193,11 +191,22 @@ class Layout:
             worth[cells] = value[chosen[cells]]
         return worth
 
-    def describe(self) -> str:
-        """For people: tickets to draw from, per category and for the background, and what was widened."""
+    def describe(self, images: int = 1) -> str:
+        """For people: tickets the first image draws from, and what was widened for each of `images`."""
         owner = self.owner()
         parts = [f"{c}: {len(pool):,} tickets" for c, pool in self.pools.winners.items()]
         if self.background == LOSERS and bool((owner < 0).any()):
             parts.append(f"background: {len(self.pools.losers):,}")
         line = f"{int((owner >= 0).sum())} of {owner.numel()} blocks in regions; {', '.join(parts)}"
-        return "\n".join([line, *self.pools.notes])
+        notes: dict[str, list[int]] = {}
+        for index in range(images):
+            for note in self.pools_of(index).notes:
+                notes.setdefault(note, []).append(index + 1)
+        return "\n".join([line, *(_of_images(note, which, images) for note, which in notes.items())])
+
+
+def _of_images(note: str, which: Sequence[int], images: int) -> str:
+    """A note and the images of a batch that it is about, if not about all."""
+    if len(which) == images:
+        return note
+    return f"Image{'s' if len(which) > 1 else ''} {', '.join(map(str, which))}: {note}"

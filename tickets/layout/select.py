@@ -11,6 +11,10 @@ import torch
 from ..bank.bank import BankError, TicketBank
 from ..score import rank
 
+# demo/README.md, "What else it depends on": the best 0.2 % to 5 % do alike, the best 20 % clearly worse.
+LOOSE, LOOSE_BACKGROUND = 0.05, 0.2
+# There, limits on scores that differ by 0.2 changed the success.
+MUCH_MISSED = 0.2
 RELAX, REPEAT, REFUSE = SHORTAGES = ("relax", "repeat", "error")
 
 
@@ -50,6 +54,11 @@ class Thresholds:
             winners[u] = _most(far)
         low = [bank.average(u) for u in present] if three else list(score.values())
         return Excess(winners, _most(low) - self.t_bg)
+
+    def widened(self, which: str, far: float, background: bool, tickets: int) -> str:
+        """For people: these cells have tickets that miss the limits by up to `far`, of 0..1."""
+        note = f"{which} get tickets that miss the limits by up to {far:.2g} (scores lie between 0 and 1)."
+        return f"Warning: {note}" if far > MUCH_MISSED else note
 
     def advice(self, background: bool) -> str:
         """What to change when too few tickets pass."""
@@ -92,6 +101,21 @@ class Rank:
             winners[u] = 1 - rank(_least(gaps)) - self.best
         return Excess(winners, rank(_most(list(ranks.values()))) - self.best_background)
 
+    def widened(self, which: str, far: float, background: bool, tickets: int) -> str:
+        """For people: these cells have tickets from beyond the best share, by up to `far` of the bank.
+
+        A place is in the middle of its ticket's share of the bank; `tickets` of them are in all.
+        """
+        asked = self.best_background if background else self.best
+        share = min(1.0, max(asked + far, 0.0) + 0.5 / tickets)
+        given, asked_for = _percents(share, asked)
+        kind = "least wanted" if background else "best"
+        note = f"{which} get tickets from the {kind} {given} % of the bank instead of {asked_for} %."
+        loose = LOOSE_BACKGROUND if background else LOOSE
+        if share > loose:
+            return f"Warning: {note} Beyond {loose:.0%}, tickets place things less surely."
+        return note
+
     def advice(self, background: bool) -> str:
         """What to change when too few tickets are among the best."""
         name = "best_background" if background else "best"
@@ -119,6 +143,15 @@ class Pools:
     winners: dict[str, torch.Tensor]
     losers: torch.Tensor
     notes: tuple[str, ...] = ()
+
+
+def _percents(one: float, other: float) -> tuple[str, str]:
+    """Two shares in percent, with as many digits as it takes to tell them apart, two at least."""
+    for digits in range(2, 8):
+        texts = tuple(f"{100 * share:.{digits}g}" for share in (one, other))
+        if texts[0] != texts[1]:
+            break
+    return texts[0], texts[1]
 
 
 def _most(values: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -157,7 +190,7 @@ def _make_pools(
     if shortage not in SHORTAGES:
         raise ValueError(f"shortage is {shortage!r}; choose one of {', '.join(SHORTAGES)}.")
     present = list(needed)
-    excess = selection.excess(bank, present)
+    excess: Excess = bank.excess.get((selection, *present), lambda: selection.excess(bank, present))
     nearest_yet = torch.zeros(len(bank.blocks))
     owner = torch.full((len(bank.blocks),), -1)
     for i, category in enumerate(present):
@@ -184,10 +217,10 @@ def _make_pools(
             )
         nearest = torch.topk(far[free], count - have, largest=False)
         owner[free[nearest.indices]] = i
-        notes.append(
-            f"{count - have} of {count} tickets {whose} miss the limit, by up to"
-            f" {float(nearest.values.max()):.3f}."
-        )
+        beyond = nearest.values[nearest.values > 0]
+        if len(beyond):
+            which = f"{len(beyond)} of {count} cells {whose}"
+            notes.append(selection.widened(which, float(beyond.max()), not category, len(far)))
     pools = {c: _sorted(owner == i, excess.winners[c], selection) for i, c in enumerate(present)}
     return Pools(pools, _sorted(owner == len(present), excess.losers, selection), tuple(notes))
 
