@@ -9,7 +9,8 @@ from comfy_api.latest import io, ui
 from ..probe.build.build import PlaceWish, arrange_noise, pick_noise
 from ..probe.build.noise import compared
 from ..probe.collect.auto import AUTO
-from ..show.noise import measure, picture, table
+from ..show.noise import picture, table
+from ..tickets.gaussian import measure
 from ..tickets.layout.regions import OVERLAPS, SMALLER
 from .inputs import (
     CATEGORY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.utils
 import latent_preview
 
-from ..show.heatmap import heat_maps
+from ..show.bank import latest_maps
 from ..tickets.bank.bank import TicketBank
 
 LARGEST = 512
@@ -18,7 +18,7 @@ class LiveMaps:
         self.bar = comfy.utils.ProgressBar(noises)
 
     def __call__(self, done: int, latest: TicketBank) -> None:
-        picture = latent_preview.preview_to_image(heat_maps(latest, len(latest.seeds) - 1), do_scale=False)
+        picture = latent_preview.preview_to_image(latest_maps(latest, len(latest.seeds) - 1), do_scale=False)
         self.bar.update_absolute(done, preview=("JPEG", picture, LARGEST))
 
 

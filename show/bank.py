@@ -1,76 +1,123 @@
-"""What a bank holds, as text and as a picture."""
+"""What a bank holds, as text and as pictures."""
 
 from __future__ import annotations
 
 import torch
+from PIL import Image
 
 from ..tickets.bank.bank import TicketBank
+from ..tickets.bank.figures import BEST, agreement, best_noises, category_map, histogram
 from ..tickets.layout.select import Thresholds
-from .heatmap import CELL, GAP, category_map, colour, enlarge, in_a_row
+from .chart import Axis, Mark, roof
+from .chart import histogram as histogram_chart
+from .colours import BLUE, GREY, RED, category_colour
+from .draw import GAP, WIDTH, all_written, framed, legend, lines_of, stacked, tensor_of, titled, unwritten
+from .heatmap import colour_bar, grid, more, panel
+from .table import aligned
 
-BINS = 20
-BAR, TALL = 8, 80
-BEST = 3
-INK, PAPER = torch.tensor([0.25, 0.32, 0.45]), torch.ones(3)
-
-
-def histogram(scores: torch.Tensor) -> torch.Tensor:
-    """Counts of scores 0..1 in BINS equal bins [BINS]."""
-    return torch.histc(scores, BINS, 0, 1)
-
-
-def agreement(bank: TicketBank) -> torch.Tensor:
-    """Correlation of the average scores of every two categories [categories, categories].
-
-    Near 1, two categories want the same blocks and cannot be told apart; near -1 or 0 they can.
-    """
-    scores = torch.stack([bank.average(c) for c in bank.categories])
-    return torch.corrcoef(scores).reshape(len(bank.categories), -1)
-
-
-def best_noises(bank: TicketBank, category: str) -> list[int]:
-    """Noises in which the category is best told from all others, the best first; at most BEST."""
-    margin = bank.margin(category, bank.categories)
-    best = torch.full((len(bank.seeds),), -torch.inf)
-    best.scatter_reduce_(0, bank.noise.long(), margin, "amax")
-    return best.argsort(descending=True, stable=True)[:BEST].tolist()
+# Categories in a picture, and in a table of all against all.
+MOST, MOST_TABLE = 16, 10
+PAIRS = 10
+HISTOGRAM = (290, 150)
+SIDE = 112
+SCORES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
+# Of the picture of a running collection, which ComfyUI shrinks to 512 pixels.
+PREVIEW, PREVIEW_SIDE, PREVIEW_MOST = 500, 116, 20
 
 
 def report(bank: TicketBank) -> tuple[str, torch.Tensor]:
     """Text, and an image [height, width, 3] with a row per category: histogram, then best noises."""
-    t = Thresholds()
+    return "\n".join(_text(bank)), tensor_of(framed(_picture(bank)))
+
+
+def _text(bank: TicketBank) -> list[str]:
+    t, r = Thresholds(), bank.recipe
     lines = [bank.describe(), f"Collected by {bank.made_by or 'an unknown version'}."]
-    r = bank.recipe
     lines.append(f"Model {r.model} {r.fingerprint}, prompts {r.scheme}, sigma {r.sigma:.3f}.")
     lines.append(
-        f"Average score above {t.t_pos_single}, below {t.t_bg_single}; mean of the margin's best 5 %:"
+        f"Tickets with an average score above {t.t_pos_single} and below {t.t_bg_single}; margin: own score"
+        " less the best other category's, mean of the best 5 % (above 0: the category can be told apart):"
     )
-    rows = []
     count = max(1, len(bank.blocks) // 20)
-    for number, category in enumerate(bank.categories):
+    for category in bank.categories:
         average, margin = bank.average(category), bank.margin(category, bank.categories)
         above, below = int((average > t.t_pos_single).sum()), int((average < t.t_bg_single).sum())
-        best = best_noises(bank, category)
+        seeds = ", ".join(str(bank.seeds[k]) for k in best_noises(bank, category))
         lines.append(
             f"  {category}: {above:,} above, {below:,} below, margin {margin.topk(count).values.mean():.2f};"
-            f" best noises: seeds {', '.join(str(bank.seeds[k]) for k in best)}"
+            f" best noises: seeds {seeds}"
         )
-        maps = [enlarge(colour(category_map(bank, number, k)), CELL) for k in best]
-        rows.append(in_a_row([bars(histogram(average), maps[0].shape[0]), *maps]))
     if len(bank.categories) > 1:
-        lines.append("Correlation of scores (near 1: the same blocks win for both):")
-        table = agreement(bank)
-        width = max(map(len, bank.categories))
-        for name, values in zip(bank.categories, table, strict=True):
-            lines.append(f"  {name:>{width}} " + " ".join(f"{v:5.2f}" for v in values.tolist()))
-    gap = torch.ones(GAP, rows[0].shape[1], 3)
-    picture = torch.cat([piece for row in rows for piece in (row, gap)][:-1])
-    return "\n".join(lines), picture
+        lines += _correlations(bank)
+    return lines + unwritten(bank.categories)
 
 
-def bars(counts: torch.Tensor, height: int) -> torch.Tensor:
-    """A bar chart [height, BINS * BAR, 3]; the tallest bar fills it."""
-    tall = (counts / counts.max().clamp_min(1) * height).round().long()
-    up = torch.arange(height, 0, -1)[:, None]
-    inked = (up <= tall).repeat_interleave(BAR, 1)
-    return torch.where(inked.unsqueeze(-1), INK, PAPER)
+def _correlations(bank: TicketBank) -> list[str]:
+    """A table, or the pairs that are most alike where the table would be too large."""
+    names, found = bank.categories, agreement(bank)
+    if len(names) <= MOST_TABLE:
+        rows = [["", *names]]
+        rows += [[name, *(f"{v:.2f}" for v in row.tolist())] for name, row in zip(names, found, strict=True)]
+        head = "Correlation of scores (near 1: the same blocks win for both):"
+        return [head, *(f"  {line}" for line in aligned(rows))]
+    a, b = torch.triu_indices(len(names), len(names), 1)
+    values, order = found[a, b].sort(descending=True)
+    lines = [f"The {PAIRS} pairs whose scores correlate most (near 1: the same blocks win for both):"]
+    for value, place in zip(values[:PAIRS].tolist(), order[:PAIRS].tolist(), strict=True):
+        lines.append(f"  {names[int(a[place])]}, {names[int(b[place])]}: {value:.2f}")
+    return lines
+
+
+def _picture(bank: TicketBank) -> Image.Image:
+    t = Thresholds()
+    marks = (
+        Mark(f"below {t.t_bg_single}: for the background", t.t_bg_single, BLUE),
+        Mark(f"above {t.t_pos_single}: wins for the category", t.t_pos_single, RED),
+    )
+    shown = bank.categories[:MOST]
+    shares = [100 * histogram(bank.average(c)) / len(bank.blocks) for c in shown]
+    x = Axis("average score", 0, 1)
+    y = Axis("% of tickets", 0, roof(max(float(s.max()) for s in shares)))
+    rows: list[list[Image.Image | None]] = []
+    for number, (category, share) in enumerate(zip(shown, shares, strict=True)):
+        chart = histogram_chart("", x, y, share, marks, HISTOGRAM, GREY)
+        best = best_noises(bank, category)
+        maps = [
+            titled(panel(category_map(bank, number, noise), SIDE), f"seed {bank.seeds[noise]}")
+            for noise in best
+        ]
+        rows.append([chart, *maps, *[None] * (BEST - len(best))])
+    colours = [category_colour(c) for c in shown]
+    heads = ["scores of all tickets", "best noise", "second", "third"]
+    kept = len(bank.blocks) < len(bank.seeds) * bank.recipe.grid[0] * bank.recipe.grid[1]
+    parts = [
+        legend([mark.entry for mark in marks]),
+        grid(rows, all_written(shown), heads, colours),
+        colour_bar(
+            "Maps: a block's score for the category, by its place in the noise of that seed",
+            SCORES,
+            missing="not in the bank" if kept else "",
+        ),
+    ]
+    if left_out := more(len(shown), len(bank.categories), "categories are"):
+        parts.append(lines_of(left_out, WIDTH))
+    return stacked(parts, 2 * GAP)
+
+
+def latest_maps(bank: TicketBank, noise: int) -> torch.Tensor:
+    """Each category's map on one noise, titled, in the bank's order [height, width, 3]; for a preview."""
+    shown = bank.categories[:PREVIEW_MOST]
+    names = all_written(shown)
+    cells: list[Image.Image | None] = [
+        titled(panel(category_map(bank, c, noise), PREVIEW_SIDE), name) for c, name in enumerate(names)
+    ]
+    across = max(1, min(len(cells), PREVIEW // (PREVIEW_SIDE + GAP)))
+    cells += [None] * (-len(cells) % across)
+    parts = [
+        lines_of(f"Scores on the noise of seed {bank.seeds[noise]}", PREVIEW),
+        grid([cells[i : i + across] for i in range(0, len(cells), across)]),
+        colour_bar("score of a block", SCORES, PREVIEW),
+    ]
+    if left_out := more(len(shown), len(bank.categories), "categories are"):
+        parts.append(lines_of(left_out, PREVIEW))
+    return tensor_of(framed(stacked(parts)))

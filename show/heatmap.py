@@ -1,60 +1,122 @@
-"""Banks as pictures: float32 images [height, width, 3] in 0..1."""
+"""Heat maps: one as a panel, many in a grid with titled rows and columns, and the bar that explains them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from PIL import Image, ImageDraw
 
-from ..tickets.bank.bank import TicketBank
-from ..tickets.score import stretch
-
-# Dark to bright through blue, red and yellow; even steps in lightness.
-COLOURS = torch.tensor(
-    [
-        [0.00, 0.00, 0.02],
-        [0.22, 0.06, 0.42],
-        [0.55, 0.15, 0.38],
-        [0.86, 0.32, 0.23],
-        [0.98, 0.64, 0.15],
-        [0.99, 0.99, 0.75],
-    ]
+from .colours import INK, MISSING, Colour, heat, rgb
+from .draw import (
+    GAP,
+    SIZE,
+    SWATCH,
+    WIDTH,
+    Entry,
+    blank,
+    fitted,
+    height_of,
+    large,
+    legend,
+    picture_of,
+    stacked,
+    width_of,
+    write,
 )
-MISSING = torch.tensor([0.35, 0.35, 0.35])
-CELL = 12
-GAP = 6
+
+BAR = 12
+TICK = 4
+ROW_TITLE = 150
 
 
-def colour(values: torch.Tensor) -> torch.Tensor:
-    """Values 0..1 of any shape to colours [..., 3]; grey where there is none (NaN)."""
-    place = values.nan_to_num(0).clamp(0, 1) * (len(COLOURS) - 1)
-    below = place.floor().long().clamp(max=len(COLOURS) - 2)
-    part = (place - below).unsqueeze(-1)
-    mixed = COLOURS[below] * (1 - part) + COLOURS[below + 1] * part
-    return torch.where(values.isnan().unsqueeze(-1), MISSING, mixed)
+def size_within(shape: Sequence[int], side: int) -> tuple[int, int]:
+    """Height and width of a panel for a map [rows, columns], its longer side `side`."""
+    rows, columns = shape[-2:]
+    longest = max(rows, columns)
+    return max(1, round(side * rows / longest)), max(1, round(side * columns / longest))
 
 
-def enlarge(image: torch.Tensor, times: int) -> torch.Tensor:
-    """Every pixel of [h, w, 3] as a square of `times` x `times`."""
-    return image.repeat_interleave(times, 0).repeat_interleave(times, 1)
+def panel_of(values: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """A map [rows, columns] of values 0..1 (NaN: none) as colours [height, width, 3]."""
+    return heat(large(values, height, width))
 
 
-def in_a_row(panels: list[torch.Tensor]) -> torch.Tensor:
-    """Images of one height side by side on white."""
-    gap = torch.ones(panels[0].shape[0], GAP, 3)
-    parts = [piece for panel in panels for piece in (panel, gap)][:-1]
-    return torch.cat(parts, 1)
+def panel(values: torch.Tensor, side: int) -> Image.Image:
+    """A map [rows, columns] of values 0..1 (NaN: none), its longer side `side` pixels."""
+    return picture_of(panel_of(values, *size_within(values.shape, side)))
 
 
-def category_map(bank: TicketBank, category: int, noise: int) -> torch.Tensor:
-    """Mean score of a category over its prompts on one noise's cells [rows, columns]; NaN: not kept."""
-    rows = [row for row, (c, _) in enumerate(bank.measured) if c == category]
-    maps = []
-    for row in rows:
-        raw = bank.maps(row)[noise]
-        maps.append(stretch(raw, bank.low[row, noise], bank.high[row, noise]))
-    return torch.stack(maps).mean(0)
+def colour_bar(
+    title: str, ticks: Sequence[tuple[float, str]], width: int = WIDTH, missing: str = ""
+) -> Image.Image:
+    """What the colours mean: ticks are places 0..1 on the scale and what stands there.
+
+    missing: what grey means, if there is any.
+    """
+    title = fitted(title, width)
+    edge = max(width_of(text) for _, text in ticks) // 2 + 1
+    long = max(60, min(260, width - 2 * edge))
+    ramp = picture_of(heat(torch.linspace(0, 1, long)).expand(BAR, -1, -1))
+    image = blank(width, 2 * height_of() + BAR + TICK)
+    write(image, (0, 0), title)
+    top = height_of()
+    image.paste(ramp, (edge, top))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((edge, top, edge + long - 1, top + BAR - 1), outline=rgb(INK))
+    for place, text in ticks:
+        x = edge + round(place * (long - 1))
+        draw.line((x, top + BAR, x, top + BAR + TICK), rgb(INK))
+        write(image, (x, top + BAR + TICK), text, align=0.5)
+    if not missing:
+        return image
+    grey = Entry(missing, MISSING)
+    left = 2 * edge + long + 2 * GAP
+    if left + SWATCH + 6 + width_of(missing) > width:
+        return stacked([image, legend([grey], width)], 0)
+    image.paste(legend([grey], width - left), (left, top - (height_of() - BAR) // 2))
+    return image
 
 
-def heat_maps(bank: TicketBank, noise: int) -> torch.Tensor:
-    """The map of every category on one noise, in the bank's order, in one row [height, width, 3]."""
-    panels = [enlarge(colour(category_map(bank, c, noise)), CELL) for c in range(len(bank.categories))]
-    return in_a_row(panels)
+def titles_width(titles: Sequence[str], colours: Sequence[Colour] = ()) -> int:
+    """Width of what `grid` writes left of its rows."""
+    names = max((width_of(fitted(title, ROW_TITLE)) for title in titles), default=-GAP)
+    return (SWATCH + 6 if colours else 0) + names + GAP
+
+
+def grid(
+    cells: Sequence[Sequence[Image.Image | None]],
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    colours: Sequence[Colour] = (),
+    gap: int = GAP,
+) -> Image.Image:
+    """Pictures in rows and columns, with titles; colours: of the rows, as squares before their titles."""
+    wide = [max(c.width for c in column if c) for column in zip(*cells, strict=True)]
+    high = [max(c.height for c in row if c) for row in cells]
+    left = titles_width(rows, colours)
+    top = height_of() if columns else 0
+    image = blank(left + sum(wide) + gap * (len(wide) - 1), top + sum(high) + gap * (len(high) - 1))
+    x = left
+    for title, width in zip(columns, wide, strict=False):
+        write(image, (x + width / 2, 0), fitted(title, width + gap // 2), SIZE, align=0.5)
+        x += width + gap
+    y = top
+    for number, (row, height) in enumerate(zip(cells, high, strict=True)):
+        middle = y + height / 2 - height_of() / 2
+        if colours:
+            image.paste(legend([Entry("", colours[number])], SWATCH * 3), (0, round(middle)))
+        if rows:
+            write(image, (SWATCH + 6 if colours else 0, middle), fitted(rows[number], ROW_TITLE))
+        x = left
+        for cell, width in zip(row, wide, strict=True):
+            if cell:
+                image.paste(cell, (x + (width - cell.width) // 2, y + (height - cell.height) // 2))
+            x += width + gap
+        y += height + gap
+    return image
+
+
+def more(shown: int, total: int, what: str) -> str:
+    """A sentence on what a picture has no room for; empty if it shows all."""
+    return f"{total - shown} more {what} not shown." if total > shown else ""

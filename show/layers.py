@@ -6,16 +6,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional as F
+from PIL import Image
 
-from ..tickets.layers.figures import LayerWorth, recommended
+from ..tickets.layers.figures import CLEAR, LayerWorth, recommended
 from ..tickets.score import paper_score
-from .heatmap import colour, enlarge, in_a_row
+from .chart import Axis, bar, ruler
+from .colours import BLUE, RED
+from .draw import (
+    GAP,
+    WIDTH,
+    Entry,
+    all_written,
+    framed,
+    legend,
+    lines_of,
+    stacked,
+    tensor_of,
+)
+from .heatmap import colour_bar, grid, more, panel, titles_width
 
-BAR = 200
-SIDE = 64
-GAP = 4
-INK, BEST_INK, PAPER = torch.tensor([[0.25, 0.32, 0.45], [0.86, 0.32, 0.23], [1.0, 1.0, 1.0]])
+# Of a row, and where there are more than FEW of them.
+SIDE, SIDE_SMALL, FEW = 76, 44, 10
+GAP_ROWS = 4
+# Layers and phrases in a picture.
+MOST, MOST_PHRASES = 24, 4
+SCORES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
 
 def table(worths: Sequence[LayerWorth]) -> str:
@@ -35,18 +50,48 @@ def table(worths: Sequence[LayerWorth]) -> str:
     return "\n".join(lines)
 
 
-def picture(worths: Sequence[LayerWorth], maps: Mapping[Any, torch.Tensor]) -> torch.Tensor:
-    """Image [height, width, 3], a row for each layer: its effect, and its maps [1, phrases, h, w]."""
+def picture(
+    worths: Sequence[LayerWorth], maps: Mapping[Any, torch.Tensor], phrases: Sequence[str]
+) -> torch.Tensor:
+    """Image [height, width, 3], a row for each layer: its effect, and its maps [1, phrases, h, w].
+
+    phrases: what the maps are attention to. Of many layers those of the greatest effect.
+    """
     best = recommended(worths)
-    longest = max(max(w.effect for w in worths), 1e-9)
-    rows = []
-    for w in worths:
-        bar = PAPER.repeat(SIDE, BAR, 1)
-        bar[SIDE // 4 : -SIDE // 4, : round(max(0.0, w.effect) / longest * BAR)] = (
-            BEST_INK if w is best and w.clear else INK
+    greatest = sorted(worths, key=lambda w: w.effect, reverse=True)[:MOST]
+    shown = [w for w in worths if w in greatest]
+    low = min(0.0, *(w.effect - w.error for w in shown))
+    high = max(0.0, *(w.effect + w.error for w in shown))
+    # Room for the value behind the longest bar.
+    axis = Axis("effect, in standard deviations of plain noise", low, low + max(1e-9, high - low) * 1.25)
+    names = all_written(phrases)[:MOST_PHRASES]
+    titles = [*(str(w.layer) for w in shown), ""]
+    side = SIDE if len(shown) <= FEW else SIDE_SMALL
+    wide = WIDTH - titles_width(titles) - len(names) * (side + GAP_ROWS)
+    rows: list[list[Image.Image | None]] = []
+    for w in shown:
+        colour = RED if w is best and w.clear else BLUE
+        scores = paper_score(maps[w.layer].float())[0, : len(names)]
+        rows.append(
+            [bar(w.effect, w.error, axis, (wide, side), colour), *(panel(one, side) for one in scores)]
         )
-        scores = paper_score(maps[w.layer])
-        same = F.interpolate(scores, (SIDE, SIDE), mode="nearest-exact")[0]
-        rows += [in_a_row([bar, *(colour(m) for m in same)]), torch.ones(GAP, 1, 3)]
-    width = rows[0].shape[1]
-    return enlarge(torch.cat([r.expand(-1, width, -1) for r in rows[:-1]]), 2)
+    rows.append([ruler(axis, wide), *[None] * len(names)])
+    keys = [Entry("layer", BLUE)]
+    if best.clear:
+        keys.append(Entry("the recommended layer", RED))
+    parts = [
+        legend([*keys, Entry("standard error", (0.0, 0.0, 0.0), line=True)]),
+        grid(rows, titles, ["effect of the layer's tickets", *names], gap=GAP_ROWS),
+    ]
+    if not best.clear:
+        parts.append(
+            lines_of(f"No effect is above {CLEAR:g} standard errors: no layer is recommended.", WIDTH)
+        )
+    parts.append(
+        colour_bar("Maps: score of each cell of the first noise for the phrase, at that layer", SCORES)
+    )
+    left_out = more(len(shown), len(worths), "layers, of smaller effect, are")
+    left_out += more(len(names), len(phrases), "phrases are")
+    if left_out:
+        parts.append(lines_of(left_out, WIDTH))
+    return tensor_of(framed(stacked(parts, GAP)))

@@ -2,114 +2,96 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 
 import torch
+from PIL import Image
 
+from ..tickets.gaussian import BANDS, HIGHEST, NoiseFigures
 from ..tickets.layout.calibrate import normal_quantiles
-from .chart import PANEL, aligned, canvas, curve, wide
-from .heatmap import in_a_row
+from .chart import Axis, Line, line_chart, roof
+from .colours import BLUE, GREY, RED, Colour
+from .draw import GAP, framed, stacked, tensor_of
+from .table import aligned
 
-BANDS = 12
-BINS = 45
-OURS, PLAIN, AXIS = (0.86, 0.32, 0.23), (0.35, 0.55, 0.85), (0.75, 0.75, 0.75)
-
-
-@dataclass(frozen=True)
-class NoiseFigures:
-    """Of noise [images, C, h, w]; standard normal noise has the values in brackets.
-
-    mean, variance, kurtosis [C]: per channel (0, 1, 3). distance [C]: Kolmogorov-Smirnov's, to the standard
-    normal (about 0.6 / sqrt(n)). within, across: correlation of neighbouring latent pixels inside a block
-    and over its border (0, 0). spectrum [BANDS]: mean power from low to high frequencies (1 in each).
-    """
-
-    mean: torch.Tensor
-    variance: torch.Tensor
-    kurtosis: torch.Tensor
-    distance: torch.Tensor
-    within: float
-    across: float
-    spectrum: torch.Tensor
-
-
-def measure(noise: torch.Tensor, block: int) -> NoiseFigures:
-    """Figures of noise [images, C, h, w]; block: side of the blocks it is made of, in latent pixels."""
-    x = noise.double()
-    flat = x.movedim(1, 0).flatten(1)
-    mean, variance = flat.mean(1), flat.var(1, correction=0)
-    centred = (flat - mean[:, None]) / variance.clamp_min(1e-12).sqrt()[:, None]
-    within, across = _neighbours(x, block)
-    return NoiseFigures(mean, variance, centred.pow(4).mean(1), _distance(flat), within, across, spectrum(x))
-
-
-def _distance(flat: torch.Tensor) -> torch.Tensor:
-    ordered = torch.special.ndtr(flat.sort(1).values)
-    n = flat.shape[1]
-    steps = torch.arange(n + 1, dtype=torch.float64) / n
-    return torch.maximum((steps[1:] - ordered).amax(1), (ordered - steps[:-1]).amax(1))
-
-
-def _neighbours(x: torch.Tensor, block: int) -> tuple[float, float]:
-    """Correlation of horizontal and vertical neighbours, inside blocks and over their borders."""
-    pairs: dict[bool, list[torch.Tensor]] = {False: [], True: []}
-    for turned in (x, x.mT):
-        last = torch.arange(turned.shape[-1] - 1) % block == block - 1
-        for border in (False, True):
-            a, b = turned[..., :-1][..., last == border], turned[..., 1:][..., last == border]
-            pairs[border].append(torch.stack([a.flatten(), b.flatten()]))
-    values = []
-    for border in (False, True):
-        both = torch.cat(pairs[border], 1)
-        values.append(float(torch.corrcoef(both)[0, 1]) if both.shape[1] > 1 else float("nan"))
-    return values[0], values[1]
-
-
-def spectrum(x: torch.Tensor) -> torch.Tensor:
-    """Mean power of [images, C, h, w] in BANDS rings of equal width, from low to high frequency."""
-    power = torch.fft.fft2(x, norm="ortho").abs() ** 2
-    fy, fx = torch.fft.fftfreq(x.shape[-2]), torch.fft.fftfreq(x.shape[-1])
-    radius = (fy[:, None] ** 2 + fx**2).sqrt() / 0.5**0.5
-    band = (radius * BANDS).long().clamp_max(BANDS - 1).flatten()
-    mean = power.flatten(2).mean((0, 1))
-    total = torch.zeros(BANDS, dtype=x.dtype).index_add(0, band, mean)
-    return total / torch.bincount(band, minlength=BANDS).clamp_min(1)
+BINS, POINTS = 45, 200
+WIDEST = 4.5
+# Half of the least range of differences shown: small ones stay small.
+NARROWEST = 0.25
+OURS, PLAIN, NORMAL = "this noise", "plain noise", "standard normal"
 
 
 def table(ours: NoiseFigures, plain: NoiseFigures) -> str:
     """Both, for people."""
-    rows = [("", *(f"channel {c}" for c in range(len(ours.mean))))]
-    for name in ("mean", "variance", "kurtosis", "distance"):
-        title = "KS distance" if name == "distance" else name
+    rows = [("", *(f"channel {c + 1}" for c in range(len(ours.mean))))]
+    for name, title in (
+        ("mean", "mean (0)"),
+        ("variance", "variance (1)"),
+        ("kurtosis", "kurtosis (3)"),
+        ("distance", "KS distance (0)"),
+    ):
         for label, figures in ((title, ours), ("  plain noise", plain)):
-            rows.append((label, *(f"{v:.3f}" for v in getattr(figures, name).tolist())))
-    lines = aligned(rows)
+            rows.append((label, *(_figure(v, ".3f") for v in getattr(figures, name).tolist())))
+    lines = ["In brackets: of standard normal noise.", *aligned(rows)]
     for title, name in (("inside a block", "within"), ("across block borders", "across")):
-        found, usual = getattr(ours, name), getattr(plain, name)
-        lines.append(f"Correlation of neighbours {title}: {found:+.4f}, plain noise {usual:+.4f}")
+        found, usual = (_figure(getattr(figures, name), "+.4f") for figures in (ours, plain))
+        lines.append(f"Correlation of neighbours {title} (0): {found}, plain noise {usual}")
     low, high = (
-        float(ours.spectrum[s].mean() / plain.spectrum[s].mean()) for s in (slice(0, 3), slice(-3, None))
+        _figure(float(ours.spectrum[part].nanmean() / plain.spectrum[part].nanmean()), ".3f")
+        for part in (slice(0, 3), slice(-3, None))
     )
-    lines.append(f"Power beside plain noise: low frequencies {low:.3f}, high frequencies {high:.3f}")
+    lines.append(f"Power beside plain noise (1): low frequencies {low}, high frequencies {high}")
     return "\n".join(lines)
+
+
+def _figure(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "-"
 
 
 def picture(
     noise: torch.Tensor, plain: torch.Tensor, ours: NoiseFigures, theirs: NoiseFigures
 ) -> torch.Tensor:
     """Histogram, quantiles and spectrum [h, w, 3]; the noise red, plain noise blue."""
-    hist = canvas()
-    for values, paint in ((plain, PLAIN), (noise, OURS)):
-        counts = torch.histc(values.float().flatten(), bins=BINS, min=-4.5, max=4.5)
-        curve(hist, wide(counts / values.numel() * BINS / 9), 0.0, 0.5, paint)
-    quantiles = canvas()
-    at = normal_quantiles(PANEL[1])
-    curve(quantiles, at, -4.0, 4.0, AXIS)
-    for values, paint in ((plain, PLAIN), (noise, OURS)):
-        ordered = values.double().flatten().sort().values
-        pick = ((torch.arange(PANEL[1]) + 0.5) / PANEL[1] * len(ordered)).long()
-        curve(quantiles, ordered[pick], -4.0, 4.0, paint)
-    bands = canvas()
-    for figures, paint in ((theirs, PLAIN), (ours, OURS)):
-        curve(bands, wide(figures.spectrum), 0.0, 2.0, paint)
-    return in_a_row([hist, quantiles, bands])
+    both = [
+        (label, values.cpu().double().flatten(), colour)
+        for label, values, colour in ((OURS, noise, RED), (PLAIN, plain, BLUE))
+    ]
+    return tensor_of(framed(stacked([_densities(both), _quantiles(both), _spectra(ours, theirs)], 2 * GAP)))
+
+
+def _densities(both: Sequence[tuple[str, torch.Tensor, Colour]]) -> Image.Image:
+    middles = (torch.arange(BINS) + 0.5) / BINS * 2 * WIDEST - WIDEST
+    fine = torch.linspace(-WIDEST, WIDEST, POINTS)
+    normal = torch.exp(-(fine**2) / 2) / math.sqrt(2 * math.pi)
+    lines = []
+    for label, values, colour in both:
+        counts = torch.histc(values, BINS, -WIDEST, WIDEST)
+        lines.append(Line(label, middles, counts / values.numel() * BINS / (2 * WIDEST), colour))
+    lines.append(Line(NORMAL, fine, normal, GREY, dashed=True))
+    highest = max(float(line.y.max()) for line in lines)
+    x, y = Axis("value of a latent pixel", -WIDEST, WIDEST), Axis("density", 0, roof(highest))
+    return line_chart("Histogram", x, y, lines)
+
+
+def _quantiles(both: Sequence[tuple[str, torch.Tensor, Colour]]) -> Image.Image:
+    at = normal_quantiles(POINTS)
+    end = float(at[-1])
+    lines = []
+    for label, values, colour in both:
+        ordered = values.sort().values
+        pick = ((torch.arange(POINTS) + 0.5) / POINTS * len(ordered)).long()
+        lines.append(Line(label, at, ordered[pick] - at, colour))
+    most = roof(max(NARROWEST, *(float(line.y.abs().max()) for line in lines)))
+    lines.append(Line(f"{NORMAL}: 0", at, torch.zeros(POINTS), GREY, dashed=True))
+    x, y = Axis("quantile of the standard normal", -end, end), Axis("difference", -most, most)
+    return line_chart("Quantiles less those of the standard normal", x, y, lines)
+
+
+def _spectra(ours: NoiseFigures, theirs: NoiseFigures) -> Image.Image:
+    at = (torch.arange(BANDS) + 0.5) / BANDS * HIGHEST
+    lines = [Line(OURS, at, ours.spectrum, RED), Line(PLAIN, at, theirs.spectrum, BLUE)]
+    lines.append(Line(f"{NORMAL}: 1", torch.tensor([0.0, HIGHEST]), torch.ones(2), GREY, dashed=True))
+    highest = float(torch.cat([ours.spectrum, theirs.spectrum]).nan_to_num(0).max())
+    x = Axis("spatial frequency, cycles per latent pixel", 0, HIGHEST)
+    return line_chart("Spectrum", x, Axis("mean power", 0, roof(max(1.9, highest))), lines)

@@ -5,17 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from ..guidance.trace import Course, agreement, remaining
-from .chart import PANEL, aligned, canvas, curve, upright, wide
-from .heatmap import GAP, colour, in_a_row
-from .layout import category_colour
+from .chart import Axis, Line, Mark, line_chart
+from .colours import BLUE, RED, YELLOW, category_colour, heat
+from .draw import (
+    CIRCLE,
+    GAP,
+    MARKERS,
+    SQUARE,
+    WIDTH,
+    all_written,
+    framed,
+    lines_of,
+    picture_of,
+    stacked,
+    tensor_of,
+)
+from .heatmap import colour_bar, grid, more, size_within, titles_width
+from .table import aligned
 
-SIDE = 160
-INK = 0.65
-LOW_PAINT, GUIDANCE_PAINT, LEFT_PAINT = (0.35, 0.55, 0.85), (0.98, 0.64, 0.15), (0.86, 0.32, 0.23)
-MARK = (0.9, 0.9, 0.9)
+# Of the map laid over an image.
+COVER = 0.65
+# Phrases and steps in a picture, and curves in a chart.
+MOST_ROWS, MOST_COLUMNS, MOST_CURVES = 20, 12, 16
+LARGEST, SMALLEST = 200, 84
+# Of an axis from 0 to 1, with room for the markers.
+SHARES = -0.04, 1.06
 
 
 def stretched(maps: torch.Tensor) -> torch.Tensor:
@@ -24,21 +42,39 @@ def stretched(maps: torch.Tensor) -> torch.Tensor:
     return (maps - low) / (high - low).clamp(min=1e-12)
 
 
-def heat_maps(maps: torch.Tensor, image: torch.Tensor | None = None) -> torch.Tensor:
+def heat_maps(
+    maps: torch.Tensor, phrases: Sequence[str], steps: Sequence[int], image: torch.Tensor | None = None
+) -> torch.Tensor:
     """One row for each phrase, one column for each step: maps [steps, phrases, h, w].
 
-    image: [height, width, 3], shown in grey beneath.
+    steps: indices from 0. image: [height, width, 3], shown in grey beneath.
     """
-    high, wide_ = maps.shape[-2:]
-    size = (round(SIDE * high / max(high, wide_)), round(SIDE * wide_ / max(high, wide_)))
-    values = F.interpolate(stretched(maps.float()), size, mode="bilinear").transpose(0, 1)
-    panels = colour(values)
+    rows, columns = min(len(phrases), MOST_ROWS), min(len(steps), MOST_COLUMNS)
+    shown = phrases[:rows]
+    names, colours = all_written(shown), [category_colour(phrase) for phrase in shown]
+    side = (WIDTH - titles_width(names, colours)) // columns - GAP
+    size = size_within(maps.shape, max(SMALLEST, min(LARGEST, side)))
+    values = F.interpolate(stretched(maps[:columns, :rows].float()), size, mode="bilinear").transpose(0, 1)
+    panels = heat(values)
     if image is not None:
         seen = F.interpolate(image.float().movedim(-1, 0)[None, :3], size, mode="area")[0].mean(0)
-        panels = panels * INK + seen[..., None] * (1 - INK)
-    rows = [in_a_row(list(row)) for row in panels]
-    gap = torch.ones(GAP, rows[0].shape[1], 3)
-    return torch.cat([piece for row in rows for piece in (row, gap)][:-1])
+        panels = panels * COVER + seen[..., None] * (1 - COVER)
+    parts = [
+        grid(
+            [[picture_of(one) for one in row] for row in panels],
+            names,
+            [f"step {step + 1}" for step in steps[:columns]],
+            colours,
+        ),
+        colour_bar(
+            "Attention to the phrase" + (", over the image" if image is not None else ""),
+            ((0.0, "least of the map"), (1.0, "greatest")),
+        ),
+    ]
+    left_out = [more(rows, len(phrases), "phrases are"), more(columns, len(steps), "steps are")]
+    if any(left_out):
+        parts.append(lines_of(" ".join(left_out), WIDTH))
+    return tensor_of(framed(stacked(parts)))
 
 
 def masks(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -47,31 +83,59 @@ def masks(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def curves(course: Course, image: int, cut: float | None = None) -> torch.Tensor:
-    """Three panels, steps from left to right, 0 at the bottom and 1 at the top.
+    """Charts over the steps [height, width, 3], for image `image` of the batch.
 
     Agreement of each phrase's map with its final form, in the colours of the phrases; share of low
     frequencies (blue); norm of the guidance term over its greatest value (yellow) and its push still to
     come (red). cut: a share of the steps to mark.
     """
-    guidance, sigmas = course.guidance(), course.sigmas
-    panels = [canvas() for _ in range(3)]
-    if course.is_read:
-        agree = agreement(course.maps())[:, image]
-        for phrase, values in zip(course.phrases, agree.T, strict=True):
-            curve(panels[0], wide(values), 0.0, 1.0, category_colour(phrase))
-    curve(panels[1], wide(course.low()[:, image]), 0.0, 1.0, LOW_PAINT)
+    count = len(course.sigmas) - 1
+    at = torch.arange(1, count + 1)
+    step = Axis("step", 0.5, count + 0.5, whole=True)
+    marks = [] if cut is None else [Mark(f"guided up to here: {cut:.0%} of the steps", cut * count + 0.5)]
+    guidance = course.guidance()
     norm = guidance[:, image] / guidance[:, image].max().clamp(min=1e-20)
-    curve(panels[2], wide(norm), 0.0, 1.0, GUIDANCE_PAINT)
-    curve(panels[2], _at_steps(remaining(guidance, sigmas)[:, image]), 0.0, 1.0, LEFT_PAINT)
-    if cut is not None:
-        for panel in panels:
-            upright(panel, cut, MARK)
-    return in_a_row(panels)
+    left = remaining(guidance, course.sigmas)[1:, image]
+    charts = [*_agreement(course, image, step, marks)]
+    charts.append(
+        line_chart(
+            "Coarse shape in the prediction",
+            step,
+            Axis("share of power", *SHARES),
+            [Line("the lowest 20 % of the frequencies", at, course.low()[:, image], BLUE, CIRCLE)],
+            marks,
+        )
+    )
+    charts.append(
+        line_chart(
+            "Guidance",
+            step,
+            Axis("share of the greatest", *SHARES),
+            [
+                Line("size of the guidance term", at, norm, YELLOW, CIRCLE),
+                Line("its push still to come after the step", at, left, RED, SQUARE),
+            ],
+            marks,
+        )
+    )
+    return tensor_of(framed(stacked(charts, 2 * GAP)))
 
 
-def _at_steps(values: torch.Tensor) -> torch.Tensor:
-    """Values between steps [steps + 1] drawn out, the first at the left edge and the last at the right."""
-    return F.interpolate(values[None, None].float(), PANEL[1], mode="linear", align_corners=True)[0, 0]
+def _agreement(course: Course, image: int, step: Axis, marks: Sequence[Mark]) -> list[Image.Image]:
+    """Nothing when no attention was read."""
+    if not course.is_read:
+        return []
+    shown = course.phrases[:MOST_CURVES]
+    values = agreement(course.maps())[:, image]
+    at = torch.arange(1, len(values) + 1)
+    lines = [
+        Line(name, at, values[:, i], category_colour(phrase), MARKERS[i % len(MARKERS)])
+        for i, (name, phrase) in enumerate(zip(all_written(shown), shown, strict=True))
+    ]
+    title = "Where attention looks: agreement of each phrase's map with its last one"
+    chart = line_chart(title, step, Axis("F1 (1: the same)", *SHARES), lines, marks)
+    left_out = more(len(shown), len(course.phrases), "phrases are")
+    return [stacked([chart, lines_of(left_out, WIDTH)], 0) if left_out else chart]
 
 
 def table(course: Course, image: int, steps: Sequence[int]) -> str:

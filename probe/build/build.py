@@ -10,6 +10,7 @@ from typing import Any
 import comfy.utils
 import torch
 
+from ...show.draw import unwritten
 from ...show.layout import layout_picture
 from ...tickets.layout.build import Layout
 from ...tickets.layout.regions import SMALLER, AnyRegion, assign_cells, by_category, categories_of
@@ -104,6 +105,7 @@ def build_tickets(wish: TicketWish, model: Any = None, clip: Any = None) -> Nois
         worth = _worth(searching, layout.groups)
     else:
         worth = layout.ticket_worth(layout.arrange(wish.seed))
+    lines += unwritten(layout.categories)
     return NoiseResult(
         noise,
         noise_latent(built, recipe.sigma, recipe.latent_scale),
@@ -181,6 +183,7 @@ def _place(model: Any, clip: Any, wish: PlaceWish, node: str, start: Any) -> Noi
     built = noise.images(range(wish.batch))
     latent_format = model.get_model_object("latent_format")
     lines.append(searching.describe(forward_share(model, look.layers[-1], height, width)))
+    lines += unwritten(wish.categories)
     return NoiseResult(
         noise,
         noise_latent(built, look.sigma, float(latent_format.scale_factor)),

@@ -12,6 +12,7 @@ import comfy.samplers
 import torch
 from torch.nn import functional as F
 
+from ...show.draw import unwritten
 from ...show.layers import picture, table
 from ...tickets.layers.figures import LayerWorth, recommended
 from ...tickets.layers.transplant import bias, correlation, effects, kept_score, shuffled, transplant
@@ -197,5 +198,10 @@ def report(probe: LayerProbe, worths: Sequence[LayerWorth]) -> tuple[str, torch.
     """Text, picture [height, width, 3], and the name of the recommended layer."""
     prompts = ", ".join(f'"{p.text}"' for p in probe.prompts)
     text = f"{table(worths)}\n{len(probe.noise)} noises, prompts {prompts}."
-    maps = probe.read(probe.prompts[0], probe.noise[:1])
-    return text, picture(worths, maps), str(recommended(worths).layer)
+    maps, first = probe.read(probe.prompts[0], probe.noise[:1]), probe.prompts[0].prompt
+    phrases = [first.text[start:end] for _, start, end in first.phrases]
+    return (
+        "\n".join([text, *unwritten(phrases)]),
+        picture(worths, maps, phrases),
+        str(recommended(worths).layer),
+    )

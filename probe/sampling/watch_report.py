@@ -9,6 +9,7 @@ import torch
 
 from ...guidance.suggest import explain, suggest
 from ...guidance.trace import Course, StepsError, parse_steps
+from ...show.draw import unwritten
 from ...show.trace import curves, heat_maps, masks, table
 
 # Image pixels to a latent pixel.
@@ -40,9 +41,9 @@ def shown(
     maps = course.maps()[:, number - 1]
     under = None if image is None else image[min(number, len(image)) - 1]
     height, width = (side * SCALE for side in latent) if image is None else image.shape[1:3]
-    lines = [table(course, number - 1, chosen), *course.notes]
+    lines = [table(course, number - 1, chosen), *course.notes, *unwritten(course.phrases)]
     return Shown(
-        heat_maps(maps[chosen], under)[None],
+        heat_maps(maps[chosen], course.phrases, chosen, under)[None],
         masks(maps[chosen[-1]], int(height), int(width)),
         curves(course, number - 1)[None],
         "\n".join(lines),
@@ -52,4 +53,5 @@ def shown(
 def suggested(course: Course) -> tuple[float, torch.Tensor, str]:
     """The share of the steps to guide, the curves that it was read from, and why."""
     share = suggest(course)
-    return share, curves(course, 0, share)[None], explain(course, share)
+    text = "\n".join([explain(course, share), *unwritten(course.phrases)])
+    return share, curves(course, 0, share)[None], text

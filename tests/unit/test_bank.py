@@ -19,11 +19,11 @@ import pytest
 import torch
 from banks import make_bank, slow_rank
 from safetensors.torch import load_file, save_file
-from winning_tickets.show.bank import agreement, best_noises, histogram, report
-from winning_tickets.show.heatmap import category_map, heat_maps
+from winning_tickets.show.bank import report
 from winning_tickets.tickets.bank import file as bank_file
 from winning_tickets.tickets.bank.bank import EXCESS_KEPT, POOLS_KEPT, ROWS_KEPT, BankError, TicketBank
 from winning_tickets.tickets.bank.combine import merge, mixed, only, prune
+from winning_tickets.tickets.bank.figures import agreement, best_noises, category_map, histogram
 from winning_tickets.tickets.bank.file import SaveError, bank_facts, check_path, load_bank, save_bank
 from winning_tickets.tickets.layout.select import Rank, make_pools
 from winning_tickets.tickets.recent import Recent
@@ -640,8 +640,7 @@ class TestReport:
         )
         assert agreement(twin)[0, 1] == pytest.approx(1, abs=1e-5)
 
-    def test_heat_maps_show_what_is_not_kept_as_such(self) -> None:
+    def test_maps_show_what_is_not_kept_as_such(self) -> None:
         bank = make_bank()
         assert not category_map(bank, 0, 1).isnan().any()
         assert category_map(prune(bank, 0.02), 0, 1).isnan().any()
-        assert heat_maps(bank, 1).shape == (48, 3 * 48 + 2 * 6, 3)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from banks import make_bank
 from scipy.optimize import linear_sum_assignment
-from winning_tickets.show.noise import measure, picture, table
+from winning_tickets.show.noise import picture, table
+from winning_tickets.tickets.gaussian import measure
 from winning_tickets.tickets.layout.build import Layout, image_generator
 from winning_tickets.tickets.layout.calibrate import GAUSSIANIZE, STANDARDIZE, calibrate, normal_quantiles
 from winning_tickets.tickets.layout.regions import Region
@@ -187,6 +188,13 @@ class TestCalibrate:
             calibrate(self.x, "x")
 
 
+def frequencies_in_rings(height: int, width: int) -> torch.Tensor:
+    """How many frequencies lie in each of the spectrum's rings."""
+    fy, fx = torch.fft.fftfreq(height, dtype=torch.float64), torch.fft.fftfreq(width, dtype=torch.float64)
+    ring = ((fy[:, None] ** 2 + fx**2).sqrt() / 0.5**0.5 * 12).long().clamp_max(11)
+    return torch.bincount(ring.flatten(), minlength=12)
+
+
 class TestNoiseReport:
     def test_plain_noise_has_the_figures_of_plain_noise(self) -> None:
         figures = measure(plain_noise(0, (4, 64, 64), range(4)), 4)
@@ -205,6 +213,32 @@ class TestNoiseReport:
         assert float(figures.spectrum[:3].mean()) > 2 > 1 > float(figures.spectrum[-3:].mean())
         heavy = measure(plain**3, 4)
         assert float(heavy.kurtosis.min()) > 10
+
+    def test_figures_are_those_of_their_definitions(self) -> None:
+        x = plain_noise(3, (4, 19, 13), range(2)) * 1.3 + 0.1
+        figures = measure(x, 2)
+        flat = x.double().movedim(1, 0).flatten(1)
+        centred = flat - flat.mean(1, keepdim=True)
+        kurtosis = centred.pow(4).mean(1) / centred.square().mean(1) ** 2
+        torch.testing.assert_close(figures.kurtosis, kurtosis)
+        below = torch.special.ndtr(flat.sort(1).values)
+        steps = torch.arange(flat.shape[1] + 1, dtype=torch.float64) / flat.shape[1]
+        distance = torch.maximum((steps[1:] - below).amax(1), (below - steps[:-1]).amax(1))
+        torch.testing.assert_close(figures.distance, distance)
+        # Parseval: the mean over all frequencies is the mean square.
+        counts = frequencies_in_rings(19, 13)
+        assert float((figures.spectrum * counts).sum() / counts.sum()) == pytest.approx(
+            float(flat.square().mean())
+        )
+
+    def test_what_cannot_be_told_is_no_figure(self) -> None:
+        """Rule: a figure without a meaning is not shown."""
+        flat = measure(torch.zeros(1, 4, 2, 2), 2)
+        assert flat.kurtosis.isnan().all() and flat.spectrum.isnan().any()
+        lines = table(flat, flat).splitlines()
+        assert not any("nan" in line for line in lines) and "-" in lines[6].split()
+        image = picture(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), flat, flat)
+        assert bool(image.isfinite().all())
 
     def test_text_and_picture(self) -> None:
         plain = plain_noise(0, (4, 32, 32))

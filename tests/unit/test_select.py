@@ -34,6 +34,9 @@ class TestRank:
         torch.testing.assert_close(found, torch.tensor([0.375, 0.125, 0.875, 0.625]))
         ties = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.5])
         torch.testing.assert_close(rank(ties), slow_rank(ties))
+        many = torch.randint(0, 90, (999,), generator=torch.Generator().manual_seed(0)) / 90
+        twice = 2 * (many < many[:, None]).sum(1) + (many == many[:, None]).sum(1)
+        assert torch.equal(rank(many), (twice.double() / (2 * len(many))).float())
 
     def test_winners_are_the_best_share_by_rank_difference(self) -> None:
         bank = make_bank(noises=50)

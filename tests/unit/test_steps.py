@@ -20,7 +20,6 @@ from winning_tickets.guidance.trace import (
     shape,
     spread,
 )
-from winning_tickets.show import trace as steps_picture
 
 
 def course_at(sigmas: list[float], evaluated: list[float]) -> Course:
@@ -118,17 +117,6 @@ class TestInputs:
             parse_steps("half", 20)
         with pytest.raises(StepsError, match="steps has 0, but this run has the steps 1 to 20"):
             parse_steps("0", 20)
-
-
-def test_pictures_have_a_row_for_each_phrase_and_a_column_for_each_step() -> None:
-    maps = torch.rand(3, 2, 16, 24)
-    picture = steps_picture.heat_maps(maps)
-    assert picture.shape == (2 * 107 + 6, 3 * 160 + 2 * 6, 3)
-    over = steps_picture.heat_maps(maps, torch.rand(64, 96, 3))
-    assert over.shape == picture.shape and not torch.equal(over, picture)
-    masks = steps_picture.masks(maps[-1], 128, 192)
-    assert masks.shape == (2, 128, 192)
-    assert masks.amin((1, 2)).tolist() == [0, 0] and masks.amax((1, 2)).tolist() == [1, 1]
 
 
 class TestEos:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from scipy.stats import rankdata
 
 NONE, STANDARDIZE, GAUSSIANIZE = CALIBRATIONS = ("none", "standardize", "gaussianize")
 
@@ -20,11 +21,8 @@ def calibrate(noise: torch.Tensor, how: str) -> torch.Tensor:
         return (noise - noise.mean((-2, -1), keepdim=True)) / deviation.clamp_min(1e-12)
     if how == GAUSSIANIZE:
         flat = noise.flatten(1)
-        order = flat.argsort(stable=True)
-        result = torch.empty_like(flat)
-        quantiles = normal_quantiles(flat.shape[1]).to(flat)
-        result.scatter_(1, order, quantiles.expand_as(flat))
-        return result.view_as(noise)
+        places = rankdata(flat.cpu().numpy(), "ordinal", axis=1) - 1
+        return normal_quantiles(flat.shape[1])[torch.from_numpy(places)].to(flat).view_as(noise)
     raise ValueError(f"calibration is {how!r}; choose one of {', '.join(CALIBRATIONS)}.")
 
 

@@ -58,7 +58,7 @@ export function toLines(regions) {
   return regions.map(({ category, box }) => `${category}: ${box.map(rounded).join(" ")}`).join("\n");
 }
 
-/** Red, green and blue, 0 to 255; as category_colour in tickets/layout_picture.py. */
+/** Red, green and blue, 0 to 255; as category_colour in show/colours.py. */
 export function colour(category) {
   let mixed = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(category)) {

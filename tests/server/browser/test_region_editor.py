@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from winning_tickets.show.layout import category_colour
+from winning_tickets.show.colours import category_colour
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.regions import Region
 

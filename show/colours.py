@@ -1,0 +1,57 @@
+"""Colours that mean something: a category's own, and dark to bright for low to high."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import torch
+
+Colour = tuple[float, float, float]
+PAPER, INK, FAINT = (1.0, 1.0, 1.0), (0.13, 0.15, 0.19), (0.86, 0.87, 0.89)
+BLUE, RED, YELLOW, GREY = (0.20, 0.42, 0.75), (0.80, 0.25, 0.16), (0.87, 0.55, 0.05), (0.55, 0.57, 0.60)
+MISSING = (0.62, 0.64, 0.67)
+BACKGROUND = (0.16, 0.16, 0.16)
+
+# Saturation and value.
+SHADES = ((0.62, 0.92), (0.9, 0.72), (0.38, 1.0))
+
+# Dark to bright through blue, red and yellow; even steps in lightness.
+SCALE = torch.tensor(
+    [
+        [0.00, 0.00, 0.02],
+        [0.22, 0.06, 0.42],
+        [0.55, 0.15, 0.38],
+        [0.86, 0.32, 0.23],
+        [0.98, 0.64, 0.15],
+        [0.99, 0.99, 0.75],
+    ]
+)
+
+
+def category_colour(category: str) -> Colour:
+    """Red, green, blue: always the same for a category, here and in the region editor.
+
+    Hue and one of three shades, of the category's 32-bit FNV-1a hash, times a number that tells common things
+    apart.
+    """
+    mixed = 0x811C9DC5
+    for byte in category.encode("utf-8"):
+        mixed = ((mixed ^ byte) * 0x01000193) & 0xFFFFFFFF
+    mixed = ((mixed ^ mixed >> 16) * 0xD5124E05) & 0xFFFFFFFF
+    mixed ^= mixed >> 16
+    return colorsys.hsv_to_rgb(mixed % 360 / 360, *SHADES[mixed // 360 % len(SHADES)])
+
+
+def heat(values: torch.Tensor) -> torch.Tensor:
+    """Values 0..1 of any shape as colours [..., 3]; MISSING where there is none (NaN)."""
+    place = values.nan_to_num(0).clamp(0, 1) * (len(SCALE) - 1)
+    below = place.floor().long().clamp(max=len(SCALE) - 2)
+    mixed = torch.lerp(SCALE[below], SCALE[below + 1], (place - below).unsqueeze(-1))
+    return torch.where(values.isnan().unsqueeze(-1), torch.tensor(MISSING), mixed)
+
+
+def rgb(colour: Sequence[float]) -> tuple[int, int, int]:
+    """0..1 as the 0..255 that PIL takes."""
+    red, green, blue = (round(255 * min(max(part, 0.0), 1.0)) for part in colour)
+    return red, green, blue
