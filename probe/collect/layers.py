@@ -198,10 +198,10 @@ def report(probe: LayerProbe, worths: Sequence[LayerWorth]) -> tuple[str, torch.
     """Text, picture [height, width, 3], and the name of the recommended layer."""
     prompts = ", ".join(f'"{p.text}"' for p in probe.prompts)
     text = f"{table(worths)}\n{len(probe.noise)} noises, prompts {prompts}."
-    maps, first = probe.read(probe.prompts[0], probe.noise[:1]), probe.prompts[0].prompt
-    phrases = [first.text[start:end] for _, start, end in first.phrases]
+    first = probe.prompts[0]
+    maps = probe.read(first, probe.noise[:1])
     return (
-        "\n".join([text, *unwritten(phrases)]),
-        picture(worths, maps, phrases),
+        "\n".join([text, *unwritten(first.names)]),
+        picture(worths, maps, first.names),
         str(recommended(worths).layer),
     )

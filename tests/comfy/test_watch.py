@@ -82,7 +82,7 @@ def test_maps_are_the_attention_of_the_phrases_tokens(
 ) -> None:
     """Against the layer's own queries and keys, seen by a patch beneath."""
     seen: list[torch.Tensor] = []
-    found = find(clip, PROMPT, ["cat"])
+    found = find_phrases(clip, PROMPT, ["cat"])
     assert found.length == 154 and found.positions[0][0] > 77
 
     def spy(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
