@@ -18,8 +18,8 @@ from .table import aligned
 # Categories in a picture, and in a table of all against all.
 MOST, MOST_TABLE = 16, 10
 PAIRS = 10
-HISTOGRAM = (290, 150)
-SIDE = 112
+HISTOGRAM = (250, 150)
+SIDE = 96
 SCORES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 # Of the picture of a running collection, which ComfyUI shrinks to 512 pixels.
 PREVIEW, PREVIEW_SIDE, PREVIEW_MOST = 500, 116, 20

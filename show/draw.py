@@ -19,8 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .colours import INK, PAPER, Colour, rgb
 
-WIDTH = 720
-SIZE, TITLE = 14, 16
+# In a node of 400 pixels letters are then still 9 pixels high.
+WIDTH = 640
+SIZE, TITLE = 15, 17
 GAP = 8
 SWATCH = 14
 # Drawn so many times larger, then reduced: lines without jagged edges.

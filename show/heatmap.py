@@ -27,7 +27,7 @@ from .draw import (
 
 BAR = 12
 TICK = 4
-ROW_TITLE = 150
+ROW_TITLE = 130
 
 
 def size_within(shape: Sequence[int], side: int) -> tuple[int, int]:
@@ -74,7 +74,7 @@ def colour_bar(
     left = 2 * edge + long + 2 * GAP
     if left + SWATCH + 6 + width_of(missing) > width:
         return stacked([image, legend([grey], width)], 0)
-    image.paste(legend([grey], width - left), (left, top - (height_of() - BAR) // 2))
+    image.paste(legend([grey], width - left), (left, top))
     return image
 
 

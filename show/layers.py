@@ -24,6 +24,7 @@ from .draw import (
     tensor_of,
 )
 from .heatmap import colour_bar, grid, more, panel, titles_width
+from .table import aligned
 
 # Of a row, and where there are more than FEW of them.
 SIDE, SIDE_SMALL, FEW = 76, 44, 10
@@ -36,15 +37,14 @@ SCORES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 def table(worths: Sequence[LayerWorth]) -> str:
     """A line for each layer in forward order, and the one that is recommended."""
     best = recommended(worths)
-    lines = ["layer        map      block  effect (+-)     kept    agreement (chance)"]
+    rows = [["layer", "map", "block", "effect", "(+-)", "kept", "agreement", "(chance)", ""]]
     for w in worths:
         kept = "-" if w.kept is None else f"{w.kept:.3f}"
-        agreement = "-" if w.agreement is None else f"{w.agreement:.3f} ({w.chance:.3f})"
-        mark = "  <- recommended" if w is best and w.clear else ""
-        lines.append(
-            f"{w.layer!s:12} {f'{w.rows}x{w.columns}':8} {f'{w.block}x{w.block}':6}"
-            f" {w.effect:6.3f} ({w.error:.3f}) {kept:>7} {agreement:>18}{mark}"
-        )
+        agreement = ("-", "") if w.agreement is None else (f"{w.agreement:.3f}", f"({w.chance:.3f})")
+        mark = "<- recommended" if w is best and w.clear else ""
+        size = f"{w.rows}x{w.columns}", f"{w.block}x{w.block}"
+        rows.append([str(w.layer), *size, f"{w.effect:.3f}", f"({w.error:.3f})", kept, *agreement, mark])
+    lines = aligned(rows)
     if not best.clear:
         lines.append("No layer stands out: the tickets of none have an effect beyond chance.")
     return "\n".join(lines)
@@ -62,8 +62,9 @@ def picture(
     shown = [w for w in worths if w in greatest]
     low = min(0.0, *(w.effect - w.error for w in shown))
     high = max(0.0, *(w.effect + w.error for w in shown))
+    wide = max(1e-9, high - low)
     # Room for the value behind the longest bar.
-    axis = Axis("effect, in standard deviations of plain noise", low, low + max(1e-9, high - low) * 1.25)
+    axis = Axis("effect, in standard deviations of plain noise", low - 0.02 * wide, high + 0.25 * wide)
     names = all_written(phrases)[:MOST_PHRASES]
     titles = [*(str(w.layer) for w in shown), ""]
     side = SIDE if len(shown) <= FEW else SIDE_SMALL

@@ -22,7 +22,7 @@ from .draw import (
 from .heatmap import colour_bar, grid, more, panel_of
 
 # Longest sides of a panel.
-HIGH, WIDE = 320, 232
+HIGH, WIDE = 300, 205
 MOST = 50
 # Least size of a block, in pixels, at which they are drawn apart.
 APART = 6

@@ -31,7 +31,9 @@ from .table import aligned
 COVER = 0.65
 # Phrases and steps in a picture, and curves in a chart.
 MOST_ROWS, MOST_COLUMNS, MOST_CURVES = 20, 12, 16
-LARGEST, SMALLEST = 200, 84
+# Phrases in a row of figures.
+MOST_BESIDE = 8
+LARGEST, SMALLEST = 200, 80
 # Of an axis from 0 to 1, with room for the markers.
 SHARES = -0.04, 1.06
 
@@ -95,14 +97,14 @@ def curves(course: Course, image: int, cut: float | None = None) -> torch.Tensor
     marks = [] if cut is None else [Mark(f"guided up to here: {cut:.0%} of the steps", cut * count + 0.5)]
     guidance = course.guidance()
     norm = guidance[:, image] / guidance[:, image].max().clamp(min=1e-20)
-    left = remaining(guidance, course.sigmas)[1:, image]
+    left = remaining(guidance, course.sigmas)[:-1, image]
     charts = [*_agreement(course, image, step, marks)]
     charts.append(
         line_chart(
             "Coarse shape in the prediction",
             step,
             Axis("share of power", *SHARES),
-            [Line("the lowest 20 % of the frequencies", at, course.low()[:, image], BLUE, CIRCLE)],
+            [Line("the lowest 20% of the frequencies", at, course.low()[:, image], BLUE, CIRCLE)],
             marks,
         )
     )
@@ -113,7 +115,7 @@ def curves(course: Course, image: int, cut: float | None = None) -> torch.Tensor
             Axis("share of the greatest", *SHARES),
             [
                 Line("size of the guidance term", at, norm, YELLOW, CIRCLE),
-                Line("its push still to come after the step", at, left, RED, SQUARE),
+                Line("its push still to come, this step included", at, left, RED, SQUARE),
             ],
             marks,
         )
@@ -139,30 +141,31 @@ def _agreement(course: Course, image: int, step: Axis, marks: Sequence[Mark]) ->
 
 
 def table(course: Course, image: int, steps: Sequence[int]) -> str:
-    """Figures of these steps for one image of the batch, for people."""
-    agree = agreement(course.maps())[:, image] if course.is_read else None
+    """Figures of these steps for one image of the batch, for people.
+
+    Agreement has a column for each phrase, or of many phrases a table of its own with a row for each.
+    """
+    phrases = course.phrases if course.is_read else ()
+    agree = agreement(course.maps())[:, image] if phrases else torch.empty(len(course.sigmas) - 1, 0)
     guidance, low = course.guidance(), course.low()[:, image]
     left = remaining(guidance, course.sigmas)[:, image]
-    rows = [
-        [
-            "step",
-            "sigma",
-            *(course.phrases if agree is not None else ()),
-            "low freq.",
-            "guidance",
-            "still to come",
-        ]
-    ]
+    beside = phrases if len(phrases) <= MOST_BESIDE else ()
+    rows = [["step", "sigma", *beside, "low freq.", "guidance", "still to come"]]
     for step in steps:
-        figures = [] if agree is None else [f"{value:.2f}" for value in agree[step].tolist()]
         rows.append(
             [
                 f"{step + 1:4}",
                 f"{float(course.sigmas[step]):.3g}",
-                *figures,
+                *(f"{value:.2f}" for value in agree[step, : len(beside)].tolist()),
                 f"{float(low[step]):.2f}",
                 f"{float(guidance[step, image]):.3f}",
                 f"{float(left[step]):.0%}",
             ]
         )
-    return "\n".join(aligned(rows))
+    lines = aligned(rows)
+    if len(beside) < len(phrases):
+        rows = [["agreement", *(f"step {step + 1}" for step in steps)]]
+        for phrase, values in zip(phrases, agree.T[:, list(steps)].tolist(), strict=True):
+            rows.append([phrase, *(f"{value:.2f}" for value in values)])
+        lines += ["", *aligned(rows)]
+    return "\n".join(lines)

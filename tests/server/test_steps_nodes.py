@@ -44,7 +44,7 @@ def test_the_report_has_its_figures_and_a_picture(example: Any) -> None:
     lines = example.text(REPORT).splitlines()
     assert " ".join(lines[0].split()) == "step sigma castle tree low freq. guidance still to come"
     assert [line.split()[0] for line in lines[1:7]] == ["1", "5", "9", "12", "16", "20"]
-    assert 700 < example.pictures[REPORT].size[0] < 800
+    assert 600 < example.pictures[REPORT].size[0] < 800
 
 
 def test_watching_changes_nothing_in_the_picture(run: Any, example: Any, changed: Prompt) -> None:

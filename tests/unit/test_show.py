@@ -140,7 +140,7 @@ SHOWN: dict[Callable[[tuple[str, ...]], torch.Tensor], tuple[str, ...]] = {
         "F1 (1: the same)",
         "share of power",
         "size of the guidance term",
-        "its push still to come after the step",
+        "its push still to come, this step included",
         "guided up to here: 60% of the steps",
     ),
 }
@@ -306,3 +306,20 @@ def test_a_picture_keeps_its_values_through_pil() -> None:
     image = draw.picture_of(torch.tensor([[[0.0, 0.5, 1.0]]]))
     assert isinstance(image, Image.Image) and image.getpixel((0, 0)) == (0, 128, 255)
     torch.testing.assert_close(draw.tensor_of(image), torch.tensor([[[0, 128 / 255, 1]]]))
+
+
+def test_many_phrases_have_a_table_of_their_own() -> None:
+    """Rule: a table is no wider than a node."""
+    few = trace.table(course_of(("castle", "tree")), 0, [0, 4]).splitlines()
+    assert few[0].split()[:4] == ["step", "sigma", "castle", "tree"] and len(few) == 3
+    many = trace.table(course_of(named(50)), 0, [0, 4]).splitlines()
+    assert max(map(len, many)) < 80 and len(many) == 3 + 1 + 51
+    assert many[4].split() == ["agreement", "step", "1", "step", "5"] and many[5].endswith("1.00")
+
+
+def test_a_layers_line_names_what_it_has() -> None:
+    worths = [LayerWorth("input 8", 5, 3, 4, 2.0, 0.2, 0.5), LayerWorth("output 11.9", 5, 3, 4, 1, 0.2, 0.5)]
+    head, first, second = layers.table(worths).splitlines()
+    assert head.split() == ["layer", "map", "block", "effect", "(+-)", "kept", "agreement", "(chance)"]
+    assert first.split()[:2] == ["input", "8"] and first.endswith("<- recommended")
+    assert second.split() == ["output", "11.9", "5x3", "4x4", "1.000", "(0.200)", "0.500", "-"]
