@@ -144,6 +144,7 @@ def build(bank: TicketBank, selection: Selection) -> torch.Tensor:
 def build_anew(bank: TicketBank, selection: Selection) -> torch.Tensor:
     """With scores and ranks known, pools not."""
     bank.pools.clear()
+    bank.excess.clear()
     return build(bank, selection)
 
 

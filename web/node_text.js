@@ -1,14 +1,13 @@
-/** What a node of this pack tells after a run, shown on the node; ComfyUI itself shows pictures only. */
+/** What a node of this pack reports after a run, shown on the node; ComfyUI itself shows pictures only. */
 
 import { app } from "../../scripts/app.js";
+import { ours } from "./nodes.js";
 import { addStyle } from "./style.js";
 
 const NAME = "told";
 const LINE = 16;
 const CHARACTER = 6.7;
 const MOST_LINES = 12;
-const here = decodeURIComponent(new URL("./", import.meta.url).pathname.split("/").at(-2));
-const ours = (node) => node?.constructor.nodeData?.python_module === `custom_nodes.${here}`;
 
 app.registerExtension({
   name: "WinningTickets.NodeText",
@@ -24,7 +23,7 @@ app.registerExtension({
     };
   },
 
-  /** As after a change of tabs: ComfyUI keeps what nodes told. */
+  /** As after a change of tabs: ComfyUI keeps what nodes reported. */
   onNodeOutputsUpdated(outputs) {
     for (const [locator, output] of Object.entries(outputs)) {
       const [graph, id] = locator.includes(":") ? locator.split(":") : [null, locator];

@@ -69,11 +69,17 @@ def test_banks_of_extra_model_paths_are_offered_beside_those_shipped(
     kind, settings = described["input"]["required"]["name"]
     offered = settings["options"] if kind == "COMBO" else kind
     assert {shipped.name, "from_a_friend.safetensors"} <= set(offered)
-    load = {"class_type": "LoadTicketBank", "inputs": {"name": "from_a_friend.safetensors"}}
-    assert "6 categories" in run({"1": load, "2": report_of(["1", 0])}).text("2")
+    assert "6 categories" in run({"1": load("from_a_friend.safetensors"), "2": report_of(["1", 0])}).text("2")
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/x", "", "..", "a/../b", "a/../../b", "mine/", "C:\\x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../evil", "/etc/x", "", "..", "a/../b", "a/../../b", "mine/", "C:\\x"),
+        *("con", "mine/NUL", "com1.old", "what?", "a|b", "tab\tin", "mine./x", "x" * 244, "\u57ce" * 82),
+    ],
+    ids=lambda name: name[:12],
+)
 def test_bank_is_not_saved_outside_its_folder(
     server: Server, failure: Callable[[Prompt], Any], saving: Prompt, name: str
 ) -> None:
@@ -82,9 +88,73 @@ def test_bank_is_not_saved_outside_its_folder(
     saving["3"]["inputs"]["name"] = name
     told = failure(saving)
     assert told.node == "SaveTicketBank"
-    assert f'"{name}"' in told.message
+    assert f'"{name}"' in told.message and "\n" not in told.message
     assert "models/ticket_banks" in told.message
     assert everything_below(base) == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_in_the_way_is_named_before_anything_is_collected(
+    banks: Path, listener: Any, failure: Callable[[Prompt], Any], prompt: Prompt, kind: str
+) -> None:
+    """Rule: a save that must fail fails before the work, in one sentence."""
+    way = banks / f"in_the_way_{kind}.safetensors"
+    way.parent.mkdir(parents=True, exist_ok=True)
+    way.mkdir() if kind == "folder" else way.write_bytes(b"x")
+    name = way.stem if kind == "folder" else f"{way.name}/mine"
+    collecting = {"1": prompt["1"], "2": prompt["2"], "3": report_of(["2", 0])}
+    collecting["2"]["inputs"].update(noises=10000, seed=7000, save_as=name)
+    told = failure(collecting)
+    assert told.node == "CollectTickets" and "save_as" in told.message and "\n" not in told.message
+    assert "cannot be written" in told.message
+    saving = {"class_type": "SaveTicketBank", "inputs": {"bank": ["1", 0], "name": name, **SAVE}}
+    told = failure({"1": load("demo_model.safetensors"), "2": saving})
+    assert told.node == "SaveTicketBank" and "cannot be written" in told.message
+    way.rmdir() if kind == "folder" else way.unlink()
+
+
+def test_what_cannot_be_saved_in_the_end_is_not_lost(
+    banks: Path, listener: Any, client: Client, prompt: Prompt
+) -> None:
+    """Rule: a save that fails loses no collection: the bank goes on, and the node says it was not saved."""
+    collecting = {"1": prompt["1"], "2": prompt["2"], "3": report_of(["2", 0])}
+    collecting["2"]["inputs"].update(noises=200, seed=8000, save_as="late")
+    prompt_id = listener.queue(collecting)
+    listener.until(lambda event: event["type"] == "progress" and event["data"]["node"] == "2")
+    way = banks / "late.safetensors"
+    way.mkdir()
+    assert listener.until_end() == "execution_success"
+    outputs = json.loads(client.get(f"/history/{prompt_id}"))[prompt_id]["outputs"]
+    told, report = ("\n".join(outputs[node]["text"]) for node in "23")
+    assert "Warning: Not saved: late.safetensors cannot be written" in told and "Save Ticket Bank" in told
+    assert "from 200 noises" in report
+    assert everything_below(way) == set() and not list(banks.glob(".*"))
+    way.rmdir()
+
+
+def test_a_long_name_is_saved_and_loaded(banks: Path, run: Callable[[Prompt], Any]) -> None:
+    name = "n" * 243
+    saving = {"class_type": "SaveTicketBank", "inputs": {"bank": ["1", 0], "name": name, **SAVE}}
+    assert name in run({"1": load("demo_model.safetensors"), "2": saving}).text("2")
+    assert "6 categories" in run({"1": load(f"{name}.safetensors"), "2": report_of(["1", 0])}).text("2")
+    (banks / f"{name}.safetensors").unlink()
+
+
+@pytest.mark.parametrize("text", ['{"format": Infinity}', "[" * 200_000, '{"format": "2"}', "7"])
+def test_no_header_is_more_than_a_sentence_to_the_page_and_to_the_node(
+    banks: Path, client: Client, failure: Callable[[Prompt], Any], text: str
+) -> None:
+    """Rule: the page's route answers whatever lies in the folder."""
+    path = banks / "hostile.safetensors"
+    banks.mkdir(parents=True, exist_ok=True)
+    header = json.dumps({"__metadata__": {"ticket_bank": text}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    answer = json.loads(client.get("/winning_tickets/bank?name=hostile.safetensors"))
+    assert set(answer) == {"error"} and answer["error"].startswith("hostile.safetensors")
+    told = failure({"1": load(path.name), "2": report_of(["1", 0])})
+    assert told.node == "LoadTicketBank" and "\n" not in told.message and len(told.message) < 400
+    assert "Load Ticket Bank" in told.message
+    path.unlink()
 
 
 def test_corrupt_bank_is_refused_in_one_sentence(
@@ -142,7 +212,12 @@ def test_a_name_of_another_bank_is_refused_before_collecting(
     short["2"]["inputs"].update(save_as="mine/first", categories="castle\ncar\ntree")
     told = failure(short)
     assert told.node == "CollectTickets"
-    assert "differs in categories" in told.message and "\n" not in told.message
+    assert 'differs in categories (number 2 is "car" instead of "tree")' in told.message
+    assert "\n" not in told.message
+
+
+def load(name: str) -> Prompt:
+    return {"class_type": "LoadTicketBank", "inputs": {"name": name}}
 
 
 def report_of(bank: list[Any]) -> Prompt:
@@ -183,5 +258,5 @@ def test_the_page_learns_what_a_bank_has_before_any_run(client: Client) -> None:
     (shipped,) = (ROOT / "ticket_banks").glob("*.safetensors")
     told = json.loads(client.get(f"/winning_tickets/bank?name={shipped.name}"))
     assert len(told["categories"]) == 6 and told["block"] == 2
-    for name in ("none.safetensors", "../pyproject.toml", ""):
+    for name in ("none.safetensors", "../pyproject.toml", "", "%00", "x" * 3000, "a%2500b", "%ED%A0%80"):
         assert set(json.loads(client.get(f"/winning_tickets/bank?name={name}"))) == {"error"}

@@ -2,6 +2,7 @@
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { ofRun, ours } from "../nodes.js";
 import { addStyle } from "../style.js";
 import { RegionEditor } from "./editor.js";
 import { named } from "./layout.js";
@@ -10,8 +11,10 @@ import { words } from "./words.js";
 const WIDGET = "TICKET_REGIONS_EDITOR";
 const CELL = 32;
 const PICTURE = "ticket regions picture";
-/** By node: what its last run told. */
+/** By node: what its last run reported. */
 const known = new WeakMap();
+/** By editor: how often it was refreshed. */
+const turns = new WeakMap();
 let lastOutput = null;
 
 app.registerExtension({
@@ -22,7 +25,7 @@ app.registerExtension({
   setup() {
     api.addEventListener("executed", ({ detail }) => {
       const found = detail?.output?.images?.at(-1);
-      if (found) lastOutput = found;
+      if (found && !isReport(detail)) lastOutput = found;
     });
   },
 
@@ -36,6 +39,12 @@ app.registerExtension({
     };
   },
 });
+
+/** This pack's pictures are reports; those of a graph that is no longer shown have text beside them. */
+function isReport({ display_node: shown, node: id, output }) {
+  const node = ofRun(shown ?? id);
+  return node ? ours(node) : Boolean(output.text);
+}
 
 function addEditor(node, name) {
   const locale = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
@@ -88,8 +97,10 @@ function after(target, name, then) {
   };
 }
 
-/** Size, categories and background, as far as they are known. */
+/** Size, categories and background, as far as they are known; an answer that another one overtook is dropped. */
 async function refresh(node, editor) {
+  const turn = (turns.get(editor) ?? 0) + 1;
+  turns.set(editor, turn);
   const told = known.get(node);
   const side = (name) => (isLinked(node, name) && told?.[name]) || Number(widgetOf(node, name)?.value) || 512;
   editor.setSize(side("width"), side("height"));
@@ -97,6 +108,7 @@ async function refresh(node, editor) {
   const shown = kind === "connected" ? (connectedPicture(node) ?? file) : kind && file;
   editor.view.setPicture(shown && pictureUrl(shown), kind);
   const bank = await offeredBy(upstream(node, "bank")).catch(() => null);
+  if (turns.get(editor) !== turn) return;
   const linked = isLinked(node, "bank");
   const categories = bank?.categories ?? (linked ? told?.categories : null);
   const cell = bank?.block ? bank.block * 8 : ((linked && told?.cell) || CELL);

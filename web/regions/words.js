@@ -7,7 +7,7 @@ const WORDS = {
     remove: "Delete the box (Delete)",
     undo: "Undo (Ctrl+Z)",
     redo: "Redo (Ctrl+Y)",
-    text: "Show as text, to copy, paste or mend",
+    text: "Show as text, to copy, paste or fix",
     noPicture: "no picture",
     connected: "connected picture",
     last: "last output",

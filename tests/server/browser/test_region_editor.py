@@ -303,6 +303,31 @@ class TestPicture:
         editor.root.locator("select").select_option("connected")
         editor.page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth === 64")
 
+    def test_the_last_output_is_no_report_of_this_pack(self, page: Any, server: Any) -> None:
+        """Rule: what is drawn on is a picture that was made, not a chart about it."""
+        regions = {"class_type": "TicketRegions", "inputs": {"width": 256, "height": 256, "layout": ""}}
+        made = {"width": 96, "height": 64, "batch_size": 1, "color": uuid.uuid4().int % 2**24}
+        picture = {
+            "1": {"class_type": "EmptyImage", "inputs": made},
+            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        }
+        about = {
+            "1": {"class_type": "LoadTicketBank", "inputs": {"name": "demo_model.safetensors"}},
+            "2": {"class_type": "TicketBankReport", "inputs": {"bank": ["1", 0]}},
+        }
+        for prompt in (picture, about):
+            page.evaluate("prompt => app.loadApiJson(prompt, 'regions')", {**prompt, "20": regions})
+            page.locator(".tickets-regions .stage").wait_for()
+            with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
+                page.evaluate("app.queuePrompt(0)")
+            outputs = server.client.wait(answer.value.json()["prompt_id"], 600)["outputs"]
+            assert outputs["2"]["images"]
+            page.wait_for_timeout(500)
+        page.locator(".tickets-regions select").select_option("last")
+        page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth > 0")
+        size = "[...document.querySelectorAll('.tickets-regions img')].map(i => [i.naturalWidth, i.naturalHeight])"
+        assert page.evaluate(size) == [[96, 64]]
+
 
 class TestBank:
     @pytest.fixture
@@ -331,6 +356,27 @@ class TestBank:
         # Cells of 16 of 512 pixels.
         editor.drag((0.1, 0.1), (0.4, 0.4))
         assert editor.boxes == [[0.09375, 0.09375, 0.40625, 0.40625]]
+
+    def test_a_slow_answer_does_not_replace_a_newer_one(self, editor: Editor) -> None:
+        """Rule: what was asked for last is what is shown, whichever answer comes last."""
+        held: list[Any] = []
+        slow = "**/winning_tickets/bank?name=slow*"
+        editor.page.route(slow, held.append)
+        load = editor.page.evaluate(ADD, ["LoadTicketBank", [-420, 0]])
+        editor.page.evaluate(SET, [load, "name", "slow.safetensors"])
+        editor.page.evaluate(CONNECT, [load, 0, editor.id, "bank"])
+        editor.page.wait_for_timeout(500)
+        assert held
+        editor.page.evaluate(SET, [load, "name", "demo_model.safetensors"])
+        editor.page.mouse.move(5, 5)
+        editor.stage.hover()
+        chips = editor.root.locator(".offered button")
+        chips.get_by_text("flower").wait_for()
+        for route in held:
+            route.fulfill(json={"categories": ["an older bank"], "block": 8})
+        editor.page.wait_for_timeout(500)
+        editor.page.unroute(slow)
+        assert chips.count() == 6 and not chips.get_by_text("older").count()
 
     def test_what_it_lacks_is_marked(self, collecting: Editor) -> None:
         collecting.drag((0.62, 0.2), (0.98, 0.7))
