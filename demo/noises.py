@@ -1,7 +1,7 @@
 """Which initial noise puts things where they are asked for: every kind, with controls and intervals.
 
     python demo/noises.py --comfyui DIR [--sets two three] [--kinds NAME ...] [--cases 216] [--table]
-                          [--steps 20] [--bfloat16] [--pack]
+                          [--steps 20] [--bfloat16] [--pack] [--fits]
 
 Run with the Python of that ComfyUI. What was measured is kept, a line for every image; started
 again, it goes on from there. Prints the table of all there is, the results in the repository included:
@@ -11,6 +11,8 @@ again, it goes on from there. Prints the table of all there is, the results in t
 from __future__ import annotations
 
 import argparse
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,6 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--bfloat16", action="store_true", help="run the UNet in bfloat16")
     parser.add_argument("--pack", action="store_true", help="put all results into demo/noises.jsonl")
     parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
+    parser.add_argument("--fits", action="store_true", help="only how often noise of which fit succeeded")
     return parser.parse_args()
 
 
@@ -41,17 +44,27 @@ import kept
 import model as model_module
 import torch
 from cases import SETS, SHAPE, Case, Outcome, Sampling, cases_of, layout_of, use_bfloat16
-from kinds import FIRST_SEED, KINDS, LAYER, PAIRS, Kind
+from kinds import FIRST_SEED, KINDS, LAYER, PAIRS, PIXELS, RANK, Kind, layout_for
 from scenes import CATEGORIES
 from scipy.stats import binomtest
 from verdict import drawn_iou, share
+from winning_tickets.probe.attention.look import Look
 from winning_tickets.probe.attention.reader import find_layers
 from winning_tickets.probe.collect.collect import Wish, collect
 from winning_tickets.probe.model.cost import forward_share
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets.bank.file import load_bank, save_bank
+from winning_tickets.tickets.score import paper_score
+from winning_tickets.tickets.search.fit import fit
 
 NOISES = 128
+FITTED = (
+    "plain noise",
+    "tickets, the paper's thresholds",
+    "tickets",
+    "tickets, best of 8, 3 rounds",
+    "block swap, 3 rounds, best of 8",
+)
 
 
 def the_bank(parts: Any) -> Any:
@@ -158,12 +171,40 @@ def tables(found: kept.Found, look: float) -> None:
         print("\n".join(paired(name, found)))
 
 
+def fits(parts: Any, bank: Any, found: kept.Found) -> None:
+    """How many images succeeded by the fit of their noise, of kinds that plain noise and layouts have.
+
+    The noise is made anew, as it was when its image was drawn.
+    """
+    by_fit: dict[int, list[bool]] = defaultdict(list)
+    for name in ARGS.sets:
+        for i, case in enumerate(cases_of(name)[: ARGS.cases]):
+            layout = layout_for(bank, case, RANK)
+            about = (layout.categories, LAYER, PIXELS, PIXELS, bank.recipe.block)
+            look = Look(parts.model, parts.clip, *about)
+            for kind in (k for k in KINDS if k.name in FITTED):
+                if entry := found.get((name, kind.name), {}).get(i):
+                    noise = kind.maker.make(parts, bank, case, FIRST_SEED + i)
+                    value = fit(paper_score(look(noise)), layout.groups())
+                    by_fit[min(max(math.floor(10 * float(value)), -1), 4)].append(entry["hit"])
+    print("| fit | images | in their own boxes |\n| --- | --- | --- |")
+    for tenth, hits in sorted(by_fit.items()):
+        from_, to = tenth / 10, (tenth + 1) / 10
+        text = f"below {to:.0f}" if tenth < 0 else f"above {from_}" if tenth == 4 else f"{from_} to {to}"
+        print(f"| {text} | {len(hits)} | {without_n(hits)} |")
+
+
 def main() -> None:
     comfy.utils.set_progress_bar_enabled(False)
     parts = model_module.load()
     about = {"model": fingerprint(parts.model, parts.clip), **HOW}
     (layer,) = find_layers(parts.model, LAYER)
     look = forward_share(parts.model, layer, *SHAPE[1:])
+    if ARGS.fits:
+        if ARGS.bfloat16:
+            use_bfloat16(parts.model)
+        fits(parts, the_bank(parts), kept.load(about))
+        return
     if not ARGS.table:
         bank = the_bank(parts)
         by_name = {kind.name: kind for kind in KINDS}

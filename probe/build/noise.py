@@ -20,6 +20,7 @@ from ...tickets.search.candidates import (
     plain_candidate,
     search,
 )
+from ...tickets.search.fit import verdict
 
 NOISE_LATENT = "winning_tickets_noise"
 Shape = tuple[int, int, int]
@@ -91,10 +92,12 @@ class Searching:
         found = self.found.values()
         looks = sum(f.looks for f in found)
         before, after = (sum(getattr(f, name) for f in found) / len(found) for name in ("before", "after"))
-        mean = " (mean of the batch)" if len(found) > 1 else ""
+        (_, index), lowest = min(self.found.items(), key=lambda item: item[1].after)
+        mean = f" (mean of the batch; lowest {lowest.after:.3f})" if len(found) > 1 else ""
         return (
             f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of {share:.0%} of a forward"
             f" each, together {looks * share:.1f} forwards of one image (a guided step takes 2)."
+            f"\n{verdict(lowest.after, self.groups(index))}"
         )
 
 

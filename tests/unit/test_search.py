@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +25,11 @@ from winning_tickets.tickets.search.candidates import (
     plain_candidate,
     search,
 )
-from winning_tickets.tickets.search.fit import cell_worth, fit
+from winning_tickets.tickets.search.fit import GOOD, KEPT, POOR, cell_worth, fit, verdict
 from winning_tickets.tickets.search.swap import arrangement, swap
 from winning_tickets.tickets.search.transport import regroup
 
+ROOT = Path(__file__).parent.parent.parent
 GROUPS = torch.tensor([[0, 0, -1, -1], [0, 0, -1, -1], [-1, -1, 1, 1], [-1, -1, 1, 1]])
 
 
@@ -57,6 +60,36 @@ class TestFit:
         everywhere = torch.zeros(2, 2, dtype=torch.int64)
         assert float(fit(scores, everywhere)) == pytest.approx(float(scores.mean()))
         assert torch.equal(cell_worth(scores, everywhere), scores[:, 0])
+
+
+class TestVerdict:
+    @pytest.mark.parametrize("value, word", [(-0.19, "low"), (0.0, "fair"), (0.12, "fair"), (0.3, "good")])
+    def test_a_fit_comes_with_what_it_means_and_a_low_one_warns(self, value: float, word: str) -> None:
+        """Rule: a number that is shown says what is good, and a bad one warns."""
+        told = verdict(value, GROUPS)
+        assert f"fit of {value:.2f} is {word}" in told and KEPT[word] in told
+        assert told.startswith("Warning") is (word == "low")
+
+    def test_what_it_means_is_what_was_measured(self) -> None:
+        """Rule: a figure in a text is that of the table it is from."""
+        text = (ROOT / "demo" / "README.md").read_text(encoding="utf-8").split("## What a fit means")[1]
+        found = re.findall(r"\| (below|above|[\d.]+)[^|]* \| (\d+) \| ([\d.]+) \[", text.split("## ")[0])
+        assert len(found) == 6
+        kept: dict[str, list[tuple[int, float]]] = {"low": [], "fair": [], "good": []}
+        for start, count, share in found:
+            low = {"below": -1.0, "above": 1.0}.get(start) or float(start)
+            word = "low" if low < POOR else "fair" if low < GOOD else "good"
+            kept[word].append((int(count), float(share)))
+        for word, rows in kept.items():
+            share = sum(n * s for n, s in rows) / sum(n for n, _ in rows)
+            assert KEPT[word] == f"{100 * share:.0f} %"
+
+    @pytest.mark.parametrize("groups", [GROUPS.clamp_min(0), torch.tensor([[0, -1]])])
+    def test_what_was_not_measured_is_not_judged(self, groups: torch.Tensor) -> None:
+        scores = torch.rand(400, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+        scores = scores if groups.shape == (4, 4) else scores[:, :1, :1, :2]
+        assert float(fit(scores, groups).mean()) == pytest.approx(0, abs=0.05)
+        assert "plain noise's, about 0" in verdict(-0.5, groups)
 
 
 class TestSwap:

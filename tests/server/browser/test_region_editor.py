@@ -325,8 +325,7 @@ class TestPicture:
             page.wait_for_timeout(500)
         page.locator(".tickets-regions select").select_option("last")
         page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth > 0")
-        size = "[...document.querySelectorAll('.tickets-regions img')].map(i => [i.naturalWidth, i.naturalHeight])"
-        assert page.evaluate(size) == [[96, 64]]
+        assert page.evaluate("document.querySelector('.tickets-regions img').naturalWidth") == 96
 
 
 class TestBank:
@@ -361,7 +360,7 @@ class TestBank:
         """Rule: what was asked for last is what is shown, whichever answer comes last."""
         held: list[Any] = []
         slow = "**/winning_tickets/bank?name=slow*"
-        editor.page.route(slow, held.append)
+        editor.page.route(slow, lambda route: held.append(route))
         load = editor.page.evaluate(ADD, ["LoadTicketBank", [-420, 0]])
         editor.page.evaluate(SET, [load, "name", "slow.safetensors"])
         editor.page.evaluate(CONNECT, [load, 0, editor.id, "bank"])
