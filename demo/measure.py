@@ -49,6 +49,7 @@ from cases import BATCH, SHAPE, Outcome, Sampling, every_case, stock, ticket_noi
 from judge import load_judge
 from PIL import Image
 from scenes import CATEGORIES, NAMES, draw_scene, listing
+from scipy.stats import spearmanr
 from verdict import classes_of, find, share
 from winning_tickets.probe.collect.auto import choose_layer
 from winning_tickets.probe.collect.collect import Wish, collect
@@ -56,7 +57,6 @@ from winning_tickets.probe.collect.layers import LayerProbe
 from winning_tickets.probe.collect.layers import measure as measure_worths
 from winning_tickets.show.layers import table
 from winning_tickets.tickets.bank.bank import BankError
-from winning_tickets.tickets.layers.transplant import correlation
 from winning_tickets.tickets.layout.select import Thresholds
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import SCHEMES
@@ -239,7 +239,7 @@ def schemes(parts: Any) -> None:
 
 def rank_correlation(one: torch.Tensor, other: torch.Tensor) -> float:
     """Spearman's."""
-    return float(correlation(one.argsort().argsort(), other.argsort().argsort()))
+    return float(spearmanr(one.numpy(), other.numpy()).statistic)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ..tickets.bank.bank import TicketBank
-from ..tickets.bank.figures import BEST, agreement, best_noises, category_map, histogram
+from ..tickets.bank.figures import agreement, best_noises, category_map, histogram
 from ..tickets.layout.select import Thresholds
 from .chart import Axis, Mark, roof
 from .chart import histogram as histogram_chart
@@ -78,6 +78,7 @@ def _picture(bank: TicketBank) -> Image.Image:
     shares = [100 * histogram(bank.average(c)) / len(bank.blocks) for c in shown]
     x = Axis("average score", 0, 1)
     y = Axis("% of tickets", 0, roof(max(float(s.max()) for s in shares)))
+    heads = ["scores of all tickets", *("best noise", "second", "third")[: len(bank.seeds)]]
     rows: list[list[Image.Image | None]] = []
     for number, (category, share) in enumerate(zip(shown, shares, strict=True)):
         chart = histogram_chart("", x, y, share, marks, HISTOGRAM, GREY)
@@ -86,9 +87,8 @@ def _picture(bank: TicketBank) -> Image.Image:
             titled(panel(category_map(bank, number, noise), SIDE), f"seed {bank.seeds[noise]}")
             for noise in best
         ]
-        rows.append([chart, *maps, *[None] * (BEST - len(best))])
+        rows.append([chart, *maps, *[None] * (len(heads) - 1 - len(best))])
     colours = [category_colour(c) for c in shown]
-    heads = ["scores of all tickets", "best noise", "second", "third"]
     kept = len(bank.blocks) < len(bank.seeds) * bank.recipe.grid[0] * bank.recipe.grid[1]
     parts = [
         legend([mark.entry for mark in marks]),

@@ -92,8 +92,8 @@ def grid(
     gap: int = GAP,
 ) -> Image.Image:
     """Pictures in rows and columns, with titles; colours: of the rows, as squares before their titles."""
-    wide = [max(c.width for c in column if c) for column in zip(*cells, strict=True)]
-    high = [max(c.height for c in row if c) for row in cells]
+    wide = [max((c.width for c in column if c), default=0) for column in zip(*cells, strict=True)]
+    high = [max((c.height for c in row if c), default=0) for row in cells]
     left = titles_width(rows, colours)
     top = height_of() if columns else 0
     image = blank(left + sum(wide) + gap * (len(wide) - 1), top + sum(high) + gap * (len(high) - 1))

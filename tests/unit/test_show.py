@@ -16,6 +16,7 @@ from winning_tickets.show.chart import Axis, Line, bar, line_chart, number
 from winning_tickets.show.colours import SCALE, category_colour, heat
 from winning_tickets.show.table import aligned
 from winning_tickets.tickets.bank.combine import prune
+from winning_tickets.tickets.bank.figures import best_noises
 from winning_tickets.tickets.gaussian import measure
 from winning_tickets.tickets.layers.figures import LayerWorth
 from winning_tickets.tickets.noise import plain_noise
@@ -235,6 +236,17 @@ def test_what_was_not_kept_is_grey_and_named(texts: list[Text]) -> None:
     assert "not in the bank" not in {text for text, _ in texts}
     bank_picture.report(prune(make_bank(noises=20), 0.05))
     assert "not in the bank" in {text for text, _ in texts}
+
+
+@pytest.mark.parametrize("noises", [1, 2, 4])
+def test_a_bank_of_few_noises_has_fewer_maps(noises: int, texts: list[Text]) -> None:
+    """A bank of two noises had no third best one: an error. Nor is a noise without tickets a good one."""
+    bank = make_bank(noises=noises)
+    assert bank_picture.report(bank)[1].shape[-1] == 3
+    drawn = {text for text, _ in texts}
+    assert [head in drawn for head in ("best noise", "second", "third")] == [k < noises for k in range(3)]
+    one = bank.take(torch.arange(16))
+    assert best_noises(one, "cat") == [0] and bank_picture.report(one)[1].shape[-1] == 3
 
 
 def test_ticks_are_round_and_within_the_axis() -> None:

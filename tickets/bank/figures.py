@@ -26,11 +26,12 @@ def agreement(bank: TicketBank) -> torch.Tensor:
 
 
 def best_noises(bank: TicketBank, category: str) -> list[int]:
-    """Noises in which the category is best told from all others, the best first; at most BEST."""
+    """Noises with tickets in which the category is best told from all others, the best first; at most BEST."""
     margin = bank.margin(category, bank.categories)
     best = torch.full((len(bank.seeds),), -torch.inf)
     best.scatter_reduce_(0, bank.noise.long(), margin, "amax")
-    return best.argsort(descending=True, stable=True)[:BEST].tolist()
+    order = best.argsort(descending=True, stable=True)[:BEST]
+    return order[best[order].isfinite()].tolist()
 
 
 def category_map(bank: TicketBank, category: int, noise: int) -> torch.Tensor:
