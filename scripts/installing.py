@@ -32,13 +32,16 @@ class SetupError(Exception):
     """ComfyUI cannot be had; the message says what to change."""
 
 
-def install(home: Path, python: Path, wanted: Sequence[str], say: Say) -> None:
-    """Install `wanted` (pip's arguments) with uv, many times faster, or with pip where uv cannot."""
+def install(home: Path, python: Path, wanted: Sequence[str], say: Say, uv_only: Sequence[str] = ()) -> None:
+    """Install `wanted` (pip's arguments) with uv, many times faster, or with pip where uv cannot.
+
+    uv_only: options that only uv has.
+    """
     pip = [str(python), "-m", "pip", "install"]
     try:
         run_pip(home, [*pip, UV], say)
         uv = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
-        run_pip(home, [*uv, *wanted], say)
+        run_pip(home, [*uv, *uv_only, *wanted], say)
     except SetupError:
         say(f"  uv could not do it, see {home / 'install.log'}; pip tries")
         run_pip(home, [*pip, *wanted], say)
@@ -107,7 +110,7 @@ def _explain(output: str, home: Path) -> NoReturn:
     elif match := re.search(r"No matching distribution found for (\S+)", output):
         reason = (
             f"The package index has no {match[1]} for Python {python_version()} on this system: "
-            "try another Python from 3.10 to 3.13 (delete .comfyui/venv first), check pip's index "
+            f"try another Python from 3.10 to 3.13 (delete {home / 'venv'} first), check pip's index "
             "settings (pip config list), or use a ComfyUI of your own with --comfyui DIR."
         )
     else:

@@ -1,32 +1,45 @@
-"""Runs every check (ruff, mypy, pytest) in the Python that runs ComfyUI.
+"""Runs every check: lint, types, and the tests in three stages, each of which can be run alone.
 
     python scripts/test.py                  all of them
+    python scripts/test.py --stage quick    lint, types and tests/unit: under a minute, without ComfyUI
+    python scripts/test.py --stage comfy    tests/comfy, inside ComfyUI with tiny models
+    python scripts/test.py --stage server   tests/server, against running servers and in a browser
     python scripts/test.py --only tests     one of lint, types, tests
     python scripts/test.py -- -k name       what follows -- goes to pytest
 
-Standard library only; without --comfyui DIR it first installs ComfyUI into .comfyui/.
+Standard library only. Without --comfyui DIR the stages comfy and server first install ComfyUI into .comfyui/;
+quick takes the Python that runs this, or ComfyUI's, if it has PyTorch and the tools, and else installs both
+into .comfyui/ for itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import comfyui
+import comfyui_setup
 import installing
-from comfyui import HOME, ROOT, Install, SetupError
+from comfyui import HOME, ROOT, Install, SetupError, check_version
 from comfyui_setup import venv_python
 
 REQUIREMENTS = ROOT / "requirements-dev.txt"
 TYPED = ("scripts", "tickets", "guidance", "show", "probe", "nodes", "demo")
+# What a stage runs of tests/.
+STAGES = {"quick": "unit", "comfy": "comfy", "server": "server"}
+# For the stage without ComfyUI: what the pack itself imports beside PyTorch, and the tools it takes.
+RUNTIME = ("numpy", "safetensors", "einops", "scipy", "Pillow")
+QUICK_TOOLS = ("mypy", "pytest", "ruff")
 # As "python -m pytest", but without this folder on sys.path: ComfyUI has a module "nodes" too.
 PYTEST = "import sys; sys.path = [p for p in sys.path if p]; import pytest; sys.exit(pytest.main())"
 
@@ -41,22 +54,46 @@ KEEP_MEMORY = {
 KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
+def quick_python() -> Path:
+    """A Python with PyTorch and the tools, for the checks that need no ComfyUI."""
+    if importlib.util.find_spec("torch") and not missing(QUICK_TOOLS):
+        return Path(sys.executable)
+    if comfyui_setup.complete(HOME):
+        install = comfyui.ensure(None)
+        provide_tools(install)
+        return install.python
+    check_version()
+    tools = [pin for pin in pins() if pin.split("==")[0] in QUICK_TOOLS]
+    packages = [comfyui_setup.TORCH[0], *RUNTIME, *tools]
+    home = HOME / "quick-{}.{}".format(*sys.version_info)
+    return comfyui_setup.small_environment(home, packages, print)
+
+
 def provide_tools(install: Install) -> None:
     """Install the pinned tools into our own environment, or check that the user's has them."""
-    pins = REQUIREMENTS.read_text(encoding="utf-8")
+    recipe = REQUIREMENTS.read_text(encoding="utf-8")
     if install.python == venv_python(HOME):
-        if not installing.has_stamp(HOME / "venv", "tools", pins):
+        if not installing.has_stamp(HOME / "venv", "tools", recipe):
             print("Installing the tools of requirements-dev.txt")
             with installing.locked(HOME):
                 installing.install(HOME, install.python, ["-r", str(REQUIREMENTS)], print)
-            installing.stamp(HOME / "venv", "tools", pins)
+            installing.stamp(HOME / "venv", "tools", recipe)
         return
-    missing = [pin for pin in pins.split() if not _has(pin)]
-    if missing:
+    if lacking := missing():
         raise SetupError(
-            f"This Python lacks {', '.join(missing)}: run "
+            f"This Python lacks {', '.join(lacking)}: run "
             f'"{install.python}" -m pip install -r "{REQUIREMENTS}" and start again.'
         )
+
+
+def pins() -> list[str]:
+    return REQUIREMENTS.read_text(encoding="utf-8").split()
+
+
+def missing(names: Collection[str] | None = None) -> list[str]:
+    """The pinned tools, all or those called `names`, that the running Python has not."""
+    wanted = [pin for pin in pins() if names is None or pin.split("==")[0] in names]
+    return [pin for pin in wanted if not _has(pin)]
 
 
 def _has(pin: str) -> bool:
@@ -92,13 +129,18 @@ def types(python: str) -> bool:
     return run("mypy", command, copy.parent, prefix=copy.name + os.sep)
 
 
-def tests(install: Install, arguments: Sequence[str]) -> bool:
-    """The whole suite on every core; a chosen part in one process, as pytest's options expect."""
+def tests(python: str, root: Path | None, folder: str, arguments: Sequence[str]) -> bool:
+    """pytest in `folder` of tests/; all of it on every core, a chosen part in one process.
+
+    root: of the ComfyUI that the tests run in; None for those that need none.
+    """
     workers = str(min(os.cpu_count() or 1, MOST_WORKERS))
-    spread = [] if arguments else ["-n", workers, "--dist", "loadfile"]
-    environment = {**KEEP_MEMORY, **os.environ, **KEEP_BYTECODE, "COMFYUI_DIR": str(install.root)}
-    command = [str(install.python), "-c", PYTEST, *spread, *arguments]
-    return run("pytest", command, environment=environment)
+    spread = [] if arguments or folder == "unit" else ["-n", workers, "--dist", "loadfile"]
+    environment = {**KEEP_MEMORY, **os.environ, **KEEP_BYTECODE}
+    if root is not None:
+        environment["COMFYUI_DIR"] = str(root)
+    where = [f"tests/{folder}"] if folder else []
+    return run("pytest", [python, "-c", PYTEST, *where, *spread, *arguments], environment=environment)
 
 
 def run(
@@ -141,18 +183,26 @@ def run(
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run ruff, mypy and pytest.")
     comfyui.add_option(parser)
+    parser.add_argument("--stage", choices=STAGES, help="run one stage (default: all of them)")
     parser.add_argument("--only", choices=("lint", "types", "tests"), help="run one kind of check")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     options = parser.parse_args()
-    install = comfyui.ensure(options.comfyui)
-    provide_tools(install)
-    python = str(install.python)
+    root = None
+    if options.stage == "quick" and options.comfyui is None:
+        python = str(quick_python())
+    else:
+        install = comfyui.ensure(options.comfyui)
+        provide_tools(install)
+        python, root = str(install.python), install.root
     checks = {
         "lint": lambda: lint(python),
         "types": lambda: types(python),
-        "tests": lambda: tests(install, options.pytest),
+        "tests": lambda: tests(python, root, STAGES.get(options.stage, ""), options.pytest),
     }
-    chosen = [options.only] if options.only else list(checks)
+    kinds = ("tests",) if options.stage in ("comfy", "server") else tuple(checks)
+    chosen = [kind for kind in kinds if options.only in (None, kind)]
+    if not chosen:
+        parser.error(f"the stage {options.stage} has no {options.only}")
     failed = [name for name in chosen if not checks[name]()]
     print(f"\nFailed: {', '.join(failed)}" if failed else "\nAll checks passed.")
     return 1 if failed else 0
