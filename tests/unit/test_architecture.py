@@ -72,6 +72,13 @@ def test_the_papers_name_no_node(layer: str) -> None:
         assert not [n for n in names if n in text.replace('" "', "").replace('" f"', "")], path
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "unit").glob("*.py")), ids=lambda p: p.name)
+def test_unit_tests_need_no_comfyui(path: Path) -> None:
+    """Rule: the quick stage runs in a Python that has nothing of ComfyUI's."""
+    source = path.read_text(encoding="utf-8")
+    assert not COMFYUI & set(imports(path)) and not re.search(r"winning_tickets\.(probe|nodes)", source)
+
+
 def drawn_folders() -> dict[str, set[str]]:
     """Folder to the words that README's drawing has for it."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
