@@ -188,14 +188,12 @@ def main() -> None:
 
 def forward() -> float:
     import real_size
-    from winning_tickets.probe.attention.first_step import read_attention
-    from winning_tickets.probe.attention.reader import find_layers
-    from winning_tickets.probe.attention.tokens import encode_prompt
+    from winning_tickets.probe.attention.scorer import Scorer
 
     model, clip = real_size.sd15()
-    encoded = [encode_prompt(clip, make_prompts(NAMES[:2])[0])]
-    x, layers = plain_noise(0, (4, 64, 64)), find_layers(model, "input 8")
-    return seconds(lambda: read_attention(model, encoded, x, layers, 14.6, stop=False), 3)
+    scorer = Scorer(model, clip, "forward", 512, 512)
+    encoded, x = scorer.encode(make_prompts(NAMES[:2])[:1]), plain_noise(0, scorer.shape)
+    return seconds(lambda: scorer.maps(encoded, x), 3) / scorer.share
 
 
 if __name__ == "__main__":

@@ -35,13 +35,15 @@ import comfy.samplers
 import real_size
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from flops import flops
 from forwards import counted
 from memory import Peak
-from winning_tickets.probe.attention.first_step import FirstStep, read_attention
-from winning_tickets.probe.attention.reader import cross_attention_layers, find_layers, token_attention
+from winning_tickets.probe.attention.first_step import FirstStep
+from winning_tickets.probe.attention.reader import token_attention
+from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.attention.tokens import encode_prompt
-from winning_tickets.probe.collect.collect import Wish, collect, latent_size
-from winning_tickets.probe.model.cost import flops
+from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.model.unet import UNet
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import make_prompts
 
@@ -62,9 +64,9 @@ def keep(encoded: Any, maps: dict, q: Any, k: Any, v: Any, extra: dict[str, Any]
 
 def published(model: Any, clip: Any, seeds: range) -> dict[tuple[int, int], torch.Tensor]:
     """The authors' procedure: (prompt, seed) -> attention to the two categories [2, h, w]."""
-    shape = latent_size(model, ARGS.pixels, ARGS.pixels)
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
-    layers = cross_attention_layers(model)
+    family = UNet(model)
+    shape, sigma = family.latent_shape(ARGS.pixels, ARGS.pixels), family.noise_level()
+    layers = family.layers
     found = {}
     for number, prompt in enumerate(make_prompts(CATEGORIES)):
         for seed in seeds:
@@ -86,8 +88,8 @@ def published(model: Any, clip: Any, seeds: range) -> dict[tuple[int, int], torc
 
 
 def ours(model: Any, clip: Any, seeds: range) -> Any:
-    wish = Wish(CATEGORIES, len(seeds), seeds[0], ARGS.pixels, ARGS.pixels, "input 8")
-    return collect(model, clip, wish)
+    request = CollectRequest(CATEGORIES, len(seeds), seeds[0], ARGS.pixels, ARGS.pixels, "input 8")
+    return collect(model, clip, request)
 
 
 def table_of_flops() -> None:
@@ -137,8 +139,8 @@ def times() -> None:
 
 def peaks(model: Any, clip: Any) -> None:
     """Peak memory of activations: two prompts on one noise, and a stock guided step of one image."""
-    shape = latent_size(model, ARGS.pixels, ARGS.pixels)
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
+    family = UNet(model)
+    shape, sigma = family.latent_shape(ARGS.pixels, ARGS.pixels), family.noise_level()
     encoded = [encode_prompt(clip, p) for p in make_prompts(CATEGORIES)][:2]
     x = plain_noise(0, shape)
     guider = comfy.samplers.CFGGuider(model)
@@ -150,7 +152,7 @@ def peaks(model: Any, clip: Any) -> None:
     print(f"Peak of activations, 2 rows: stock guided step {stock.bytes / 1e6:.0f} MB")
     for name in ("input 8", "output 11"):
         with Peak() as mine:
-            read_attention(model, encoded, x, find_layers(model, name), sigma)
+            Scorer(model, clip, "peak", ARGS.pixels, ARGS.pixels, name).maps(encoded, x)
         print(f"  collecting at {name}: {mine.bytes / 1e6:.0f} MB, {mine.bytes / stock.bytes:.2f} of it")
 
 

@@ -46,8 +46,8 @@ from verdict import Found, classes_of, find, share
 from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Share
 from winning_tickets.guidance.suggest import suggest
 from winning_tickets.guidance.trace import Course
-from winning_tickets.probe.attention.reader import cross_attention_layers
 from winning_tickets.probe.attention.tokens import PromptTokens, find_phrases
+from winning_tickets.probe.model.unet import UNet
 from winning_tickets.probe.sampling.ksampler import Settings, sample
 from winning_tickets.probe.sampling.watch import Watch, course_of
 from winning_tickets.tickets.noise import plain_noise
@@ -122,14 +122,14 @@ def in_groups(keys: Sequence[Any]) -> list[list[int]]:
 
 def watched(parts: Any, cases: Sequence[Case]) -> list[Course]:
     """What a fully guided run of each case shows."""
-    layers = cross_attention_layers(parts.model)
+    family = UNet(parts.model)
     phrases = [find_phrases(parts.clip, prompt_of(c), [category(n) for n in c.names]) for c in cases]
     courses: dict[int, Course] = {}
     for group in in_groups([p.positions for p in phrases]):
         positive = conditioning(parts.clip, [prompt_of(cases[i]) for i in group])
         first = phrases[group[0]]
         together = PromptTokens(first.text, first.names, positive, first.length, first.positions)
-        model = Watch(together, layers).attach(parts.model)
+        model = Watch(together, family, family.layers).attach(parts.model)
         draw_some(model, parts.clip, group, positive, Cutoff(Share(1.0)))
         courses |= {number: course_of(model).of(i) for i, number in enumerate(group)}
     return [courses[i] for i in range(len(cases))]

@@ -43,8 +43,8 @@ from scenes import NAMES, category, listing
 from verdict import classes_of, find, share
 from winning_tickets.guidance.eos import replace_eos
 from winning_tickets.guidance.trace import agreement
-from winning_tickets.probe.attention.reader import cross_attention_layers
 from winning_tickets.probe.attention.tokens import find_phrases
+from winning_tickets.probe.model.unet import UNet
 from winning_tickets.probe.sampling.eos import read_ends, swap_eos, within
 from winning_tickets.probe.sampling.watch import Watch, course_of
 from winning_tickets.tickets.noise import plain_noise
@@ -99,7 +99,7 @@ def drawn_in_batches(parts: Any, prompts: Sequence[Any], count: int) -> torch.Te
 
 
 def shape(parts: Any, judge: Any) -> None:
-    layers = cross_attention_layers(parts.model)
+    family = UNet(parts.model)
     maps: list[torch.Tensor] = []
     low: list[torch.Tensor] = []
     guidance: list[torch.Tensor] = []
@@ -107,7 +107,7 @@ def shape(parts: Any, judge: Any) -> None:
     negative = conditioning(parts.clip, [""])
     for number, case in enumerate(cases_of("two")[: ARGS.cases]):
         phrases = find_phrases(parts.clip, prompt_of(case), [category(n) for n in case.names])
-        model = Watch(phrases, layers).attach(parts.model)
+        model = Watch(phrases, family, family.layers).attach(parts.model)
         predictions: list[torch.Tensor] = []
 
         def keep(step: int, denoised: torch.Tensor, *about: Any, kept: list[Any] = predictions) -> None:

@@ -41,8 +41,10 @@ import comfy.sample
 import comfy.utils
 import real_size
 import torch
-from winning_tickets.probe.attention.reader import Reader, cross_attention_layers, find_layers
+from winning_tickets.probe.attention.reader import Reader
 from winning_tickets.probe.attention.tokens import PromptTokens
+from winning_tickets.probe.model.family import find_layers
+from winning_tickets.probe.model.unet import UNet
 from winning_tickets.probe.sampling import watch
 
 
@@ -89,10 +91,11 @@ def main() -> None:
         dtype = torch.float32 if ARGS.float32 else torch.bfloat16
         model = (real_size.sd15_unet if name == "sd15" else real_size.sdxl)(dtype)
         conds = [real_size.prompt(model, seed) for seed in (1, 2)]
-        layers = cross_attention_layers(model) if ARGS.layer == watch.ALL else find_layers(model, ARGS.layer)
+        family = UNet(model)
+        layers = family.layers if ARGS.layer == watch.ALL else find_layers(family, ARGS.layer)
         context = conds[0][0][0]
         phrases = PromptTokens("", ("one", "other"), conds[0], context.shape[1], ((2,), (5, 6)))
-        watching = watch.Watch(phrases, layers).attach(model)
+        watching = watch.Watch(phrases, family, layers).attach(model)
         pairs = [(run(model, conds), run(watching, conds))]
         added.seconds = 0.0
         pairs += [(run(model, conds), run(watching, conds)) for _ in range(ARGS.repeats)]

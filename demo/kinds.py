@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from cases import Case, other_prompt_of, prompt_of
 from scenes import category
-from winning_tickets.probe.build.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
+from winning_tickets.probe.build.build import (
+    PlaceRequest,
+    TicketRequest,
+    arrange_noise,
+    build_tickets,
+    pick_noise,
+)
 from winning_tickets.tickets.layout.build import KEEP, Layout, image_generator
 from winning_tickets.tickets.layout.calibrate import GAUSSIANIZE, NONE, STANDARDIZE
 from winning_tickets.tickets.layout.regions import Region
@@ -64,8 +70,8 @@ def tickets(
         layout = layout_for(bank, case, selection, turn, **filling)
         if not looked:
             return layout.build(seed)
-        wish = TicketWish(layout, seed, 1, candidates, rounds)
-        result = build_tickets(wish, parts.model, parts.clip)
+        request = TicketRequest(layout, seed, 1, candidates, rounds)
+        result = build_tickets(request, parts.model, parts.clip)
         return result.noise.generate_noise(result.empty)
 
     return Maker(make, candidates * (1 + rounds) if looked else 0)
@@ -97,8 +103,8 @@ def placed(what: Callable[..., Any], candidates: int, rounds: int) -> Maker:
     """Noise that needs no bank."""
 
     def make(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
-        wish = PlaceWish(regions_of(case), PIXELS, PIXELS, seed, 1, candidates, rounds, LAYER)
-        result = what(parts.model, parts.clip, wish)
+        request = PlaceRequest(regions_of(case), PIXELS, PIXELS, seed, 1, candidates, rounds, LAYER)
+        result = what(parts.model, parts.clip, request)
         return result.noise.generate_noise(result.empty)
 
     return Maker(make, candidates * (1 + rounds))

@@ -16,7 +16,7 @@ start.pack()
 
 import model as model_module
 import torch
-from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.tickets.bank.file import save_bank
 
 PATH = start.ROOT / "ticket_banks" / "demo_model.safetensors"
@@ -25,6 +25,6 @@ CATEGORIES = ("castle", "tree", "sun", "car", "flower", "fish")
 if __name__ == "__main__":
     with torch.inference_mode():
         model, clip, _ = model_module.load()
-        bank = collect(model, clip, Wish(CATEGORIES, 40, 0, 256, 256, "input 3"))
+        bank = collect(model, clip, CollectRequest(CATEGORIES, 40, 0, 256, 256, "input 3"))
         save_bank(bank, PATH, half=True)
     print(f"{PATH} ({PATH.stat().st_size / 1e6:.1f} MB): {bank.describe()}")

@@ -52,7 +52,7 @@ from scenes import CATEGORIES, NAMES, draw_scene, listing
 from scipy.stats import spearmanr
 from verdict import classes_of, find, share
 from winning_tickets.probe.collect.auto import choose_layer
-from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.collect.layers import LayerProbe
 from winning_tickets.probe.collect.layers import measure as measure_worths
 from winning_tickets.show.layers import table
@@ -125,8 +125,8 @@ def presence(parts: Any) -> None:
 
 def collected(parts: Any, layer: str, cells: int, scheme: str = "pairs") -> Any:
     began = time.monotonic()
-    wish = Wish(CATEGORIES, ARGS.noises, 0, 256, 256, layer, cells, scheme)
-    bank = collect(parts.model, parts.clip, wish)
+    request = CollectRequest(CATEGORIES, ARGS.noises, 0, 256, 256, layer, cells, scheme)
+    bank = collect(parts.model, parts.clip, request)
     print(f"Collected {bank.describe()} in {time.monotonic() - began:.0f} s.", flush=True)
     return bank
 
@@ -194,11 +194,11 @@ def sweep(parts: Any) -> None:
 
 def layers(parts: Any) -> None:
     """Ticket Layer Report's figures, and beside them what tickets of every layer achieve."""
-    probe = LayerProbe(parts.model, parts.clip, CATEGORIES, 16, 0, SHAPE)
+    probe = LayerProbe(parts.model, parts.clip, CATEGORIES, 16, 0, 256, 256)
     worths = measure_worths(probe, images=4, steps=10, cfg=ARGS.cfg)
     print(table(worths), flush=True)
-    wish = Wish(CATEGORIES, ARGS.noises, 0, 256, 256, "auto")
-    print(choose_layer(parts.model, parts.clip, wish)[1], flush=True)
+    request = CollectRequest(CATEGORIES, ARGS.noises, 0, 256, 256, "auto")
+    print(choose_layer(parts.model, parts.clip, request, "measure.py")[1], flush=True)
     cases = every_case(ARGS.cases)
     for worth in sorted(worths, key=lambda w: -w.effect):
         bank = collected(parts, str(worth.layer), 1)

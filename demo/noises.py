@@ -48,12 +48,13 @@ from kinds import FIRST_SEED, KINDS, LAYER, PAIRS, PIXELS, RANK, Kind, layout_fo
 from scenes import CATEGORIES
 from scipy.stats import binomtest
 from verdict import drawn_iou, share
-from winning_tickets.probe.attention.look import Look
-from winning_tickets.probe.attention.reader import find_layers
-from winning_tickets.probe.collect.collect import Wish, collect
-from winning_tickets.probe.model.cost import forward_share
+from winning_tickets.probe.attention.scorer import Scorer
+from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.model.family import find_layers
 from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.probe.model.unet import UNet
 from winning_tickets.tickets.bank.file import load_bank, save_bank
+from winning_tickets.tickets.prompts import JOINT, make_prompts
 from winning_tickets.tickets.score import paper_score
 from winning_tickets.tickets.search.fit import fit
 
@@ -72,7 +73,9 @@ def the_bank(parts: Any) -> Any:
     path = kept.PROGRESS.with_name(f"bank-{fingerprint(parts.model, parts.clip)}.safetensors")
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        save_bank(collect(parts.model, parts.clip, Wish(CATEGORIES, NOISES, 0, 256, 256, LAYER)), path)
+        save_bank(
+            collect(parts.model, parts.clip, CollectRequest(CATEGORIES, NOISES, 0, 256, 256, LAYER)), path
+        )
     return load_bank(path)
 
 
@@ -176,16 +179,17 @@ def fits(parts: Any, bank: Any, found: kept.Found) -> None:
 
     The noise is made anew, as it was when its image was drawn.
     """
+    scorer = Scorer(parts.model, parts.clip, "noises.py", PIXELS, PIXELS, LAYER)
     by_fit: dict[int, list[bool]] = defaultdict(list)
     for name in ARGS.sets:
         for i, case in enumerate(cases_of(name)[: ARGS.cases]):
             layout = layout_for(bank, case, RANK)
-            about = (layout.categories, LAYER, PIXELS, PIXELS, bank.recipe.block)
-            look = Look(parts.model, parts.clip, *about)
+            prompts = scorer.encode(make_prompts(layout.categories, JOINT))
             for kind in (k for k in KINDS if k.name in FITTED):
                 if entry := found.get((name, kind.name), {}).get(i):
                     noise = kind.maker.make(parts, bank, case, FIRST_SEED + i)
-                    value = fit(paper_score(look(noise)), layout.groups())
+                    (maps,) = scorer.blocks(prompts, noise, layout.grid)
+                    value = fit(paper_score(maps), layout.groups())
                     by_fit[min(max(math.floor(10 * float(value)), -1), 4)].append(entry["hit"])
     print("| fit | images | in their own boxes |\n| --- | --- | --- |")
     for tenth, hits in sorted(by_fit.items()):
@@ -198,8 +202,9 @@ def main() -> None:
     comfy.utils.set_progress_bar_enabled(False)
     parts = model_module.load()
     about = {"model": fingerprint(parts.model, parts.clip), **HOW}
-    (layer,) = find_layers(parts.model, LAYER)
-    look = forward_share(parts.model, layer, *SHAPE[1:])
+    family = UNet(parts.model)
+    (layer,) = find_layers(family, LAYER)
+    look = family.share(layer, *SHAPE[1:])
     if ARGS.fits:
         if ARGS.bfloat16:
             use_bfloat16(parts.model)

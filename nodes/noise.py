@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..probe.build.build import PlaceWish, arrange_noise, pick_noise
+from ..probe.build.build import PlaceRequest, arrange_noise, pick_noise
 from ..probe.build.noise import compared
 from ..probe.collect.auto import AUTO
 from ..show.noise import picture, table
@@ -108,10 +108,10 @@ class ArrangeNoiseByRegions(io.ComfyNode):
         more_regions: Any = None,
     ) -> io.NodeOutput:
         places = all_regions(regions, more_regions, width, height)
-        wish = PlaceWish(
+        request = PlaceRequest(
             places, width, height, seed, batch_size, candidates, rounds, layer, cells_per_block, overlap
         )
-        return noise_result(arrange_noise(model, clip, wish), cls)
+        return noise_result(arrange_noise(model, clip, request), cls)
 
 
 class PickBestNoise(io.ComfyNode):
@@ -156,8 +156,8 @@ class PickBestNoise(io.ComfyNode):
         more_regions: Any = None,
     ) -> io.NodeOutput:
         places = all_regions(regions, more_regions, width, height)
-        wish = PlaceWish(places, width, height, seed, batch_size, candidates, 0, layer, 1, overlap)
-        return noise_result(pick_noise(model, clip, wish, noise), cls)
+        request = PlaceRequest(places, width, height, seed, batch_size, candidates, 0, layer, 1, overlap)
+        return noise_result(pick_noise(model, clip, request, noise), cls)
 
 
 class NoiseReport(io.ComfyNode):

@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..tickets.bank.bank import TicketBank
+from ..tickets.grid import PIXELS
 from ..tickets.layout.parse import named, parse_boxes, parse_regions, require_regions
 from ..tickets.layout.regions import AnyRegion, MaskRegion, Region, categories_of
 from .inputs import CATEGORY, Array, Bank, side_input
@@ -130,7 +131,6 @@ class TicketRegionsFromBoxes(io.ComfyNode):
 
 WIDGET = "TICKET_REGIONS_EDITOR"
 EMPTY = '{"regions": []}'
-PIXELS = 8
 
 
 class TicketRegions(io.ComfyNode):

@@ -6,13 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..probe.build.build import TicketWish, build_tickets
+from ..probe.build.build import TicketRequest, build_tickets
 from ..probe.collect.auto import AUTO
-from ..probe.collect.collect import Wish, latent_size
+from ..probe.collect.collect import CollectRequest
 from ..probe.collect.keep import collect_and_keep
 from ..probe.collect.layers import LayerProbe, measure, report
 from ..probe.preview import ChoiceBar, LiveMaps
 from ..tickets.bank.bank import TicketBank
+from ..tickets.grid import latent_side
 from ..tickets.layout.build import BACKGROUNDS, LOSERS, Layout
 from ..tickets.layout.calibrate import CALIBRATIONS, STANDARDIZE
 from ..tickets.layout.regions import OVERLAPS, SMALLER
@@ -130,8 +131,8 @@ class CollectTickets(io.ComfyNode):
         save_as: str = "",
     ) -> io.NodeOutput:
         names = parse_categories(categories)
-        wish = Wish(names, noises, seed, width, height, layer, cells_per_block, scheme, template)
-        bank, about = collect_and_keep(model, clip, wish, save_as, LiveMaps(noises), ChoiceBar())
+        request = CollectRequest(names, noises, seed, width, height, layer, cells_per_block, scheme, template)
+        bank, about = collect_and_keep(model, clip, request, save_as, LiveMaps(noises), ChoiceBar())
         return io.NodeOutput(bank, ui=ui.PreviewText(about))
 
 
@@ -227,9 +228,8 @@ class TicketLayerReport(io.ComfyNode):
         steps: int,
         cfg: float,
     ) -> io.NodeOutput:
-        shape = latent_size(model, width, height)
         names = parse_categories(categories)
-        probe = LayerProbe(model, clip, names, noises, seed, shape, transplanted=planted)
+        probe = LayerProbe(model, clip, names, noises, seed, width, height, transplanted=planted)
         text, picture, layer = report(probe, measure(probe, images, steps, cfg, ChoiceBar()))
         shown = ui.PreviewImage(picture[None], cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(layer, text, picture[None], ui=shown)
@@ -418,8 +418,8 @@ class TicketLatentFromRegions(io.ComfyNode):
         layout = Layout(
             bank,
             all_regions(regions, more_regions, width, height),
-            width // 8,
-            height // 8,
+            latent_side(width),
+            latent_side(height),
             rule,
             overlap,
             shortage,
@@ -428,5 +428,5 @@ class TicketLatentFromRegions(io.ComfyNode):
             soft_edges,
             calibration,
         )
-        wish = TicketWish(layout, seed, batch_size, candidates, rounds)
-        return noise_result(build_tickets(wish, model, clip), cls)
+        request = TicketRequest(layout, seed, batch_size, candidates, rounds)
+        return noise_result(build_tickets(request, model, clip), cls)

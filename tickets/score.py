@@ -25,13 +25,6 @@ def stretch(attention: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> t
     return torch.where(span > 0, (attention - low) / span.clamp_min(1e-38), torch.zeros_like(attention))
 
 
-def pool_cells(attention: torch.Tensor, cells: int) -> torch.Tensor:
-    """Mean over squares of `cells` x `cells`; rows and columns beyond the last whole square are left out."""
-    if cells == 1:
-        return attention
-    return torch.nn.functional.avg_pool2d(attention.flatten(0, -3), cells).unflatten(0, attention.shape[:-2])
-
-
 def rank(values: torch.Tensor) -> torch.Tensor:
     """Share of the values below each, plus half of those equal to it, itself included: float32 in 0..1."""
     places = (rankdata(values.numpy()) - 0.5) / len(values)

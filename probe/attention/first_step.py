@@ -1,16 +1,11 @@
-"""The model's first evaluation, at the highest noise level, and the attention read from it."""
+"""The model's first evaluation, at the noise level where a sampler starts, of prompts side by side."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import comfy.samplers
 import torch
-
-from .reader import Layer, ProbeError, Reader, average_maps
-from .tokens import PromptTokens
 
 
 class FirstStep(comfy.samplers.Sampler):
@@ -34,61 +29,15 @@ class FirstStep(comfy.samplers.Sampler):
         return model_wrap(x, sigma, model_options=extra_args["model_options"], seed=extra_args["seed"])
 
 
-class ManyPrompts(comfy.samplers.CFGGuider):
-    """Conditional predictions of several prompts at once, without an unconditional one."""
+class SideBySide(comfy.samplers.CFGGuider):
+    """Evaluates all entries of its positive, and nothing else.
+
+    They are entries of one prompt, so that other patches, which tell positive from negative by
+    `cond_or_uncond`, take every one of them for a positive.
+    """
 
     def predict_noise(
         self, x: torch.Tensor, timestep: torch.Tensor, model_options: Any = None, seed: Any = None
     ) -> torch.Tensor:
-        conds = list(self.conds.values())
-        return comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)[0]
-
-
-@torch.no_grad()
-def read_attention(
-    model: Any,
-    prompts: Sequence[PromptTokens],
-    noise: torch.Tensor,
-    layers: Sequence[Layer],
-    sigma: float,
-    stop: bool = True,
-) -> list[torch.Tensor]:
-    """First-step attention to every phrase, mean over the layers: per prompt [images, phrases, h, w].
-
-    With `stop`, each forward ends at the last of the layers; the result is the same without.
-    """
-    maps = read_layers(model, prompts, noise, layers, sigma, stop)
-    return [average_maps(list(per_layer)) for per_layer in zip(*maps, strict=True)]
-
-
-def read_layers(
-    model: Any,
-    prompts: Sequence[PromptTokens],
-    noise: torch.Tensor,
-    layers: Sequence[Layer],
-    sigma: float,
-    stop: bool = True,
-) -> list[list[torch.Tensor]]:
-    """As `read_attention`, layer by layer: [layers][prompts], each [images, phrases, h, w]."""
-    names = [str(i) for i in range(len(prompts))]
-    tokens: dict[Any, Any] = {}
-    reader = Reader(layers, tokens, stop)
-    guider = ManyPrompts(reader.attach(model))
-    guider.inner_set_conds({n: p.conditioning for n, p in zip(names, prompts, strict=True)})
-    keys = [uuid_of(guider, n) for n in names]
-    tokens.update(zip(keys, ((p.positions, p.length) for p in prompts), strict=True))
-    sigmas = torch.tensor([sigma, 0.0])
-    guider.sample(noise, torch.zeros_like(noise), FirstStep(), sigmas, seed=0, disable_pbar=True)
-    for layer in layers:
-        for prompt, key in zip(prompts, keys, strict=True):
-            if (key, layer) not in reader.maps:
-                raise ProbeError(
-                    f'No attention was read at layer {layer} for "{prompt.text}": another patch on'
-                    " this MODEL replaces the UNet's forward; collect on the model before that node."
-                )
-    return [[reader.maps[key, layer] for key in keys] for layer in layers]
-
-
-def uuid_of(guider: Any, name: str) -> uuid.UUID:
-    """The identity ComfyUI gave a guider's conditioning; found again in transformer_options."""
-    return guider.original_conds[name][0]["uuid"]
+        positive = self.conds["positive"]
+        return comfy.samplers.calc_cond_batch(self.inner_model, [positive], x, timestep, model_options)[0]

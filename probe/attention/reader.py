@@ -1,211 +1,218 @@
-"""Reads cross-attention inside a UNet, through model patches that chain with those already there."""
+"""Reads an image's attention to words while a MODEL is evaluated, and nothing that is not the image's own."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import comfy.patcher_extension
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from einops import rearrange
-from torch.nn import functional as F
 
-from ..sampling.patch import without_patches
+from ...tickets.grid import map_size
+from ..model.clone import plain_clone
+from ..model.family import AttentionCall, Family, Layer
 
+KEY = "winning_tickets"
 WEIGHTS_AT_ONCE = 2**22
-COMPILE_KEY = "torch.compile"
 
 
-class ProbeError(ValueError):
-    """A model, layer or prompt that cannot be read; the message says what to change."""
+class Tokens(Protocol):
+    """Where phrases stand in a prompt.
 
-
-class Layer(NamedTuple):
-    """A cross-attention layer by ComfyUI's block names; written "input 8", or "input 7.3" deeper in."""
-
-    block: str
-    number: int
-    depth: int
-
-    def __str__(self) -> str:
-        return f"{self.block} {self.number}" + (f".{self.depth}" if self.depth else "")
-
-
-def cross_attention_layers(model: Any) -> list[Layer]:
-    """Every cross-attention layer of a MODEL's UNet, in forward order; ProbeError for other models."""
-    unet = plain_clone(model).get_model_object("diffusion_model")
-    if not isinstance(unet, UNetModel):
-        raise ProbeError(
-            f"This model is {type(model.model).__name__}, a {type(unet).__name__}: it has no UNet with"
-            " cross-attention. This works with SD1.x, SD2.x and SDXL models."
-        )
-    sections: list[tuple[str, Iterable[Any]]] = [
-        ("input", unet.input_blocks),
-        ("middle", [unet.middle_block]),
-        ("output", unet.output_blocks),
-    ]
-    return [
-        Layer(name, number, depth)
-        for name, blocks in sections
-        for number, block in enumerate(blocks)
-        for part in (block if block is not None else ())
-        if isinstance(part, SpatialTransformer)
-        for depth in range(len(part.transformer_blocks))
-    ]
-
-
-def cell_side(model: Any, layer: Layer) -> int:
-    """Side in latent pixels of what lies under one cell of a layer's map."""
-    unet = plain_clone(model).get_model_object("diffusion_model")
-    whole = len(unet.input_blocks)
-    before = {"input": layer.number}.get(layer.block, whole)
-    halvings = sum(isinstance(part, Downsample) for block in unet.input_blocks[:before] for part in block)
-    if layer.block == "output":
-        undone = unet.output_blocks[: layer.number]
-        halvings -= sum(isinstance(part, Upsample) for block in undone for part in block)
-    return int(2**halvings)
-
-
-def plain_clone(model: Any) -> Any:
-    """A clone of MODEL that is neither compiled nor spread over several GPUs: no forward can be ended there.
-
-    Nor has it a patch of ours that counts or watches a sampler's steps. Compiled by ComfyUI's wrapper, or by
-    object patches that hold what torch.compile returns.
+    positions: of the tokens of each phrase. length: of the prompt's own text in tokens. conditioning: of
+    the prompt, as ComfyUI encodes it.
     """
-    clone = without_patches(model)
-    clone.remove_wrappers_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, COMPILE_KEY)
-    clone.remove_additional_models("multigpu")
-    for name, value in list(clone.object_patches.items()):
-        if hasattr(value, "_orig_mod"):
-            del clone.object_patches[name]
-    return clone
 
+    @property
+    def positions(self) -> Sequence[Sequence[int]]: ...
 
-def find_layers(model: Any, names: str) -> list[Layer]:
-    """The layers called `names`, apart by commas, in forward order; ProbeError lists the model's own."""
-    layers = cross_attention_layers(model)
-    wanted = [" ".join(name.lower().split()) for name in names.split(",")]
-    known = [str(layer) for layer in layers]
-    for name in wanted:
-        if name not in known:
-            raise ProbeError(f'layer is "{name}", but this model has cross-attention in: {", ".join(known)}.')
-    return [layer for layer in layers if str(layer) in wanted]
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def conditioning(self) -> list[Any]: ...
 
 
 class _ReadEnough(Exception):
-    """Raised inside the UNet once the last layer's attention is read; never leaves `Reader`."""
+    """Raised inside a forward once the last layer's attention is read; never leaves `Reader`."""
 
 
 @dataclass
 class Reader:
-    """Reads the attention of some layers to some tokens whenever a MODEL is evaluated.
+    """Reads the attention of some layers to some prompts' phrases whenever a MODEL is evaluated.
 
     What lies before the last layer runs as it is, patches included; with `stop`, nothing after it.
-    layers: in forward order. tokens: for each conditioning's uuid, groups of token positions and the
-    length of its own text. maps: what was read, per uuid and layer: [images, groups, h, w] float32 as
-    `keep` leaves it, by default on the CPU; mean over heads and tokens.
+    family: of the MODEL. layers: in forward order. images, height, width: of the latent that is sampled.
+    prompts: by the uuid of their conditioning. maps: what was read since they were last cleared, per uuid
+    and layer: [images, phrases, h, w] float32 as `keep` leaves it, mean over heads and tokens. A map is of
+    the whole image, of its own rows, its own prompt and the layer's own grid, or there is none; refused: why
+    not, as predicates of "another patch ...".
     """
 
+    family: Family
     layers: Sequence[Layer]
-    tokens: Mapping[uuid.UUID, tuple[Sequence[Sequence[int]], int]]
+    images: int
+    height: int
+    width: int
+    prompts: Mapping[uuid.UUID, Tokens] = field(default_factory=dict)
     stop: bool = True
     keep: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.cpu
     maps: dict[tuple[uuid.UUID, Layer], torch.Tensor] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
     def attach(self, model: Any) -> Any:
         """A plain clone of MODEL that is read whenever it is evaluated."""
         clone = plain_clone(model)
-        key = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-        clone.add_wrapper_with_key(key, "winning_tickets", self.evaluate)
+        wrapper = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+        clone.add_wrapper_with_key(wrapper, KEY, self.evaluate)
         return clone
 
     def evaluate(
         self,
         executor: Any,
         x: torch.Tensor,
-        timesteps: Any,
-        context: Any,
-        y: Any,
-        control: Any,
-        transformer_options: dict[str, Any],
-        **kwargs: Any,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: torch.Tensor | None = None,
+        control: Any = None,
+        transformer_options: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> torch.Tensor:
-        """A DIFFUSION_MODEL wrapper: the UNet with the layers read."""
-        options = dict(transformer_options)
-        replacements = dict(options.get("patches_replace", {}))
-        theirs = replacements.get("attn2", {})
-        ours = {layer: partial(self._attention, layer, theirs) for layer in self.layers}
-        replacements["attn2"] = {**theirs, **ours}
-        options["patches_replace"] = replacements
+        """An APPLY_MODEL wrapper: the model with the layers read."""
+        options = dict(transformer_options or {})
+        chunks = self._chunks(x, c_crossattn, options)
+        if not chunks and not self.stop:
+            return executor(x, t, c_concat, c_crossattn, control, options, **more)
+        if not chunks:
+            return torch.zeros_like(x)
+        left = dict(chunks)
+        hooked = self.family.hooked(options, self.layers, partial(self._read, left, len(x)))
         try:
-            return executor(x, timesteps, context, y, control, options, **kwargs)
+            denoised = executor(x, t, c_concat, c_crossattn, control, hooked, **more)
         except _ReadEnough:
-            return x.new_zeros(x.shape[0], executor.class_obj.out_channels, *x.shape[2:])
+            denoised = torch.zeros_like(x)
+        if left and not all((key, self.layers[-1]) in self.maps for key in left.values()):
+            self.refuse("replaces the model's forward, so that no attention is seen")
+        return denoised
 
-    def _attention(
-        self,
-        layer: Layer,
-        theirs: Mapping[Any, Any],
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        extra_options: dict[str, Any],
-    ) -> torch.Tensor:
-        """Stands in for the layer's attention (attn2_replace); a patch already there does its work."""
-        self._read(layer, q, k, extra_options)
-        if self.stop and layer == self.layers[-1]:
-            raise _ReadEnough
-        if previous := theirs.get(layer) or theirs.get((layer.block, layer.number)):
-            return previous(q, k, v, extra_options)
-        return optimized_attention(
-            q,
-            k,
-            v,
-            extra_options["n_heads"],
-            attn_precision=extra_options["attn_precision"],
-            transformer_options=extra_options,
-        )
+    def refuse(self, why: str) -> None:
+        if why not in self.refused:
+            self.refused.append(why)
 
-    def _read(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, extra_options: dict[str, Any]) -> None:
+    def _chunks(
+        self, x: torch.Tensor, context: torch.Tensor | None, options: Mapping[str, Any]
+    ) -> dict[int, uuid.UUID]:
+        """Which chunk of the rows is which prompt's, of those to read and not read yet."""
         # ComfyUI batches, reorders and splits prompts: only the uuid says whose chunk this is.
-        uuids = extra_options["uuids"]
-        heads = extra_options["n_heads"]
-        height, width = extra_options["activations_shape"][-2:]
-        for key, q_part, k_part in zip(uuids, q.chunk(len(uuids)), k.chunk(len(uuids)), strict=True):
-            if key in self.tokens:
-                groups, length = self.tokens[key]
-                maps = token_attention(q_part, k_part, heads, groups, length)
-                self.maps[key, layer] = self.keep(maps.unflatten(-1, (height, width)))
+        uuids = options.get("uuids") or ()
+        mine = {i: key for i, key in enumerate(uuids) if key in self.prompts}
+        if not mine:
+            return {}
+        if tuple(x.shape[-2:]) != (self.height, self.width):
+            self.refuse(
+                f"runs the model on pieces of {x.shape[-2]}x{x.shape[-1]} of the {self.height}x{self.width}"
+                " latent pixels"
+            )
+            return {}
+        rows, kinds = len(uuids) * self.images, options.get("cond_or_uncond", uuids)
+        if len(x) != rows or len(kinds) != len(uuids):
+            self.refuse(f"runs the model on {len(x)} rows instead of {rows}")
+            return {}
+        if context is None or len(context) != len(x):
+            self.refuse("changes the prompt before the model sees it")
+            return {}
+        # A prompt that is evaluated again, as perturbed guidance does, is read the first time.
+        left = {i: key for i, key in mine.items() if (key, self.layers[-1]) not in self.maps}
+        for i, key in left.items():
+            if not _is_prompts(context[i * self.images : (i + 1) * self.images], self.prompts[key]):
+                self.refuse("changes the prompt before the model sees it")
+                return {}
+        self._context = context
+        return left
+
+    def _read(self, chunks: dict[int, uuid.UUID], rows: int, call: AttentionCall) -> None:
+        """Keeps the maps of one call, or refuses it; ends the forward after the last layer.
+
+        A forward is read at all of the layers or at none.
+        """
+        if chunks and (why := self._unlike(call, rows)):
+            self.refuse(f"{why} at layer {call.layer}")
+            for key in chunks.values():
+                for layer in self.layers:
+                    self.maps.pop((key, layer), None)
+            chunks.clear()
+        if not chunks and self.stop:
+            raise _ReadEnough
+        if chunks:
+            for i, key in chunks.items():
+                part = slice(i * self.images, (i + 1) * self.images)
+                prompt = self.prompts[key]
+                maps = token_attention(
+                    call.q[part], call.k[part], call.heads, prompt.positions, prompt.length
+                )
+                self.maps[key, call.layer] = self.keep(maps.unflatten(-1, call.size))
+        if self.stop and call.layer == self.layers[-1]:
+            raise _ReadEnough
+
+    def _unlike(self, call: AttentionCall, rows: int) -> str:
+        """What is not as the model alone would have it; empty if all is."""
+        if len(call.q) != rows or len(call.k) != rows:
+            return f"gives the attention {len(call.q)} rows instead of {rows}"
+        expected = map_size(self.height, self.width, self.family.stride(call.layer))
+        if call.size != expected or call.q.shape[1] != expected[0] * expected[1]:
+            found = f"{call.size[0]}x{call.size[1]}"
+            if call.q.shape[1] != call.size[0] * call.size[1]:
+                found = f"{call.q.shape[1]} of {found}"
+            return f"leaves a map of {found} cells instead of {expected[0]}x{expected[1]}"
+        if call.k.shape[1] != self._context.shape[1]:
+            return f"shows the attention {call.k.shape[1]} tokens instead of {self._context.shape[1]}"
+        if call.context is not None and not _same(call.context, self._context):
+            return "shows the attention another prompt"
+        # What was compared once is known by its identity: no device is waited for at every layer.
+        self._context = call.context if call.context is not None else self._context
+        return ""
+
+    _context: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
 
-def average_maps(maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean of maps [..., h, w] of several layers, on the grid of the coarsest."""
-    height, width = min(m.shape[-2] for m in maps), min(m.shape[-1] for m in maps)
-    flat = [F.adaptive_avg_pool2d(m.flatten(0, -3), (height, width)) for m in maps]
-    return torch.stack(flat).mean(0).unflatten(0, maps[0].shape[:-2])
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Of equal values in the coarser precision of both."""
+    if one is other:
+        return True
+    return one.shape == other.shape and bool(torch.equal(one, other.to(one)))
+
+
+def _is_prompts(context: torch.Tensor, prompt: Tokens) -> bool:
+    """Whether context [images, tokens, width] is a prompt's own, which ComfyUI repeats to a common length."""
+    own = prompt.conditioning[0][0]
+    if context.shape[1] % own.shape[1] or own.shape[2] != context.shape[2]:
+        return False
+    times = context.shape[1] // own.shape[1]
+    if len(own) not in (1, len(context)):
+        return False
+    return bool(torch.equal(context, own.to(context).repeat(1, times, 1).expand(len(context), -1, -1)))
 
 
 def token_attention(
     q: torch.Tensor, k: torch.Tensor, heads: int, groups: Sequence[Sequence[int]], length: int
 ) -> torch.Tensor:
-    """Softmax attention of each pixel to groups of tokens, float32 [images, groups, pixels].
+    """Softmax attention of each cell to groups of tokens, float32 [images, groups, cells].
 
-    q [images, pixels, heads * dim], k [images, tokens, heads * dim]. Mean over heads and over the
-    tokens of a group. ComfyUI tiles texts of different `length` to a common one: copies are summed.
+    q [images, cells, heads * dim], k [images, tokens, heads * dim]. Mean over heads and over the
+    tokens of a group. ComfyUI repeats texts of different `length` to a common one: copies are summed.
     """
     q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
-    pixels = min(q.shape[2], max(1, WEIGHTS_AT_ONCE // (heads * k.shape[2])))
-    images = max(1, WEIGHTS_AT_ONCE // (heads * k.shape[2] * pixels))
+    cells = min(q.shape[2], max(1, WEIGHTS_AT_ONCE // (heads * k.shape[2])))
+    images = max(1, WEIGHTS_AT_ONCE // (heads * k.shape[2] * cells))
     result = []
     for q_part, k_part in zip(q.split(images), k.split(images), strict=True):
         keys = k_part.float().transpose(-1, -2) * q.shape[-1] ** -0.5
         maps = []
-        for some in q_part.split(pixels, 2):
+        for some in q_part.split(cells, 2):
             weights = (some.float() @ keys).softmax(-1).mean(1).unflatten(-1, (-1, length)).sum(-2)
             maps.append(torch.stack([weights[..., list(g)].mean(-1) for g in groups], 1))
         result.append(torch.cat(maps, -1))

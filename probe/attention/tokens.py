@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ...tickets.prompts import Prompt
-from .reader import ProbeError
+from ..model.family import ProbeError
 
 CLIPS = {"l": "CLIP-L", "g": "CLIP-G", "h": "CLIP-H"}
 # Two words that no tokenizer begins or ends with the same token.

@@ -1,8 +1,8 @@
-"""Ticket Latent from Regions, Arrange Noise by Regions and Pick Best Noise: from a wish to its result."""
+"""Ticket Latent from Regions, Arrange Noise by Regions and Pick Best Noise: from a request to its result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,15 +12,17 @@ import torch
 
 from ...show.draw import unwritten
 from ...show.layout import layout_picture
+from ...tickets.grid import PIXELS, Grid
 from ...tickets.layout.build import Layout
 from ...tickets.layout.regions import SMALLER, AnyRegion, assign_cells, by_category, categories_of
+from ...tickets.prompts import JOINT, PLACE, make_prompts
+from ...tickets.search.candidates import Look
 from ...tickets.search.fit import cell_worth
-from ..attention.look import Look
-from ..attention.reader import ProbeError, cell_side, find_layers
+from ..attention.scorer import Scorer
 from ..collect.auto import choose_layer, is_auto
-from ..collect.collect import Wish
-from ..model.cost import forward_share
-from ..model.fingerprint import fingerprint
+from ..collect.collect import CollectRequest
+from ..model.family import ProbeError
+from ..server import announce
 from .noise import (
     BuiltNoise,
     PlainNoise,
@@ -34,6 +36,8 @@ from .noise import (
     ticket_noise,
 )
 
+Groups = Callable[[int], torch.Tensor]
+OWNERS_KEPT = 64
 TICKETS, ARRANGE, PICK = NODES = (
     "Ticket Latent from Regions",
     "Arrange Noise by Regions",
@@ -52,18 +56,8 @@ class NoiseResult:
     report: str
 
 
-class Bar:
-    """ComfyUI's progress bar over looks."""
-
-    def __init__(self, total: int) -> None:
-        self.bar = comfy.utils.ProgressBar(total)
-
-    def __call__(self, looks: int) -> None:
-        self.bar.update_absolute(looks)
-
-
 @dataclass(frozen=True)
-class TicketWish:
+class TicketRequest:
     """A layout's noise for a batch; candidates and rounds count when there is a model to look with."""
 
     layout: Layout
@@ -73,43 +67,44 @@ class TicketWish:
     rounds: int
 
 
-def build_tickets(wish: TicketWish, model: Any = None, clip: Any = None) -> NoiseResult:
+def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -> NoiseResult:
     """Noise of tickets; ProbeError when only one of model and clip is given."""
-    layout, recipe = wish.layout, wish.layout.bank.recipe
+    layout, recipe = request.layout, request.layout.bank.recipe
     if (model is None) != (clip is None):
         raise ProbeError(
             f"{TICKETS} has only one of model and clip: connect both to look at the noise, or neither."
         )
     shape = layout.shape
-    lines = [layout.describe(wish.batch)]
+    lines = [layout.describe(request.batch)]
     searching = None
     if model is None:
-        noise = ticket_noise(layout, wish.seed, TICKETS)
+        noise = ticket_noise(layout, request.seed, TICKETS)
         lines.append("Not looked at: connect model and clip to choose among candidates.")
     else:
-        if fingerprint(model, clip) != recipe.fingerprint:
+        scorer = Scorer(model, clip, TICKETS, *_pixels(layout), recipe.layer)
+        if scorer.fingerprint != recipe.fingerprint:
             lines.append(
                 "Warning: this model is not the one the bank was collected on, or is patched otherwise."
             )
-        size = (layout.width * 8, layout.height * 8)
-        progress = Bar(wish.batch * wish.candidates * (1 + wish.rounds))
-        about = (layout.categories, recipe.layer, *size, recipe.block, recipe.template, progress)
-        look = Look(model, clip, *about)
-        if look.shape != shape:
-            raise ProbeError(f"The bank's latents have {shape[0]} channels, this model's {look.shape[0]}.")
-        searching = searched_tickets(layout, look, wish.candidates, wish.rounds)
-        noise = BuiltNoise(searching, shape, wish.seed, TICKETS)
-    built = noise.images(range(wish.batch))
+        if scorer.shape != shape:
+            raise ProbeError(
+                f"{TICKETS}: the bank's latents have {shape[0]} channels, this model's {scorer.shape[0]}:"
+                " connect the model that the bank was collected on."
+            )
+        look = _look(scorer, layout.categories, recipe.template, layout.grid, request)
+        searching = searched_tickets(layout, look, request.candidates, request.rounds)
+        noise = BuiltNoise(searching, shape, request.seed, TICKETS)
+    built = noise.images(range(request.batch))
     if searching:
-        lines.append(searching.describe(forward_share(model, look.layers[-1], *shape[1:])))
+        lines.append(searching.describe(scorer.share))
         worth = _worth(searching, layout.groups)
     else:
-        worth = layout.ticket_worth(layout.arrange(wish.seed))
+        worth = layout.ticket_worth(layout.arrange(request.seed))
     lines += unwritten(layout.categories)
     return NoiseResult(
         noise,
         noise_latent(built, recipe.sigma, recipe.latent_scale),
-        empty_latent(wish.batch, shape),
+        empty_latent(request.batch, shape),
         layout_picture(
             layout.owner(), layout.groups(), worth, built[0], recipe.block, categories_of(layout.regions)
         )[None],
@@ -118,7 +113,7 @@ def build_tickets(wish: TicketWish, model: Any = None, clip: Any = None) -> Nois
 
 
 @dataclass(frozen=True)
-class PlaceWish:
+class PlaceRequest:
     """Regions for noise that needs no bank. width and height in pixels; layer may be `auto`."""
 
     regions: tuple[AnyRegion, ...]
@@ -137,62 +132,87 @@ class PlaceWish:
         return categories_of(self.regions)
 
 
-def arrange_noise(model: Any, clip: Any, wish: PlaceWish) -> NoiseResult:
+def arrange_noise(model: Any, clip: Any, request: PlaceRequest) -> NoiseResult:
     """The blocks of one seed's own noise exchanged; a permutation of it."""
 
-    def start(look: Look, groups: Callable[[int], torch.Tensor], shape: Shape) -> tuple[Searching, int]:
-        return searched_swaps(groups, shape, look, wish.candidates, wish.rounds), wish.seed
+    def start(look: Look, groups: Groups, shape: Shape, block: int) -> tuple[Searching, int]:
+        return searched_swaps(groups, shape, look, block, request.candidates, request.rounds), request.seed
 
-    return _place(model, clip, wish, ARRANGE, start)
+    return _place(model, clip, request, ARRANGE, start)
 
 
-def pick_noise(model: Any, clip: Any, wish: PlaceWish, noise: Any = None) -> NoiseResult:
+def pick_noise(model: Any, clip: Any, request: PlaceRequest, noise: Any = None) -> NoiseResult:
     """The best of several seeds of a NOISE, stock noise without one."""
-    noise = noise if noise is not None else PlainNoise(wish.seed)
+    noise = noise if noise is not None else PlainNoise(request.seed)
 
-    def start(look: Look, groups: Callable[[int], torch.Tensor], shape: Shape) -> tuple[Searching, int]:
-        return searched_noises(groups, noise, shape, look, wish.candidates), getattr(noise, "seed", 0)
-
-    return _place(model, clip, wish, PICK, start)
-
-
-def _place(model: Any, clip: Any, wish: PlaceWish, node: str, start: Any) -> NoiseResult:
-    lines = []
-    asked = Wish(wish.categories, 1, wish.seed, wish.width, wish.height, wish.layer)
-    if is_auto(asked):
-        asked, why = choose_layer(model, clip, asked)
-        lines.append(why)
-    block = wish.cells * cell_side(model, find_layers(model, asked.layer)[0])
-    progress = Bar(wish.batch * wish.candidates * (1 + wish.rounds))
-    look = Look(model, clip, wish.categories, asked.layer, wish.width, wish.height, block, progress=progress)
-    _, height, width = look.shape
-    if min(height, width) < block:
-        raise ProbeError(
-            f"{node}: blocks of {block} latent pixels do not fit an image of {wish.width}x{wish.height}:"
-            " raise width and height or choose a finer layer."
+    def start(look: Look, groups: Groups, shape: Shape, block: int) -> tuple[Searching, int]:
+        return searched_noises(groups, noise, shape, look, block, request.candidates), getattr(
+            noise, "seed", 0
         )
-    owner = lru_cache(maxsize=None)(
-        lambda index: assign_cells(wish.regions, height / block, width / block, index, wish.overlap)
+
+    return _place(model, clip, request, PICK, start)
+
+
+def _place(model: Any, clip: Any, request: PlaceRequest, node: str, start: Any) -> NoiseResult:
+    lines = []
+    asked = CollectRequest(request.categories, 1, request.seed, request.width, request.height, request.layer)
+    if is_auto(asked):
+        asked, why = choose_layer(model, clip, asked, node)
+        lines.append(why)
+    scorer = Scorer(model, clip, node, request.width, request.height, asked.layer)
+    grid = scorer.grid(request.cells)
+    look = _look(scorer, request.categories, PLACE, grid, request)
+    owner = lru_cache(maxsize=OWNERS_KEPT)(
+        lambda index: assign_cells(request.regions, *grid.exact, index, request.overlap)
     )
 
     def groups(index: int) -> torch.Tensor:
-        return by_category(wish.regions, owner(index))
+        return by_category(request.regions, owner(index))
 
-    searching, seed = start(look, groups, look.shape)
-    noise = BuiltNoise(searching, look.shape, seed, node)
-    built = noise.images(range(wish.batch))
+    searching, seed = start(look, groups, scorer.shape, grid.block)
+    noise = BuiltNoise(searching, scorer.shape, seed, node)
+    built = noise.images(range(request.batch))
     latent_format = model.get_model_object("latent_format")
-    lines.append(searching.describe(forward_share(model, look.layers[-1], height, width)))
-    lines += unwritten(wish.categories)
+    lines.append(searching.describe(scorer.share))
+    lines += unwritten(request.categories)
     return NoiseResult(
         noise,
-        noise_latent(built, look.sigma, float(latent_format.scale_factor)),
-        empty_latent(wish.batch, look.shape),
-        layout_picture(owner(0), groups(0), _worth(searching, groups), built[0], block, wish.categories)[
-            None
-        ],
+        noise_latent(built, scorer.family.noise_level(), float(latent_format.scale_factor)),
+        empty_latent(request.batch, scorer.shape),
+        layout_picture(
+            owner(0), groups(0), _worth(searching, groups), built[0], grid.block, request.categories
+        )[None],
         "\n".join(lines),
     )
+
+
+def _look(
+    scorer: Scorer,
+    categories: Sequence[str],
+    template: str,
+    grid: Grid,
+    request: TicketRequest | PlaceRequest,
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Noise [images, C, h, w] to attention [images, categories, rows, columns], all named in one prompt.
+
+    Followed by ComfyUI's progress bar; what it will cost is announced before.
+    """
+    total = request.batch * request.candidates * (1 + request.rounds)
+    prompts = scorer.encode(make_prompts(categories, JOINT, template))
+    bar = comfy.utils.ProgressBar(total)
+    announce(
+        f"{total} looks of about {scorer.share:.0%} of a forward each: {total * scorer.share:.1f} forwards"
+    )
+
+    def look(noise: torch.Tensor) -> torch.Tensor:
+        return scorer.blocks(prompts, noise, grid, bar.update)[0]
+
+    return look
+
+
+def _pixels(layout: Layout) -> tuple[int, int]:
+    """Width and height of the image."""
+    return layout.width * PIXELS, layout.height * PIXELS
 
 
 def _worth(searching: Searching, groups: Callable[[int], torch.Tensor]) -> torch.Tensor:

@@ -65,7 +65,7 @@ def _indices(latent: dict[str, Any]) -> Sequence[int]:
 class Searching:
     """Makes each image of a batch by looking at candidates; what was found is kept for the report.
 
-    proposer: of a seed and image. groups: the cells of an image, see `fit`. look: see `Look`.
+    proposer: of a seed and image. groups: the cells of an image, see `fit`. look: noise to attention.
     """
 
     def __init__(
@@ -116,19 +116,19 @@ def searched_tickets(layout: Layout, look: Any, candidates: int, rounds: int) ->
 
 
 def searched_swaps(
-    groups: Callable[[int], torch.Tensor], shape: Shape, look: Any, candidates: int, rounds: int
+    groups: Callable[[int], torch.Tensor], shape: Shape, look: Any, block: int, candidates: int, rounds: int
 ) -> Searching:
     """Blocks of the seed's own noise, or of a derived seed's, exchanged `rounds` times."""
 
     def proposer(seed: int, index: int) -> Proposer:
         draw = partial(plain_candidate, seed, index, shape)
-        return SwapProposer(draw, groups(index), look.block)
+        return SwapProposer(draw, groups(index), block)
 
     return Searching(proposer, groups, look, candidates, rounds)
 
 
 def searched_noises(
-    groups: Callable[[int], torch.Tensor], noise: Any, shape: Shape, look: Any, candidates: int
+    groups: Callable[[int], torch.Tensor], noise: Any, shape: Shape, look: Any, block: int, candidates: int
 ) -> Searching:
     """The best of any NOISE under seeds derived from its own; ValueError for one that has none."""
 
@@ -139,7 +139,7 @@ def searched_noises(
                 "Pick Best Noise has a noise that does not change with its seed: connect one that does, such"
                 " as RandomNoise, or none."
             )
-        return SwapProposer(draw, groups(index), look.block)
+        return SwapProposer(draw, groups(index), block)
 
     return Searching(proposer, groups, look, candidates, 0)
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..attention.reader import cross_attention_layers
 from ..model.fingerprint import fingerprint
-from .collect import Wish, latent_size
+from .collect import CollectRequest
 from .layers import LayerProbe, LayerWorth, recommended
 
 AUTO = "auto"
@@ -21,20 +20,24 @@ SEED = 0
 _known: dict[tuple[Any, ...], list[LayerWorth]] = {}
 
 
-def is_auto(wish: Wish) -> bool:
-    return wish.layer.strip().lower() == AUTO
+def is_auto(request: CollectRequest) -> bool:
+    return request.layer.strip().lower() == AUTO
 
 
 def choose_layer(
-    model: Any, clip: Any, wish: Wish, progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[Wish, str]:
-    """The wish with a layer instead of `auto`, and a sentence on the choice.
+    model: Any,
+    clip: Any,
+    request: CollectRequest,
+    node: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[CollectRequest, str]:
+    """The request with a layer instead of `auto`, and a sentence on the choice.
 
     Looks at the first layer of every block with cross-attention; the answer is remembered for a model,
     its patches, the categories, template and size, until ComfyUI ends.
     """
-    shape = latent_size(model, wish.width, wish.height)
-    key = (fingerprint(model, clip), wish.categories, wish.template, shape)
+    size = request.width, request.height
+    key = (fingerprint(model, clip), request.categories, request.template, size)
     if key not in _known:
         done = 0
 
@@ -43,15 +46,14 @@ def choose_layer(
             done += 1
             progress(done, 2 * len(probe.prompts))
 
-        layers = [layer for layer in cross_attention_layers(model) if layer.depth == 0]
-        pairs = min(PROMPTS, max(1, math.comb(len(wish.categories), 2)))
+        pairs = min(PROMPTS, max(1, math.comb(len(request.categories), 2)))
         transplanted = 2 * math.ceil(SAMPLES / 2 / pairs)
-        about = (model, clip, wish.categories, NOISES, SEED, shape, layers, wish.template)
-        probe = LayerProbe(*about, prompts=PROMPTS, transplanted=transplanted, tick=tick)
+        about = (model, clip, request.categories, NOISES, SEED, *size, True, request.template)
+        probe = LayerProbe(*about, PROMPTS, transplanted, tick, node)
         _known[key] = probe.effect()
     worths = _known[key]
     best = recommended(worths)
-    return replace(wish, layer=str(best.layer)), explain(worths)
+    return replace(request, layer=str(best.layer)), explain(worths)
 
 
 def explain(worths: list[LayerWorth]) -> str:

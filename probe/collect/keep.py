@@ -11,8 +11,9 @@ from typing import Any
 from ...tickets.bank.bank import BankError, TicketBank
 from ...tickets.bank.file import SaveError, check_path, load_bank, save_bank
 from ..files import advised, new_bank_path
+from ..model.unet import UNet
 from .auto import choose_layer, is_auto
-from .collect import Wish, collect, latent_size
+from .collect import NODE, CollectRequest, collect
 
 
 class Keeper:
@@ -36,14 +37,14 @@ class Keeper:
 def collect_and_keep(
     model: Any,
     clip: Any,
-    wish: Wish,
+    request: CollectRequest,
     save_as: str = "",
     progress: Callable[[int, TicketBank], None] = lambda done, latest: None,
     choosing: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[TicketBank, str]:
     """`collect`, kept as `save_as` in models/ticket_banks unless that is empty; and a line about it.
 
-    A bank of this name is resumed if it is of the same wish, apart from the noises. BankError says what
+    A bank of this name is resumed if it is of the same request, apart from the noises. BankError says what
     differs if it is not, or that nothing can be written there, before anything is collected; a write
     that fails later is reported in the line, and the bank is returned all the same. With layer auto the
     resumed bank's layer is taken, and without such a bank one is chosen, which `choosing` follows.
@@ -52,25 +53,25 @@ def collect_and_keep(
     before = None
     if path:
         try:
-            check_path(path, room=_least_size(model, wish))
+            check_path(path, room=_least_size(model, request))
             before = load_bank(path) if path.exists() else None
         except BankError as error:
             raise advised(error, "give Collect Tickets another name in save_as, or leave it empty") from None
     notes = []
-    if is_auto(wish) and before:
-        wish = replace(wish, layer=before.recipe.layer)
-        notes.append(f"layer auto: {wish.layer}, as in the bank saved before.")
-    elif is_auto(wish):
-        wish, note = choose_layer(model, clip, wish, choosing)
+    if is_auto(request) and before:
+        request = replace(request, layer=before.recipe.layer)
+        notes.append(f"layer auto: {request.layer}, as in the bank saved before.")
+    elif is_auto(request):
+        request, note = choose_layer(model, clip, request, NODE, choosing)
         notes.append(note)
     keep = None if path is None else Keeper(path)
-    bank = collect(model, clip, wish, before, progress, keep)
+    bank = collect(model, clip, request, before, progress, keep, choosing)
     if keep and keep.failure:
         notes.append(f"Warning: {keep.failure} Connect Save Ticket Bank to save it elsewhere.")
     return bank, " ".join([bank.describe() + ".", *notes])
 
 
-def _least_size(model: Any, wish: Wish) -> int:
-    """Bytes that the blocks of a wish take in a file at least: whole blocks cover half of each side."""
-    channels, height, width = latent_size(model, wish.width, wish.height)
-    return 4 * wish.noises * channels * (height // 2) * (width // 2)
+def _least_size(model: Any, request: CollectRequest) -> int:
+    """Bytes that the blocks of a request take in a file at least: whole blocks cover half of each side."""
+    channels, height, width = UNet(model).latent_shape(request.width, request.height)
+    return 4 * request.noises * channels * (height // 2) * (width // 2)

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import comfy.model_management
 import comfy.samplers
 import torch
 from torch.nn import functional as F
 
 from ...show.draw import unwritten
 from ...show.layers import picture, table
+from ...tickets.grid import Grid, map_size
 from ...tickets.layers.figures import LayerWorth, recommended
 from ...tickets.layers.transplant import bias, correlation, effects, kept_score, shuffled, transplant
-from ...tickets.noise import plain_noise, to_blocks
+from ...tickets.noise import plain_noise
 from ...tickets.prompts import PLACE, make_prompts, parse_template
-from ..attention.first_step import read_layers, uuid_of
-from ..attention.reader import Layer, Reader, cross_attention_layers
-from ..attention.tokens import PromptTokens, encode_prompt
-from ..model.memory import Rows
+from ..attention.reader import Reader
+from ..attention.scorer import Scorer
+from ..attention.tokens import PromptTokens
+from ..model.family import Layer, ProbeError
 
+NODE = "Ticket Layer Report"
 LATE = 0.6
+# Of a map's whole cells; on fewer, two boxes cannot be told apart.
+LEAST_SIDE = 2
 
 
 class LayerProbe:
@@ -36,38 +38,40 @@ class LayerProbe:
         categories: Sequence[str],
         noises: int,
         seed: int,
-        shape: tuple[int, int, int],
-        layers: Sequence[Layer] | None = None,
+        width: int,
+        height: int,
+        first_only: bool = False,
         template: str = PLACE,
         prompts: int = 6,
         transplanted: int = 4,
         tick: Callable[[], None] = lambda: None,
+        node: str = NODE,
     ) -> None:
-        """shape: channels, height and width of the latent. layers: all, if not given.
+        """width, height: of the image in pixels. first_only: the first layer of each block, instead of all.
 
         prompts: at most so many pairs. transplanted: noises built of each layer's tickets for each of them.
         """
-        self.model, self.clip, self.seed, self.shape, self.tick = model, clip, seed, shape, tick
-        self.transplanted = transplanted
-        self.layers = list(layers or cross_attention_layers(model))
-        every = make_prompts(categories, template=parse_template(template))
-        chosen = every[:: max(1, len(every) // prompts)][:prompts]
-        self.prompts = [encode_prompt(clip, p) for p in chosen]
-        self.noise = torch.cat([plain_noise(seed + k, shape) for k in range(noises)])
-        self.sigma = float(model.get_model_object("model_sampling").sigma_max)
-        self.rows = Rows(model, shape)
+        every = Scorer(model, clip, node, width, height)
+        _, rows, columns = every.shape
+        self.layers = [
+            layer
+            for layer in every.layers
+            if min(rows, columns) >= LEAST_SIDE * every.family.stride(layer)
+            and not (first_only and layer.depth)
+        ]
+        if not self.layers:
+            raise ProbeError(f"{node}: an image of {width}x{height} is too small: raise width and height.")
+        self.scorer = Scorer(model, clip, node, width, height, self.layers)
+        self.grids = {layer: Grid(rows, columns, every.family.stride(layer)) for layer in self.layers}
+        self.node, self.seed, self.tick, self.transplanted = node, seed, tick, transplanted
+        pairs = make_prompts(categories, template=parse_template(template))
+        self.prompts = self.scorer.encode(pairs[:: max(1, len(pairs) // prompts)][:prompts])
+        self.noise = torch.cat([plain_noise(seed + k, self.scorer.shape) for k in range(noises)])
 
     def read(self, prompt: PromptTokens, noise: torch.Tensor) -> dict[Layer, torch.Tensor]:
-        """First-step attention to a prompt's phrases, per layer [images, phrases, h, w]."""
-
-        def work(rows: int) -> dict[Layer, torch.Tensor]:
-            parts = []
-            for some in noise.split(rows):
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                parts.append(read_layers(self.model, [prompt], some, self.layers, self.sigma))
-            return {layer: torch.cat([p[i][0] for p in parts]) for i, layer in enumerate(self.layers)}
-
-        return self.rows.retry(work)
+        """First-step attention to a prompt's phrases, per layer [images, phrases, rows, columns]."""
+        maps = self.scorer.maps([prompt], noise)
+        return {layer: grid.pool(maps[layer][0], grid.block) for layer, grid in self.grids.items()}
 
     def effect(self) -> list[LayerWorth]:
         """Each layer's effect: (noises + layers x transplanted) evaluations for each prompt."""
@@ -75,25 +79,28 @@ class LayerProbe:
         plain, found = [], []
         for number, prompt in enumerate(self.prompts):
             maps = self.read(prompt, self.noise)
-            plain.append(torch.stack([bias(maps[layer]) for layer in self.layers]))
+            plain.append(torch.stack([bias(maps[layer], self.grids[layer]) for layer in self.layers]))
             self.tick()
             built = [
-                transplant(maps[layer].transpose(0, 1), self.noise, self.transplanted, self.seed + number)
-                for layer in self.layers
+                transplant(
+                    maps[layer].transpose(0, 1), self.noise, grid, self.transplanted, self.seed + number
+                )
+                for layer, grid in self.grids.items()
             ]
             seen = self.read(prompt, torch.cat(built))
             self.tick()
-            biases = torch.stack([bias(seen[layer]) for layer in self.layers])
+            biases = torch.stack([bias(seen[layer], self.grids[layer]) for layer in self.layers])
             found.append(biases.unflatten(1, (count, self.transplanted)))
         chance = torch.cat(plain, 1).std(1).clamp_min(1e-12)
         # [layers that read, layers of the tickets, noises]
         every = effects(torch.cat(found, 2) / chance[:, None, None])
         errors = every.std(1) / every.shape[1] ** 0.5
-        height = self.shape[1]
+        size = self.scorer.shape[1:]
         return [
-            LayerWorth(layer, h, w, max(1, height // h), float(every[i].mean()), float(errors[i]))
-            for i, layer in enumerate(self.layers)
-            for h, w in [maps[layer].shape[-2:]]
+            LayerWorth(
+                layer, *map_size(*size, grid.block), grid.block, float(every[i].mean()), float(errors[i])
+            )
+            for i, (layer, grid) in enumerate(self.grids.items())
         ]
 
     def kept(self, worths: Sequence[LayerWorth]) -> list[LayerWorth]:
@@ -105,11 +112,9 @@ class LayerProbe:
             moved, order = shuffled(self.noise, size, self.seed)
             after = [self.read(p, moved) for p in self.prompts]
             self.tick()
-            rows, columns = to_blocks(self.noise, size).shape[1:3]
             for worth in (w for w in worths if w.block == size):
                 was, now = (
-                    torch.cat([m[worth.layer].transpose(0, 1) for m in maps])[..., :rows, :columns]
-                    for maps in (before, after)
+                    torch.cat([m[worth.layer].transpose(0, 1) for m in maps]) for maps in (before, after)
                 )
                 result[worth.layer] = replace(worth, kept=kept_score(was, now, order))
         return [result[w.layer] for w in worths]
@@ -122,11 +127,12 @@ class LayerProbe:
         Where a category ends up is read from the attention itself, after LATE of the steps: the mean over
         all layers, each standardised. No detector is needed; what all layers agree on late is the object.
         """
-        sampling = self.model.get_model_object("model_sampling")
+        model, clip = self.scorer.model, self.scorer.clip
+        sampling = model.get_model_object("model_sampling")
         last = max(1, round(LATE * steps))
         sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps)[: last + 2]
-        negative = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(""))
-        noise = plain_noise(self.seed, self.shape, range(max(2, images)))
+        negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        noise = plain_noise(self.seed, self.scorer.shape, range(max(2, images)))
         found: dict[Layer, list[torch.Tensor]] = {w.layer: [] for w in worths}
         for prompt in self.prompts:
             first, late = self._first_and_late(prompt, negative, noise, sigmas, cfg)
@@ -143,25 +149,25 @@ class LayerProbe:
     def _first_and_late(
         self, prompt: PromptTokens, negative: Any, noise: torch.Tensor, sigmas: torch.Tensor, cfg: float
     ) -> tuple[dict[Layer, torch.Tensor], dict[Layer, torch.Tensor]]:
-        tokens: dict[Any, Any] = {}
-        reader = Reader(self.layers, tokens, stop=False)
-        guider = comfy.samplers.CFGGuider(reader.attach(self.model))
+        family, (height, width) = self.scorer.family, noise.shape[-2:]
+        reader = Reader(family, self.layers, len(noise), height, width, stop=False)
+        guider = comfy.samplers.CFGGuider(reader.attach(self.scorer.model))
         guider.set_conds(prompt.conditioning, negative)
         guider.set_cfg(cfg)
-        key = uuid_of(guider, "positive")
-        tokens[key] = (prompt.positions, prompt.length)
-        first: dict[Layer, torch.Tensor] = {}
-        keep = partial(_keep_first, first, reader, key)
+        key = guider.original_conds["positive"][0]["uuid"]
+        reader.prompts = {key: prompt}
+        read: list[dict[Layer, torch.Tensor]] = []
+
+        def keep(*step: Any) -> None:
+            read.append({layer: m for (_, layer), m in reader.maps.items()})
+            reader.maps.clear()
+
         euler = comfy.samplers.sampler_object("euler")
         empty = torch.zeros_like(noise)
         guider.sample(noise, empty, euler, sigmas, callback=keep, disable_pbar=True, seed=0)
-        return first, {layer: reader.maps[key, layer] for layer in self.layers}
-
-
-def _keep_first(first: dict[Layer, torch.Tensor], reader: Reader, key: Any, step: int, *_: Any) -> None:
-    """A sampler's callback: the maps of the first step."""
-    if step == 0:
-        first.update({layer: reader.maps[key, layer] for layer in reader.layers})
+        if reader.refused or not all(read):
+            raise ProbeError(self.scorer.why_not(reader.refused))
+        return read[0], read[-1]
 
 
 def _standard(maps: torch.Tensor, side: Sequence[int]) -> torch.Tensor:

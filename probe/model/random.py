@@ -12,24 +12,36 @@ SEED_RANGE = 2**64
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[Callable[[], bool]]:
     """Seeds the global generators of the CPU and of every device; afterwards they are as they were.
+
+    Gives a function that says whether any numbers were drawn from them since.
 
     What is evaluated inside depends on `seed` alone, and whatever is sampled afterwards does not depend on
     what was evaluated. Seeded as stock ComfyUI does before sampling. seed: of any size, by modulo 2^64.
     """
     kept = _states()
     torch.manual_seed(seed % SEED_RANGE)
+    seeds = _states()
     try:
-        yield
+        yield lambda: _moved(seeds)
     finally:
         for restore, state in kept:
             restore(state)
 
 
-def _states() -> list[tuple[Callable[[Any], None], Any]]:
+States = list[tuple[Callable[[Any], None], Any]]
+
+
+def _moved(before: States) -> bool:
+    flat = [s for _, state in before for s in (state if isinstance(state, list) else [state])]
+    now = [s for _, state in _states() for s in (state if isinstance(state, list) else [state])]
+    return len(flat) != len(now) or not all(torch.equal(a, b) for a, b in zip(flat, now, strict=True))
+
+
+def _states() -> States:
     """How to set each global generator, and its state."""
-    found: list[tuple[Callable[[Any], None], Any]] = [(torch.set_rng_state, torch.get_rng_state())]
+    found: States = [(torch.set_rng_state, torch.get_rng_state())]
     for module in (torch.cuda, getattr(torch, "xpu", None)):
         # Asking for the state of a device that is not in use would start it.
         if module is not None and module.is_available() and module.is_initialized():

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ...guidance.eos import Span, replace_eos
-from ..attention.reader import ProbeError
 from ..attention.tokens import CLIPS, encode_text, read_text
+from ..model.family import ProbeError
 
 SWAP, BLEND, ZERO = MODES = ("swap", "blend", "zero")
 NODE = "Swap End Tokens"

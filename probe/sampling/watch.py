@@ -11,8 +11,10 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...guidance.trace import Course, Evaluation, StepsError, guidance_norm, low_share, parse_phrases, pooled
-from ..attention.reader import Layer, ProbeError, Reader, cross_attention_layers, find_layers
+from ..attention.reader import Reader
 from ..attention.tokens import PromptTokens, find_phrases
+from ..model.family import Family, Layer, ProbeError, find_layers
+from ..model.unet import UNet
 from .patch import WATCH as KEY
 from .patch import patch_on, with_patch
 
@@ -27,8 +29,8 @@ class Watch:
     model options, as by the guidance cutoff. No value that sampling uses is changed.
     """
 
-    def __init__(self, phrases: PromptTokens, layers: Sequence[Layer]) -> None:
-        self.phrases, self.layers = phrases, layers
+    def __init__(self, phrases: PromptTokens, family: Family, layers: Sequence[Layer]) -> None:
+        self.phrases, self.family, self.layers = phrases, family, layers
         self.course: Course | None = None
 
     def attach(self, model: Any) -> Any:
@@ -47,7 +49,7 @@ class Watch:
     ) -> torch.Tensor:
         guider = executor.class_obj
         self.course = Course(self.phrases.names, sigmas.detach().float().cpu())
-        _Running(self, guider, self.course).install()
+        _Running(self, guider, self.course, noise).install()
         return executor(noise, latent, sampler, sigmas, *rest, **more)
 
 
@@ -57,10 +59,10 @@ def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) 
     ProbeError names a phrase that the prompt has not, and lists the layers when one is unknown.
     """
     names = parse_phrases(phrases)
-    everything = cross_attention_layers(model)
-    layers = everything if layer.strip().lower() == ALL else find_layers(model, layer)
+    family = UNet(model)
+    layers = family.layers if layer.strip().lower() == ALL else find_layers(family, layer)
     found = find_phrases(clip, prompt, names)
-    return Watch(found, layers).attach(model), found.conditioning
+    return Watch(found, family, layers).attach(model), found.conditioning
 
 
 def course_of(model: Any) -> Course:
@@ -78,7 +80,7 @@ def course_of(model: Any) -> Course:
 class _Running:
     """One run of a sampler."""
 
-    def __init__(self, watch: Watch, guider: Any, course: Course) -> None:
+    def __init__(self, watch: Watch, guider: Any, course: Course, noise: torch.Tensor) -> None:
         self.guider, self.course = guider, course
         phrases = watch.phrases
         prompts = [conds for name, conds in guider.conds.items() if name != "negative"]
@@ -91,9 +93,10 @@ class _Running:
         whole = [entry for entry in mine if entry.get("area") is None]
         if len(whole) < len(mine):
             course.notes.append("Prompts with an area of their own are not read.")
-        groups = (phrases.positions, phrases.length)
+        images, (height, width) = len(noise), noise.shape[-2:]
+        read = {entry["uuid"]: phrases for entry in whole}
         self.reader = Reader(
-            watch.layers, {e["uuid"]: groups for e in whole}, stop=False, keep=lambda maps: maps
+            watch.family, watch.layers, images, height, width, read, stop=False, keep=lambda maps: maps
         )
         self.guidance: torch.Tensor | None = None
 
@@ -101,7 +104,7 @@ class _Running:
         """Put what this run needs on the guider's own copies."""
         options = self.guider.model_options
         add = functools.partial(comfy.patcher_extension.add_wrapper_with_key, key=KEY, is_model_options=True)
-        add(WrappersMP.DIFFUSION_MODEL, wrapper=self.reader.evaluate, transformer_options=options)
+        add(WrappersMP.APPLY_MODEL, wrapper=self.reader.evaluate, transformer_options=options)
         add(WrappersMP.PREDICT_NOISE, wrapper=self._predict, transformer_options=options)
         # Outermost: a guidance cutoff answers evaluations itself.
         wrappers = options["transformer_options"]["wrappers"]
@@ -122,6 +125,10 @@ class _Running:
         self.guidance = None
         self.reader.maps.clear()
         denoised = executor(x, timestep, options or {}, seed)
+        for why in self.reader.refused:
+            note = f"Steps in which another patch {why} were not read."
+            if note not in self.course.notes:
+                self.course.notes.append(note)
         layers = list(self.reader.maps.values())
         maps = pooled(layers).cpu() if layers else None
         self.reader.maps.clear()

@@ -11,9 +11,8 @@ from ...guidance.suggest import explain, suggest
 from ...guidance.trace import Course, StepsError, parse_steps
 from ...show.draw import unwritten
 from ...show.trace import curves, heat_maps, masks, table
+from ...tickets.grid import PIXELS
 
-# Image pixels to a latent pixel.
-SCALE = 8
 NODE = "Attention over Steps Report"
 
 
@@ -40,7 +39,7 @@ def shown(
         raise StepsError(f"{NODE}: number is {number}, but the run has images 1 to {images}.")
     maps = course.maps()[:, number - 1]
     under = None if image is None else image[min(number, len(image)) - 1]
-    height, width = (side * SCALE for side in latent) if image is None else image.shape[1:3]
+    height, width = (side * PIXELS for side in latent) if image is None else image.shape[1:3]
     lines = [table(course, number - 1, chosen), *course.notes, *unwritten(course.phrases)]
     return Shown(
         heat_maps(maps[chosen], course.phrases, chosen, under)[None],

@@ -12,14 +12,16 @@ import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from forwards import counted
-from winning_tickets.probe.attention import first_step, tokens
-from winning_tickets.probe.attention import reader as attention
+from winning_tickets.probe.attention import tokens
+from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.collect import collect
 from winning_tickets.probe.model import memory
+from winning_tickets.probe.model.clone import COMPILE_KEY, plain_clone
+from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets import noise, prompts
 from winning_tickets.tickets.bank.bank import BankError, TicketBank
-from winning_tickets.tickets.score import pool_cells
+from winning_tickets.tickets.grid import Grid
 
 SIZE = 128
 CATEGORIES = ("cat", "fire hydrant", "tree")
@@ -35,8 +37,8 @@ def bank_of(
     **more: Any,
 ) -> TicketBank:
     rest = {k: more.pop(k) for k in ("before", "progress", "keep") if k in more}
-    wish = collect.Wish(categories, noises, seed, SIZE, SIZE, layer, **more)
-    return collect.collect(model, clip, wish, **rest)
+    request = collect.CollectRequest(categories, noises, seed, SIZE, SIZE, layer, **more)
+    return collect.collect(model, clip, request, **rest)
 
 
 @pytest.fixture
@@ -74,10 +76,10 @@ def reference_maps(model: Any, prompt: tokens.PromptTokens, x: torch.Tensor, lay
 
 @pytest.mark.parametrize("name", ["input 1", "input 3", "input 5.1", "middle 0", "output 2"])
 def test_attention_equals_an_unbatched_full_forward(model: Any, encoded: list, name: str) -> None:
-    (layer,) = attention.find_layers(model, name)
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
+    scorer = Scorer(model, None, "test", 192, 128, name)
+    (layer,) = scorer.layers
     x = torch.cat([noise.plain_noise(s, (4, 16, 24)) for s in (5, 6)])
-    found = first_step.read_attention(model, encoded, x, [layer], sigma)
+    found = scorer.maps(encoded, x)[layer]
     for prompt, maps in zip(encoded, found, strict=True):
         for image in range(2):
             expected = reference_maps(model, prompt, x[image : image + 1], layer)
@@ -85,25 +87,30 @@ def test_attention_equals_an_unbatched_full_forward(model: Any, encoded: list, n
 
 
 def test_scores_are_the_same_with_and_without_the_early_end(model: Any, encoded: list) -> None:
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
-    x = noise.plain_noise(5, (4, 16, 16))
-    layers = attention.find_layers(model, "output 2, input 3")
-    early = first_step.read_attention(model, encoded, x, layers, sigma)
-    late = first_step.read_attention(model, encoded, x, layers, sigma, stop=False)
-    assert all(torch.equal(e, f) for e, f in zip(early, late, strict=True))
+    x = noise.plain_noise(5, (4, 19, 13))
+    about = model, None, "test", 104, 152, "output 2, input 3"
+    early, late = Scorer(*about).maps(encoded, x), Scorer(*about, stop=False).maps(encoded, x)
+    for layer in early:
+        assert all(torch.equal(e, f) for e, f in zip(early[layer], late[layer], strict=True))
 
 
 def test_several_layers_are_averaged_on_the_coarsest_grid(model: Any, encoded: list) -> None:
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
-    x = noise.plain_noise(5, (4, 16, 16))
-    layers = attention.find_layers(model, "input 5, input 1, input 3")
-    assert [str(layer) for layer in layers] == ["input 1", "input 3", "input 5"]
-    apart = first_step.read_layers(model, encoded, x, layers, sigma)
-    together = first_step.read_attention(model, encoded, x, layers, sigma)
+    x = noise.plain_noise(5, (4, 19, 13))
+    scorer = Scorer(model, None, "test", 104, 152, "input 5, input 1, input 3")
+    assert [str(layer) for layer in scorer.layers] == ["input 1", "input 3", "input 5"]
+    grid = scorer.grid()
+    assert (grid.block, *grid.shape) == (4, 4, 3)
+    apart, together = scorer.maps(encoded, x), scorer.blocks(encoded, x, grid)
     for i, found in enumerate(together):
-        fine, middle, coarse = (apart[k][i] for k in range(3))
-        expected = (pool_cells(fine, 4) + pool_cells(middle, 2) + coarse) / 3
-        torch.testing.assert_close(found, expected)
+        fine, middle, coarse = (apart[layer][i] for layer in scorer.layers)
+        assert [m.shape[-2:] for m in (fine, middle, coarse)] == [(19, 13), (10, 7), (5, 4)]
+        for y, x_ in ((0, 0), (3, 2)):
+            mean = (
+                fine[..., 4 * y : 4 * y + 4, 4 * x_ : 4 * x_ + 4].mean((-2, -1))
+                + middle[..., 2 * y : 2 * y + 2, 2 * x_ : 2 * x_ + 2].mean((-2, -1))
+                + coarse[..., y, x_]
+            ) / 3
+            torch.testing.assert_close(found[..., y, x_], mean)
 
 
 def test_bank_does_not_depend_on_the_batch_size(
@@ -119,16 +126,16 @@ def test_bank_does_not_depend_on_the_batch_size(
 
 
 def test_batch_fits_the_free_memory(model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    wish = collect.Wish(CATEGORIES, 8, 0, SIZE, SIZE, "input 3")
-    assert collect.Collector(model, clip, wish).rows.count == memory.MOST
+    request = collect.CollectRequest(CATEGORIES, 8, 0, SIZE, SIZE, "input 3")
+    assert collect.Collector(model, clip, request).scorer.rows.count == memory.MOST
     needed = 1.5 * model.memory_required([4, 4, SIZE // 8, SIZE // 8])
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args: needed * 1.01)
-    assert collect.Collector(model, clip, wish).rows.count == 4
+    assert collect.Collector(model, clip, request).scorer.rows.count == 4
 
 
 def test_bank_holds_the_blocks_of_stock_noise(model: Any, clip: Any) -> None:
-    wish = collect.Wish(("cat", "tree"), 2, 11, 192, 128, "input 3")
-    bank = collect.collect(model, clip, wish)
+    request = collect.CollectRequest(("cat", "tree"), 2, 11, 192, 128, "input 3")
+    bank = collect.collect(model, clip, request)
     assert bank.recipe.block == 2 and bank.recipe.grid == (8, 12)
     stock = torch.randn(1, 4, 16, 24, generator=torch.manual_seed(12))
     assert torch.equal(bank.blocks[8 * 12 + 13], stock[0, :, 2:4, 2:4])
@@ -136,8 +143,8 @@ def test_bank_holds_the_blocks_of_stock_noise(model: Any, clip: Any) -> None:
 
 
 def test_sizes_that_are_no_multiple_of_the_block_leave_the_edge_out(model: Any, clip: Any) -> None:
-    wish = collect.Wish(("cat", "tree"), 1, 0, 152, 136, "input 5")
-    bank = collect.collect(model, clip, wish)
+    request = collect.CollectRequest(("cat", "tree"), 1, 0, 152, 136, "input 5")
+    bank = collect.collect(model, clip, request)
     assert bank.recipe.block == 4 and bank.recipe.grid == (17 // 4, 19 // 4)
     assert len(bank.blocks) == 4 * 4
 
@@ -147,7 +154,7 @@ def test_blocks_of_several_cells_pool_the_map(model: Any, clip: Any) -> None:
     coarse = bank_of(model, clip, categories=("cat", "tree"), cells=2)
     assert coarse.recipe.block == 4
     for row in range(2):
-        torch.testing.assert_close(coarse.maps(row), pool_cells(fine.maps(row), 2))
+        torch.testing.assert_close(coarse.maps(row), Grid(16, 16, 4).pool(fine.maps(row), 2))
 
 
 @pytest.mark.parametrize("scheme, prompts_each", [("pairs", 3), ("singles", 3), ("joint", 1)])
@@ -273,19 +280,18 @@ def test_every_token_of_a_phrase_is_found(clip: Any) -> None:
 
 
 def test_long_categories_are_refused_by_name(model: Any, clip: Any) -> None:
-    with pytest.raises(attention.ProbeError, match='^"(cat ?)+" does not fit.*75 tokens'):
+    with pytest.raises(ProbeError, match='^"(cat ?)+" does not fit.*75 tokens'):
         bank_of(model, clip, categories=("cat " * 80, "tree"))
 
 
-def test_a_joint_prompt_of_several_chunks_is_collected(model: Any, clip: Any) -> None:
-    """Rule: a category is read in any chunk of its prompt."""
-    many = tuple(f"{word} {other}" for word in ("red", "blue", "old") for other in "abcdefghij")
-    bank = bank_of(model, clip, categories=many, scheme="joint")
-    assert float(bank.attention.min()) > 0 and float(bank.attention.std(-1).min()) > 0
+def test_the_category_that_no_longer_fits_a_joint_prompt_is_named(model: Any, clip: Any) -> None:
+    many = tuple(f"{word} {other}" for word in ("red", "blue", "old") for other in "abcdefghijklmnop")
+    with pytest.raises(ProbeError, match='"blue [a-h]" does not fit'):
+        bank_of(model, clip, categories=many, scheme="joint")
 
 
 def test_wrong_layer_lists_those_there_are(model: Any, clip: Any) -> None:
-    with pytest.raises(attention.ProbeError, match=r'"input 8".*input 1, input 3, input 5, input 5\.1'):
+    with pytest.raises(ProbeError, match=r'"input 8".*input 1, input 3, input 5, input 5\.1'):
         bank_of(model, clip, layer="input 8")
 
 
@@ -315,7 +321,7 @@ def test_interrupted_collection_is_kept_and_gone_on_from_bit_for_bit(
     assert resumed.seeds == whole.seeds and resumed.recipe == whole.recipe
 
 
-def test_a_bank_of_another_wish_is_not_gone_on_from(model: Any, clip: Any) -> None:
+def test_a_bank_of_another_request_is_not_gone_on_from(model: Any, clip: Any) -> None:
     before = bank_of(model, clip)
     with pytest.raises(BankError, match="differs in layer"):
         bank_of(model, clip, 2, layer="input 5", before=before)
@@ -355,10 +361,10 @@ def test_compiled_model_is_read_uncompiled(model: Any, clip: Any) -> None:
 
     theirs = model.clone()
     wrapper = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-    theirs.add_wrapper_with_key(wrapper, attention.COMPILE_KEY, compiled)
+    theirs.add_wrapper_with_key(wrapper, COMPILE_KEY, compiled)
     bank = bank_of(theirs, clip)
     assert torch.equal(bank.attention, bank_of(model, clip).attention)
-    assert theirs.wrappers[wrapper][attention.COMPILE_KEY] == [compiled]
+    assert theirs.wrappers[wrapper][COMPILE_KEY] == [compiled]
 
 
 @pytest.mark.parametrize("part", ["diffusion_model", "diffusion_model.middle_block"])
@@ -381,23 +387,20 @@ def test_a_patch_that_replaces_the_forward_is_named_not_an_empty_bank(model: Any
     theirs = model.clone()
     key = comfy.patcher_extension.WrappersMP.APPLY_MODEL
     theirs.add_wrapper_with_key(key, "other", lambda executor, x, *args, **kwargs: torch.zeros_like(x))
-    with pytest.raises(attention.ProbeError, match="No attention was read at layer input 3"):
+    with pytest.raises(ProbeError, match="^Collect Tickets: another patch .*keeps the model from being run"):
         bank_of(theirs, clip)
 
 
 def test_model_spread_over_gpus_is_read_on_one(model: Any, clip: Any) -> None:
     spread = model.clone()
     spread.set_additional_models("multigpu", [model.clone()])
-    reader = attention.Reader([attention.Layer("input", 3, 0)], {})
-    assert not reader.attach(spread).get_additional_models_with_key("multigpu")
+    assert not plain_clone(spread).get_additional_models_with_key("multigpu")
     assert len(spread.get_additional_models_with_key("multigpu")) == 1
 
 
 def test_patch_at_a_layer_that_is_read_still_does_its_work(model: Any, encoded: list) -> None:
     """2-tuple and 3-tuple keys, at a layer before the last one."""
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
     x = noise.plain_noise(5, (4, 16, 16))
-    layers = attention.find_layers(model, "input 1, input 3")
 
     def theirs(q: Any, k: Any, v: Any, extra: Any) -> Any:
         return optimized_attention(q, k, v, extra["n_heads"], transformer_options=extra) * 0.5
@@ -407,5 +410,6 @@ def test_patch_at_a_layer_that_is_read_still_does_its_work(model: Any, encoded: 
         patched = model.clone()
         if key:
             patched.set_model_attn2_replace(theirs, *key)
-        maps.append(first_step.read_layers(patched, encoded, x, layers, sigma)[1][0])
+        scorer = Scorer(patched, None, "test", 128, 128, "input 1, input 3")
+        maps.append(scorer.maps(encoded, x)[scorer.layers[1]][0])
     assert torch.equal(maps[0], maps[1]) and not torch.equal(maps[0], maps[2])

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from winning_tickets.guidance.cutoff import Cutoff, Share
-from winning_tickets.probe.attention.look import Look
+from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.build.noise import empty_latent, ticket_noise
 from winning_tickets.probe.collect.auto import choose_layer
-from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.collect.layers import LayerProbe
 from winning_tickets.probe.sampling.ksampler import Settings, sample
 from winning_tickets.tickets.bank.file import load_bank
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.tickets.prompts import JOINT, make_prompts
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.append(str(ROOT / "demo"))
@@ -67,17 +68,18 @@ def test_every_category_is_asked_for_by_the_words_the_model_reads(parts: Any) ->
     noise = plain_noise(0, (4, 32, 32)), plain_noise(1, (4, 32, 32))
     drawn = {}
     for pair in zip(CATEGORIES[:6], CATEGORIES[6:], strict=True):
-        look = Look(parts.model, parts.clip, pair, "input 3", 256, 256, 2)
-        drawn |= dict(zip(pair, look(torch.cat(noise)).mean((0, 2, 3)).tolist(), strict=True))
+        scorer = Scorer(parts.model, parts.clip, "test", 256, 256, "input 3")
+        (maps,) = scorer.blocks(scorer.encode(make_prompts(pair, JOINT)), torch.cat(noise), scorer.grid())
+        drawn |= dict(zip(pair, maps.mean((0, 2, 3)).tolist(), strict=True))
     usual = sorted(drawn.values())[len(drawn) // 2]
     assert min(drawn.values()) > 0.4 * usual, drawn
 
 
 def test_auto_takes_the_layer_whose_tickets_work_and_no_dead_one(parts: Any) -> None:
     """By `demo/measure.py layers`: input 3 makes the best tickets, those of 8x8 layers do nothing."""
-    wish = Wish(NAMES, 4, 0, 256, 256, "auto")
-    assert choose_layer(parts.model, parts.clip, wish)[0].layer == "input 3"
-    worths = LayerProbe(parts.model, parts.clip, NAMES, 8, 1, (4, 32, 32), prompts=4, transplanted=2).effect()
+    request = CollectRequest(NAMES, 4, 0, 256, 256, "auto")
+    assert choose_layer(parts.model, parts.clip, request, "test")[0].layer == "input 3"
+    worths = LayerProbe(parts.model, parts.clip, NAMES, 8, 1, 256, 256, prompts=4, transplanted=2).effect()
     clear = {str(w.layer) for w in worths if w.clear}
     assert "input 3" in clear and all(w.block == 2 for w in worths if w.clear)
 
@@ -117,7 +119,7 @@ def test_shipped_bank_loads_and_fits_the_demo_model() -> None:
 def test_objects_follow_their_tickets_and_not_plain_noise(parts: Any, judge: Any) -> None:
     """Three pairs, two layouts, both orders; `demo.py --measure` has the full figures."""
     names = tuple(dict.fromkeys(n for pair in PAIRS for n in pair))
-    bank = collect(parts.model, parts.clip, Wish(names, 48, 0, 256, 256, "input 3"))
+    bank = collect(parts.model, parts.clip, CollectRequest(names, 48, 0, 256, 256, "input 3"))
     hits = {"tickets": 0, "plain": 0}
     cases = [(p, b) for pair in PAIRS for p in (pair, pair[::-1]) for b in BOXES.values()]
     for seed, (pair, boxes) in enumerate(cases):

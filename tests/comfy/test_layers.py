@@ -9,26 +9,27 @@ import comfy.patcher_extension
 import pytest
 import torch
 from forwards import counted
-from winning_tickets.probe.attention.reader import Layer, cross_attention_layers
 from winning_tickets.probe.collect import auto as auto_layer
 from winning_tickets.probe.collect import layers as layer_report
-from winning_tickets.probe.collect.collect import Wish
+from winning_tickets.probe.collect.collect import CollectRequest
 from winning_tickets.probe.collect.layers import LayerProbe, LayerWorth, recommended
 from winning_tickets.probe.model import memory
+from winning_tickets.probe.model.family import Layer
+from winning_tickets.probe.model.unet import UNet
 
 CATEGORIES = ("cat", "fire hydrant", "tree")
 SHAPE = (4, 16, 16)
 
 
 def probe_of(model: Any, clip: Any, **more: Any) -> LayerProbe:
-    return LayerProbe(model, clip, CATEGORIES, 3, 0, SHAPE, prompts=2, transplanted=2, **more)
+    return LayerProbe(model, clip, CATEGORIES, 3, 0, 128, 128, prompts=2, transplanted=2, **more)
 
 
 def test_effect_takes_the_evaluations_it_says(model: Any, clip: Any) -> None:
     counting, seen = counted(model)
     probe = probe_of(counting, clip)
     worths = probe.effect()
-    assert [w.layer for w in worths] == cross_attention_layers(model)
+    assert [w.layer for w in worths] == UNet(model).layers
     assert seen.total == 2 * (3 + 2 * len(probe.layers))
     assert all(w.block * w.rows == 16 and w.error > 0 for w in worths)
 
@@ -53,7 +54,7 @@ def test_out_of_memory_halves_the_batch(model: Any, clip: Any) -> None:
     small = model.clone()
     small.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "short", short)
     probe = probe_of(small, clip)
-    assert len(probe.effect()) == len(probe.layers) and probe.rows.count == 2
+    assert len(probe.effect()) == len(probe.layers) and probe.scorer.rows.count == 2
 
 
 @pytest.mark.parametrize("images", [0, 2])
@@ -74,25 +75,31 @@ def test_report_has_a_line_for_every_layer_and_a_picture(model: Any, clip: Any, 
 
 
 def test_a_lone_category_can_be_looked_at(model: Any, clip: Any) -> None:
-    worths = LayerProbe(model, clip, ("cat",), 3, 0, SHAPE, transplanted=2).effect()
+    worths = LayerProbe(model, clip, ("cat",), 3, 0, 128, 128, transplanted=2).effect()
     assert all(torch.isfinite(torch.tensor([w.effect, w.error])).all() for w in worths)
 
 
 def test_auto_chooses_once_for_the_same_question(model: Any, clip: Any) -> None:
     auto_layer._known.clear()
     counting, seen = counted(model)
-    wish = Wish(CATEGORIES, 4, 77, 128, 128, " Auto")
-    assert auto_layer.is_auto(wish)
+    request = CollectRequest(CATEGORIES, 4, 77, 128, 128, " Auto")
+    assert auto_layer.is_auto(request)
     ticks: list[tuple[int, int]] = []
-    chosen, note = auto_layer.choose_layer(counting, clip, wish, lambda *at: ticks.append(at))
+    chosen, note = auto_layer.choose_layer(counting, clip, request, "test", lambda *at: ticks.append(at))
     assert note.startswith(f"layer auto: {chosen.layer} (effect ") and not auto_layer.is_auto(chosen)
     assert ticks[-1][0] == ticks[-1][1]
     evaluated = seen.total
     again, _ = auto_layer.choose_layer(
-        counting, clip, Wish(CATEGORIES, 9, 5, 128, 128, "auto"), lambda *at: ticks.append(at)
+        counting,
+        clip,
+        CollectRequest(CATEGORIES, 9, 5, 128, 128, "auto"),
+        "test",
+        lambda *at: ticks.append(at),
     )
     assert again.layer == chosen.layer and seen.total == evaluated
-    other, _ = auto_layer.choose_layer(counting, clip, Wish(("cat", "tree"), 4, 0, 128, 128, "auto"))
+    other, _ = auto_layer.choose_layer(
+        counting, clip, CollectRequest(("cat", "tree"), 4, 0, 128, 128, "auto"), "test"
+    )
     assert seen.total > evaluated and not auto_layer.is_auto(other)
 
 
@@ -102,9 +109,9 @@ def test_nothing_is_remembered_of_an_interrupted_choice(model: Any, clip: Any) -
     def stop(done: int, total: int) -> None:
         comfy.model_management.interrupt_current_processing()
 
-    wish = Wish(CATEGORIES, 4, 0, 128, 128, "auto")
+    request = CollectRequest(CATEGORIES, 4, 0, 128, 128, "auto")
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        auto_layer.choose_layer(model, clip, wish, stop)
+        auto_layer.choose_layer(model, clip, request, "test", stop)
     assert not auto_layer._known
     assert model.model.current_patcher is None
 

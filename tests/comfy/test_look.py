@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +13,18 @@ import comfy.samplers
 import pytest
 import torch
 from forwards import counted
-from winning_tickets.probe.attention.first_step import read_layers
-from winning_tickets.probe.attention.look import Look
-from winning_tickets.probe.attention.reader import ProbeError, cell_side, cross_attention_layers
-from winning_tickets.probe.attention.tokens import encode_prompt
-from winning_tickets.probe.build.build import PlaceWish, TicketWish, arrange_noise, build_tickets, pick_noise
+from winning_tickets.probe.attention.scorer import Scorer
+from winning_tickets.probe.build.build import (
+    PlaceRequest,
+    TicketRequest,
+    arrange_noise,
+    build_tickets,
+    pick_noise,
+)
 from winning_tickets.probe.build.noise import searched_tickets
 from winning_tickets.probe.collect import collect
-from winning_tickets.probe.model.cost import forward_share
+from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.tickets.grid import Grid, GridError
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.select import Rank
@@ -29,68 +34,76 @@ from winning_tickets.tickets.search.candidates import derived_seed
 
 REGIONS = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
 SHAPE = (4, 16, 24)
-WISH = PlaceWish(REGIONS, 192, 128, 7, 1, 3, 2, "input 3")
+REQUEST = PlaceRequest(REGIONS, 192, 128, 7, 1, 3, 2, "input 3")
+
+
+def look_of(
+    model: Any, clip: Any, categories: Sequence[str], layer: str = "input 3", grid: Grid | None = None
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    scorer = Scorer(model, clip, "test", 192, 128, layer)
+    prompts = scorer.encode(make_prompts(categories, JOINT))
+    return lambda noise: scorer.blocks(prompts, noise, grid or scorer.grid())[0]
 
 
 @pytest.fixture
 def layout(model: Any, clip: Any) -> Layout:
-    bank = collect.collect(model, clip, collect.Wish(("cat", "tree"), 6, 0, 128, 128, "input 3"))
+    bank = collect.collect(model, clip, collect.CollectRequest(("cat", "tree"), 6, 0, 128, 128, "input 3"))
     return Layout(bank, REGIONS, 24, 16, Rank(0.2, 0.2))
 
 
 def test_a_look_reads_what_collecting_reads(model: Any, clip: Any) -> None:
     """The rule: a noise scores the same in a bank's joint prompt and under a look."""
-    wish = collect.Wish(("cat", "tree", "car"), 3, 5, 192, 128, "input 3", scheme=JOINT)
-    bank = collect.collect(model, clip, wish)
-    look = Look(model, clip, wish.categories, "input 3", 192, 128, bank.recipe.block)
-    maps = look(torch.cat([plain_noise(s, SHAPE) for s in bank.seeds]))
+    request = collect.CollectRequest(("cat", "tree", "car"), 3, 5, 192, 128, "input 3", scheme=JOINT)
+    bank = collect.collect(model, clip, request)
+    maps = look_of(model, clip, request.categories)(torch.cat([plain_noise(s, SHAPE) for s in bank.seeds]))
     for c in range(3):
         torch.testing.assert_close(maps[:, c], bank.maps(c), rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 32])
 def test_scores_do_not_depend_on_how_many_are_looked_at_at_once(model: Any, clip: Any, at_once: int) -> None:
-    look = Look(model, clip, ("cat", "tree"), "input 3", 192, 128, 4)
+    scorer = Scorer(model, clip, "test", 192, 128, "input 3")
+    prompts = scorer.encode(make_prompts(("cat", "tree", "car")))
     noise = torch.cat([plain_noise(s, SHAPE) for s in range(5)])
-    expected = torch.cat([look(n[None]) for n in noise])
-    look.rows.count = at_once
-    torch.testing.assert_close(look(noise), expected, rtol=1e-5, atol=1e-8)
+    apart = [[scorer.blocks([p], n[None], scorer.grid())[0] for n in noise] for p in prompts]
+    scorer.rows.count = at_once
+    for found, expected in zip(scorer.blocks(prompts, noise, scorer.grid()), apart, strict=True):
+        torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-8)
 
 
 def test_cells_are_as_large_as_the_maps_say(model: Any, clip: Any) -> None:
-    layers = cross_attention_layers(model)
-    (prompt,) = make_prompts(("cat", "tree"), JOINT)
-    noise = plain_noise(0, (4, 32, 32))
-    maps = read_layers(model, [encode_prompt(clip, prompt)], noise, layers, 14.6)
-    for layer, (found,) in zip(layers, maps, strict=True):
-        assert found.shape[-1] * cell_side(model, layer) == 32, str(layer)
+    scorer = Scorer(model, clip, "test", 256, 256)
+    maps = scorer.maps(scorer.encode(make_prompts(("cat", "tree"), JOINT)), plain_noise(0, (4, 32, 32)))
+    for layer, (found,) in maps.items():
+        assert found.shape[-1] * scorer.family.stride(layer) == 32, str(layer)
 
 
 def test_blocks_finer_than_the_map_are_refused(model: Any, clip: Any) -> None:
-    look = Look(model, clip, ("cat", "tree"), "middle 0", 192, 128, 2)
-    with pytest.raises(ProbeError, match="Blocks of 2 latent pixels cannot be told apart at middle 0.*finer"):
+    look = look_of(model, clip, ("cat", "tree"), "middle 0", Grid(16, 24, 2))
+    with pytest.raises(GridError, match="Blocks of 2 latent pixels cannot be told apart .* every 4: choose"):
         look(plain_noise(0, SHAPE))
 
 
 def test_the_share_of_a_forward_grows_with_the_layer(model: Any) -> None:
-    shares = [forward_share(model, layer, 16, 24) for layer in cross_attention_layers(model)]
+    family = Scorer(model, None, "test", 192, 128).family
+    shares = [family.share(layer, 16, 24) for layer in family.layers]
     assert shares == sorted(shares) and 0 < shares[0] < 0.5 < shares[-1] < 1
 
 
 def test_tickets_are_looked_at_as_often_as_the_report_says(model: Any, clip: Any, layout: Layout) -> None:
     counting, seen = counted(model)
-    result = build_tickets(TicketWish(layout, 3, 2, 4, 1), counting, clip)
+    result = build_tickets(TicketRequest(layout, 3, 2, 4, 1), counting, clip)
     assert seen.total == 2 * 4 * 2 and "16 looks" in result.report
     seen.clear()
     result.noise.generate_noise(result.empty)
     assert not seen, "what was built is not looked at again"
-    blind = build_tickets(TicketWish(layout, 3, 2, 4, 1))
+    blind = build_tickets(TicketRequest(layout, 3, 2, 4, 1))
     assert torch.equal(blind.noise.generate_noise(blind.empty), layout.build(3, (0, 1)))
     assert "connect model and clip" in blind.report
 
 
 def test_looking_finds_a_better_fit(model: Any, clip: Any, layout: Layout) -> None:
-    look = Look(model, clip, layout.categories, "input 3", 192, 128, layout.bank.recipe.block)
+    look = look_of(model, clip, layout.categories)
     searching = searched_tickets(layout, look, 6, 2)
     searching(3, 0)
     (found,) = searching.found.values()
@@ -103,9 +116,9 @@ def test_image_k_of_a_batch_equals_a_run_with_batch_index_k(
 ) -> None:
     def run(batch: int) -> Any:
         if kind == "tickets":
-            return build_tickets(TicketWish(layout, 3, batch, 3, 1), model, clip)
+            return build_tickets(TicketRequest(layout, 3, batch, 3, 1), model, clip)
         make = arrange_noise if kind == "arrange" else pick_noise
-        return make(model, clip, replace(WISH, batch=batch))
+        return make(model, clip, replace(REQUEST, batch=batch))
 
     many, one = run(3), run(1)
     batch = many.noise.generate_noise(many.empty)
@@ -115,14 +128,14 @@ def test_image_k_of_a_batch_equals_a_run_with_batch_index_k(
 
 
 def test_arranged_noise_is_a_permutation_of_one_seeds_noise(model: Any, clip: Any) -> None:
-    result = arrange_noise(model, clip, WISH)
+    result = arrange_noise(model, clip, REQUEST)
     values = result.noise.generate_noise(result.empty).flatten().sort().values
     seeds = [derived_seed(7, j) for j in range(3)]
     assert any(torch.equal(values, plain_noise(s, SHAPE).flatten().sort().values) for s in seeds)
 
 
 def test_picked_noise_is_one_of_the_seeds_unchanged(model: Any, clip: Any) -> None:
-    result = pick_noise(model, clip, replace(WISH, candidates=5))
+    result = pick_noise(model, clip, replace(REQUEST, candidates=5))
     built = result.noise.generate_noise(result.empty)
     assert any(torch.equal(built, plain_noise(derived_seed(7, j), SHAPE)) for j in range(5))
 
@@ -139,13 +152,13 @@ def test_any_noise_that_has_a_seed_is_picked_from(model: Any, clip: Any, layout:
             return torch.rand(input_latent["samples"].shape, generator=generator)
 
     theirs = Uniform(4)
-    found = pick_noise(model, clip, WISH, theirs)
+    found = pick_noise(model, clip, REQUEST, theirs)
     assert theirs.seed == 4
     built = found.noise.generate_noise(found.empty)
     latent = {"samples": torch.zeros(1, *SHAPE)}
     assert any(torch.equal(built, Uniform(derived_seed(4, j)).generate_noise(latent)) for j in range(3))
-    tickets = build_tickets(TicketWish(layout, 3, 1, 1, 0)).noise
-    best = pick_noise(model, clip, WISH, tickets)
+    tickets = build_tickets(TicketRequest(layout, 3, 1, 1, 0)).noise
+    best = pick_noise(model, clip, REQUEST, tickets)
     drawn = [layout.build(derived_seed(3, j)) for j in range(3)]
     assert any(torch.equal(best.noise.generate_noise(best.empty), d) for d in drawn)
 
@@ -158,21 +171,21 @@ def test_noise_that_has_no_seed_is_refused(model: Any, clip: Any) -> None:
             return torch.zeros_like(input_latent["samples"])
 
     with pytest.raises(ValueError, match="does not change with its seed"):
-        pick_noise(model, clip, WISH, Zeros())
+        pick_noise(model, clip, REQUEST, Zeros())
 
 
 def test_only_one_of_model_and_clip_is_refused(model: Any, clip: Any, layout: Layout) -> None:
     with pytest.raises(ProbeError, match="only one of model and clip"):
-        build_tickets(TicketWish(layout, 3, 1, 2, 0), model, None)
+        build_tickets(TicketRequest(layout, 3, 1, 2, 0), model, None)
 
 
 def test_a_patched_model_is_told_apart_from_the_banks(model: Any, clip: Any, layout: Layout) -> None:
-    same = build_tickets(TicketWish(layout, 3, 1, 1, 0), model, clip)
+    same = build_tickets(TicketRequest(layout, 3, 1, 1, 0), model, clip)
     assert "Warning" not in same.report
     patched = model.clone()
     key = next(k for k in model.model_state_dict() if k.endswith("attn2.to_q.weight"))
     patched.add_patches({key: (torch.ones_like(model.model_state_dict()[key]),)}, 0.5)
-    other = build_tickets(TicketWish(layout, 3, 1, 1, 0), patched, clip)
+    other = build_tickets(TicketRequest(layout, 3, 1, 1, 0), patched, clip)
     assert "Warning: this model is not the one the bank was collected on" in other.report
 
 
@@ -191,15 +204,17 @@ def test_cancel_leaves_nothing_on_the_model(model: Any, clip: Any, after: int) -
     counting.add_wrapper_with_key(key, "cancel", wrapper)
     before = {k: str(v) for k, v in counting.model_options.items()}
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        arrange_noise(counting, clip, replace(WISH, rounds=5))
+        arrange_noise(counting, clip, replace(REQUEST, rounds=5))
     assert model.model_options == options and {k: list(v) for k, v in model.patches.items()} == patches
     assert {k: str(v) for k, v in counting.model_options.items()} == before
 
 
-def look_and_build(model: Any, clip: Any, wish: PlaceWish) -> Any:
-    bank = collect.collect(model, clip, collect.Wish(("cat", "tree"), 6, 0, 128, 128, "input 3"))
+def look_and_build(model: Any, clip: Any, request: PlaceRequest) -> Any:
+    bank = collect.collect(model, clip, collect.CollectRequest(("cat", "tree"), 6, 0, 128, 128, "input 3"))
     layout = Layout(bank, REGIONS, 24, 16, Rank(0.2, 0.2))
-    return build_tickets(TicketWish(layout, wish.seed, 1, wish.candidates, wish.rounds), model, clip)
+    return build_tickets(
+        TicketRequest(layout, request.seed, 1, request.candidates, request.rounds), model, clip
+    )
 
 
 MAKERS = [look_and_build, arrange_noise, pick_noise]
@@ -209,7 +224,7 @@ MAKERS = [look_and_build, arrange_noise, pick_noise]
 def test_what_is_built_is_the_first_input_of_the_unet(
     any_model: Any, clip: Any, encode: Any, first_input: Any, make: Any
 ) -> None:
-    result = make(any_model, clip, WISH)
+    result = make(any_model, clip, REQUEST)
     noise = result.noise.generate_noise(result.empty)
     spied, seen = first_input(any_model)
     sigma = float(any_model.get_model_object("model_sampling").sigma_max)
@@ -227,7 +242,7 @@ def test_the_latent_is_the_first_input_of_the_unet(
     any_model: Any, clip: Any, encode: Any, first_input: Any, make: Any
 ) -> None:
     """KSampler (Advanced), add_noise disabled: zeros as noise, our latent as image."""
-    result = make(any_model, clip, WISH)
+    result = make(any_model, clip, REQUEST)
     spied, seen = first_input(any_model)
     latent = result.latent["samples"]
     zeros, conds = torch.zeros_like(latent), (encode("a cat"), encode(""))
@@ -238,5 +253,5 @@ def test_the_latent_is_the_first_input_of_the_unet(
 
 
 def test_an_image_smaller_than_a_block_is_refused(model: Any, clip: Any) -> None:
-    with pytest.raises(ProbeError, match="do not fit an image of 64x64: raise"):
-        arrange_noise(model, clip, replace(WISH, width=64, height=64, cells=8))
+    with pytest.raises(GridError, match="do not fit an image of 64x64: raise"):
+        arrange_noise(model, clip, replace(REQUEST, width=64, height=64, cells=8))

@@ -9,8 +9,7 @@ from typing import Any
 import comfy.sample
 import pytest
 import torch
-from winning_tickets.probe.attention import first_step, tokens
-from winning_tickets.probe.attention import reader as attention
+from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.tickets import noise, prompts
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "benchmarks"))
@@ -31,14 +30,13 @@ def test_peak_counts_what_is_held_at_one_time() -> None:
 
 @pytest.mark.parametrize("layer", ["input 1", "input 3", "input 5", "output 5"])
 def test_peak_is_at_most_that_of_a_stock_step(model: Any, clip: Any, layer: str) -> None:
-    encoded = [tokens.encode_prompt(clip, p) for p in prompts.make_prompts(("cat", "tree", "car"))][:2]
+    scorer = Scorer(model, clip, "test", 256, 256, layer)
+    encoded = scorer.encode(prompts.make_prompts(("cat", "tree", "car")))[:2]
     x = torch.cat([noise.plain_noise(s, (4, 32, 32)) for s in range(4)])
-    sigma = float(model.get_model_object("model_sampling").sigma_max)
-    layers = attention.find_layers(model, layer)
     positive, negative = (p.conditioning for p in encoded)
     with torch.inference_mode():
         with Peak() as ours:
-            first_step.read_attention(model, encoded, x, layers, sigma)
+            scorer.maps(encoded, x)
         with Peak() as stock:
             comfy.sample.sample(
                 *(model, x, 1, 5.0, "euler", "normal", positive, negative, torch.zeros_like(x)),

@@ -12,9 +12,10 @@ import comfy.supported_models
 import pytest
 import torch
 from safetensors.torch import save_file
-from winning_tickets.probe.attention.reader import ProbeError, cross_attention_layers
 from winning_tickets.probe.attention.tokens import encode_prompt, find_phrases
 from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.model.unet import UNet
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
 
 WIDTH = 32
@@ -107,7 +108,7 @@ def test_models_without_unet_are_refused_by_their_name(family: Any, settings: An
     model = config.get_model({}, "", device=cpu)
     patcher = comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
     with pytest.raises(ProbeError, match=f"is {family.__name__}, .* has no UNet .* SD1.x, SD2.x and SDXL"):
-        cross_attention_layers(patcher)
+        UNet(patcher)
 
 
 def test_an_encoder_that_is_no_clip_is_refused_by_its_name(t5: Any) -> None:

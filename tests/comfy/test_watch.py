@@ -13,9 +13,10 @@ import torch
 from cutoff_runs import PROMPT, STEPS, ours, stock
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.guidance.trace import Course, StepsError, agreement
-from winning_tickets.probe.attention.reader import ProbeError, token_attention
+from winning_tickets.probe.attention.reader import token_attention
 from winning_tickets.probe.attention.tokens import find_phrases
-from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.watch import course_of, watched
 from winning_tickets.probe.sampling.watch_report import shown
@@ -220,5 +221,5 @@ def test_a_compiled_model_is_watched_too(model: Any, clip: Any, encode: Any, lat
 
 def test_tickets_are_collected_on_a_watched_model(model: Any, watching: Any, clip: Any) -> None:
     """The watch looked for its own prompt in the collecting run, and refused it."""
-    wish = Wish(("dog", "tree"), 2, 5, 64, 96, "input 3")
-    assert torch.equal(collect(watching, clip, wish).attention, collect(model, clip, wish).attention)
+    request = CollectRequest(("dog", "tree"), 2, 5, 64, 96, "input 3")
+    assert torch.equal(collect(watching, clip, request).attention, collect(model, clip, request).attention)

@@ -12,7 +12,7 @@ from winning_tickets.tickets.bank.bank import BankError, TicketBank
 from winning_tickets.tickets.layout.build import Layout, image_generator
 from winning_tickets.tickets.layout.regions import Region
 from winning_tickets.tickets.layout.select import REFUSE, REPEAT, Thresholds, draw, threshold_pools
-from winning_tickets.tickets.score import paper_score, pool_cells
+from winning_tickets.tickets.score import paper_score
 
 
 def paper_scores(attention: torch.Tensor) -> torch.Tensor:
@@ -54,11 +54,6 @@ class TestScore:
 
     def test_flat_map_scores_nothing(self) -> None:
         assert not paper_score(torch.full((1, 4, 4), 0.3)).any()
-
-    def test_pooling_leaves_out_partial_squares(self) -> None:
-        attention = torch.arange(15).view(1, 1, 3, 5).float()
-        expected = torch.tensor([[[[3.0, 5.0]]]])
-        assert torch.equal(pool_cells(attention, 2), expected)
 
 
 class TestSelect:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from winning_tickets.tickets import noise
+from winning_tickets.tickets.grid import Grid
 from winning_tickets.tickets.layers.transplant import (
     BOXES,
     bias,
@@ -14,6 +15,8 @@ from winning_tickets.tickets.layers.transplant import (
     transplant,
 )
 from winning_tickets.tickets.layout.regions import assign_cells
+
+GRID = Grid(16, 16, 2)
 
 
 def drawn(count: int = 6) -> torch.Tensor:
@@ -51,7 +54,7 @@ def test_correlation_of_what_does_not_vary_is_nothing() -> None:
 def test_best_blocks_of_a_phrase_lie_in_its_box_and_the_worst_around() -> None:
     x = drawn(20)
     attention = torch.cat([means(x), -means(x)])
-    built = transplant(attention, x, images=2, seed=3)
+    built = transplant(attention, x, GRID, images=2, seed=3)
     found = means(built)[0]
     owner = assign_cells(list(BOXES), 8, 8)
     every = means(x).flatten().sort().values
@@ -60,12 +63,12 @@ def test_best_blocks_of_a_phrase_lie_in_its_box_and_the_worst_around() -> None:
     for image, (first, second) in enumerate(((0, 1), (1, 0))):
         assert (found[image][owner == first] >= high).all()
         assert (found[image][owner == second] <= low).all()
-    assert torch.equal(transplant(attention, x, images=2, seed=3), built)
+    assert torch.equal(transplant(attention, x, GRID, images=2, seed=3), built)
 
 
 def test_a_lone_phrase_has_one_box() -> None:
     x = drawn(20)
-    found = means(transplant(means(x), x, images=2, seed=3))[0]
+    found = means(transplant(means(x), x, GRID, images=2, seed=3))[0]
     owner = assign_cells(list(BOXES), 8, 8)
     assert found[0][owner == 0].mean() > 1 / 4 > 0 > found[0][owner == 1].mean()
     assert found[1][owner == 1].mean() > 1 / 4 > 0 > found[1][owner == 0].mean()
@@ -73,7 +76,8 @@ def test_a_lone_phrase_has_one_box() -> None:
 
 def test_latents_beyond_the_last_block_stay() -> None:
     x = torch.cat([noise.plain_noise(s, (4, 18, 18)) for s in range(4)])
-    built = transplant(noise.to_blocks(x, 4).mean((-3, -2, -1))[None], x, images=4, seed=0)
+    attention = noise.to_blocks(x, 4).mean((-3, -2, -1))[None]
+    built = transplant(attention, x, Grid(18, 18, 4), images=4, seed=0)
     assert torch.equal(built[..., 16:], x[..., 16:])
 
 
@@ -81,10 +85,10 @@ def test_bias_is_positive_where_attention_follows_the_boxes() -> None:
     owner = assign_cells(list(BOXES), 8, 8)
     left, right = (owner == 0).float(), (owner == 1).float()
     right_way = torch.stack([torch.stack([left, right]), torch.stack([right, left])])
-    assert (bias(right_way) > 1).all()
-    torch.testing.assert_close(bias(right_way.flip(1)), -bias(right_way))
-    torch.testing.assert_close(bias(3 * right_way + 5), bias(right_way))
-    assert bias(torch.ones(2, 2, 8, 8)).tolist() == [0, 0]
+    assert (bias(right_way, GRID) > 1).all()
+    torch.testing.assert_close(bias(right_way.flip(1), GRID), -bias(right_way, GRID))
+    torch.testing.assert_close(bias(3 * right_way + 5, GRID), bias(right_way, GRID))
+    assert bias(torch.ones(2, 2, 8, 8), GRID).tolist() == [0, 0]
 
 
 def test_effect_of_chance_is_nothing_and_dead_layers_do_not_dilute_it() -> None:

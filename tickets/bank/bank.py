@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..grid import PIXELS
 from ..recent import Recent
 from ..score import rank, stretch
 
@@ -246,7 +247,7 @@ class TicketBank:
         return (
             f"{len(self.blocks):,} tickets of {len(self.categories)} categories"
             f" ({', '.join(self.categories)}){', the best' if kept else ''} from {len(self.seeds)} noises of"
-            f" {r.width * 8}x{r.height * 8}, {y}x{x} blocks of {r.block}x{r.block}, layer {r.layer}"
+            f" {r.width * PIXELS}x{r.height * PIXELS}, {y}x{x} blocks of {r.block}x{r.block}, layer {r.layer}"
         )
 
 

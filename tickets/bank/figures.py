@@ -26,7 +26,7 @@ def agreement(bank: TicketBank) -> torch.Tensor:
 
 
 def best_noises(bank: TicketBank, category: str) -> list[int]:
-    """Noises with tickets in which the category is best told from all others, the best first; at most BEST."""
+    """Noises with tickets in which the category stands out from all others most, at most BEST."""
     margin = bank.margin(category, bank.categories)
     best = torch.full((len(bank.seeds),), -torch.inf)
     best.scatter_reduce_(0, bank.noise.long(), margin, "amax")

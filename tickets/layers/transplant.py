@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 
+from ..grid import Grid
 from ..layout.regions import Region, assign_cells
 from ..layout.select import draw
 from ..noise import place_blocks, to_blocks
@@ -46,21 +47,21 @@ def kept_score(before: torch.Tensor, after: torch.Tensor, order: torch.Tensor) -
     return float(correlation(was, now).mean())
 
 
-def transplant(attention: torch.Tensor, noise: torch.Tensor, images: int, seed: int) -> torch.Tensor:
+def transplant(
+    attention: torch.Tensor, noise: torch.Tensor, grid: Grid, images: int, seed: int
+) -> torch.Tensor:
     """Noises [images, C, h, w] with the best blocks of one or two phrases in BOXES, the worst around.
 
-    attention [phrases, S, y, x]: of the noises [S, C, h, w] the blocks are taken from. Best: the
-    highest BEST of all blocks by the paper's score less the other phrase's. In every second image the
-    phrases change places. Latents beyond the last whole block stay as they were.
+    attention [phrases, S, rows, columns]: of the noises [S, C, h, w] whose blocks on the grid are taken.
+    Best: the highest BEST of all blocks by the paper's score less the other phrase's. In every second image
+    the phrases change places. Latents beyond the last whole block stay as they were.
     """
-    size = max(1, noise.shape[-2] // attention.shape[-2])
-    blocks = to_blocks(noise, size)
-    rows, columns = blocks.shape[1:3]
-    scores = paper_score(attention)[..., :rows, :columns].flatten(1)
+    blocks = to_blocks(noise, grid.block)
+    scores = paper_score(attention).flatten(1)
     own = scores if len(scores) == 1 else scores - scores.flip(0)
     count = max(1, round(BEST * scores.shape[1]))
     pools = [s.topk(count).indices for s in (*own, -scores.amax(0))]
-    owner = assign_cells(list(BOXES), rows, columns)
+    owner = assign_cells(list(BOXES), *grid.exact)
     generator = torch.Generator("cpu").manual_seed(seed % 2**63)
     result = []
     for image in range(images):
@@ -75,13 +76,13 @@ def transplant(attention: torch.Tensor, noise: torch.Tensor, images: int, seed: 
     return torch.stack(result)
 
 
-def bias(maps: torch.Tensor) -> torch.Tensor:
+def bias(maps: torch.Tensor, grid: Grid) -> torch.Tensor:
     """How much more of the attention is in a phrase's box than in the other one [images].
 
-    maps [images, phrases, y, x]: attention on noises made by `transplant`. In standard deviations of a map,
-    mean over the phrases; about 0 for noise without tickets.
+    maps [images, phrases, rows, columns]: attention on noises made by `transplant`, on the grid. In standard
+    deviations of a map, mean over the phrases; about 0 for noise without tickets.
     """
-    owner = assign_cells(list(BOXES), *maps.shape[-2:])
+    owner = assign_cells(list(BOXES), *grid.exact)
     centred = maps - maps.mean((-2, -1), keepdim=True)
     scaled = centred / centred.std((-2, -1), keepdim=True).clamp_min(1e-12)
     left, right = (scaled[..., owner == box].mean(-1) for box in range(2))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from einops import repeat
 
-from ..bank.bank import BankError, TicketBank
+from ..bank.bank import TicketBank
+from ..grid import Grid
 from ..noise import place_blocks, plain_noise
 from ..recent import Recent
 from .calibrate import NONE, calibrate
@@ -62,6 +63,11 @@ class Layout:
         """Of one noise: channels, height, width."""
         return self.bank.recipe.channels, self.height, self.width
 
+    @cached_property
+    def grid(self) -> Grid:
+        """Of the bank's blocks; GridError when none fits."""
+        return Grid(self.height, self.width, self.bank.recipe.block)
+
     @property
     def categories(self) -> tuple[str, ...]:
         """Those present, in the order of the regions."""
@@ -78,13 +84,7 @@ class Layout:
         return self._owners.get(masks, lambda: self._assign(index))
 
     def _assign(self, index: int) -> torch.Tensor:
-        block = self.bank.recipe.block
-        if min(self.height, self.width) < block:
-            raise BankError(
-                f"The bank's blocks of {block * 8} pixels do not fit an image of"
-                f" {self.width * 8}x{self.height * 8}: raise width and height."
-            )
-        return assign_cells(self.regions, self.height / block, self.width / block, index, self.overlap)
+        return assign_cells(self.regions, *self.grid.exact, index, self.overlap)
 
     def groups(self, index: int = 0) -> torch.Tensor:
         """Index into `categories` of each whole block, -1: background [rows, columns]."""

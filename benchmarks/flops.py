@@ -1,18 +1,16 @@
-"""What an early end saves, by counting a UNet's operations without its weights."""
+"""Operations of a UNet's forward, counted on PyTorch's meta device without its weights."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import comfy.ops
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch.utils.flop_counter import FlopCounterMode
-
-from ..attention.reader import Layer
+from winning_tickets.probe.model.family import Layer
 
 
 class _Reached(Exception):
@@ -46,18 +44,3 @@ def flops(settings: Mapping[str, Any], height: int, width: int, last: Layer | No
     with FlopCounterMode(display=False) as counter, contextlib.suppress(_Reached):
         unet(x, t, context=context, y=y, transformer_options=options)
     return counter.get_total_flops()
-
-
-def forward_share(model: Any, last: Layer, height: int, width: int) -> float:
-    """Share of a whole forward of MODEL's UNet that lies before a layer, by FLOPs."""
-    settings = dict(model.model.model_config.unet_config)
-    settings.pop("disable_unet_model_creation", None)
-    fixed = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in settings.items())
-    return _share(fixed, last, height, width)
-
-
-# Counting takes longer than several looks do.
-@lru_cache(maxsize=64)
-def _share(fixed: tuple[tuple[str, Any], ...], last: Layer, height: int, width: int) -> float:
-    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in fixed}
-    return flops(settings, height, width, last) / flops(settings, height, width)

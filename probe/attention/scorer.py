@@ -1,0 +1,172 @@
+"""Maps of noises: first-step attention to phrases, in one session for a node's run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import comfy.model_management
+import torch
+
+from ...tickets.grid import Grid
+from ...tickets.prompts import Prompt
+from ..compat import others_on
+from ..model.family import Layer, ProbeError, find_layers
+from ..model.fingerprint import fingerprint
+from ..model.memory import Rows
+from ..model.random import seeded
+from ..model.unet import UNet
+from .first_step import FirstStep, SideBySide
+from .reader import Reader, Tokens
+from .tokens import PromptTokens, encode_prompt
+
+Progress = Callable[[int], None]
+Maps = dict[Layer, list[torch.Tensor]]
+"""Of each layer, for each prompt: [images, phrases, h, w]."""
+
+
+class Scorer:
+    """Reads the first step's attention to noises; nothing stays on the MODEL.
+
+    node: whose run it is, for errors. layers: names, comma-separated, or layers of the MODEL; all if not
+    given. width, height: of the image in pixels. evaluations: rows (images x prompts) read so far.
+    ProbeError for models, layers and prompts that cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        node: str,
+        width: int,
+        height: int,
+        layers: str | Sequence[Layer] | None = None,
+        stop: bool = True,
+    ) -> None:
+        """stop: whether each forward ends at the last of the layers."""
+        self.model, self.clip, self.node = model, clip, node
+        self.family = UNet(model)
+        if isinstance(layers, str):
+            layers = find_layers(self.family, layers)
+        self.layers = list(layers or self.family.layers)
+        self.shape = self.family.latent_shape(width, height)
+        self.rows = Rows(model, self.shape)
+        self.evaluations = 0
+        _, latent_height, latent_width = self.shape
+        self._reader = Reader(self.family, self.layers, 1, latent_height, latent_width, stop=stop)
+        # One clone for the session: ComfyUI loads it once.
+        self._clone = self._reader.attach(model)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.model, self.clip)
+
+    @property
+    def strides(self) -> list[int]:
+        return [self.family.stride(layer) for layer in self.layers]
+
+    @property
+    def share(self) -> float:
+        """Share of a forward that one row takes, about."""
+        return self.family.share(self.layers[-1], *self.shape[1:])
+
+    def grid(self, cells: int = 1) -> Grid:
+        """Blocks of `cells` x `cells` cells of the coarsest layer."""
+        return Grid.of_layers(*self.shape[1:], self.strides, cells)
+
+    def encode(
+        self, prompts: Sequence[Prompt], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[PromptTokens]:
+        """Prompts ready to be read; can be cancelled between them."""
+        encoded = []
+        for prompt in prompts:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            encoded.append(encode_prompt(self.clip, prompt))
+            progress(len(encoded), len(prompts))
+        return encoded
+
+    def blocks(
+        self,
+        prompts: Sequence[Tokens],
+        noise: torch.Tensor,
+        grid: Grid,
+        progress: Progress = lambda rows: None,
+    ) -> list[torch.Tensor]:
+        """Attention to each prompt's phrases, mean over the layers and over each block of the grid.
+
+        noise [images, C, h, w]; per prompt [images, phrases, rows, columns].
+        """
+        maps = self.maps(prompts, noise, progress)
+        pooled = [
+            [grid.pool(m, self.family.stride(layer)) for m in of_prompts]
+            for layer, of_prompts in maps.items()
+        ]
+        return [torch.stack(layers).mean(0) for layers in zip(*pooled, strict=True)]
+
+    def maps(
+        self, prompts: Sequence[Tokens], noise: torch.Tensor, progress: Progress = lambda rows: None
+    ) -> Maps:
+        """The layers' own maps of noise [images, C, h, w].
+
+        As many rows at once as fit into memory. progress: rows done, after each evaluation. Where patches on
+        the MODEL draw random numbers, rows are evaluated one by one, each with the same ones, so that a
+        noise's maps depend on nothing else.
+        """
+        rows = len(prompts) * len(noise)
+        if rows > self.rows.count and len(prompts) > 1:
+            at_once = max(1, self.rows.count // len(noise))
+            parts = [
+                self.maps(prompts[i : i + at_once], noise, progress) for i in range(0, len(prompts), at_once)
+            ]
+            return {layer: [m for part in parts for m in part[layer]] for layer in self.layers}
+        if rows > self.rows.count:
+            parts = [self.maps(prompts, some, progress) for some in noise.split(self.rows.count)]
+            return {layer: [torch.cat([part[layer][0] for part in parts])] for layer in self.layers}
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        try:
+            found = self._evaluate(prompts, noise)
+        except RuntimeError as error:
+            comfy.model_management.raise_non_oom(error)
+            if self.rows.count == 1:
+                raise
+            found = None
+        if found is None:
+            self.rows.halve()
+            return self.maps(prompts, noise, progress)
+        if self._drew and rows > 1:
+            self.rows.count = 1
+            return self.maps(prompts, noise, progress)
+        self.evaluations += rows
+        progress(rows)
+        return found
+
+    @torch.no_grad()
+    def _evaluate(self, prompts: Sequence[Tokens], noise: torch.Tensor) -> Maps:
+        guider = SideBySide(self._clone)
+        guider.inner_set_conds({"positive": [entry for p in prompts for entry in p.conditioning]})
+        keys = [entry["uuid"] for entry in guider.original_conds["positive"]]
+        reader = self._reader
+        reader.images, reader.prompts = len(noise), dict(zip(keys, prompts, strict=True))
+        reader.maps.clear()
+        reader.refused.clear()
+        sigmas = torch.tensor([self.family.noise_level(), 0.0])
+        with seeded(0) as drew:
+            guider.sample(noise, torch.zeros_like(noise), FirstStep(), sigmas, seed=0, disable_pbar=True)
+            self._drew = drew()
+        found = {layer: [reader.maps.get((key, layer)) for key in keys] for layer in self.layers}
+        reader.maps.clear()
+        if any(m is None for maps in found.values() for m in maps):
+            raise ProbeError(self.why_not(reader.refused))
+        return {layer: [m for m in maps if m is not None] for layer, maps in found.items()}
+
+    def why_not(self, refused: Sequence[str]) -> str:
+        """Why attention could not be read, for people; refused: see `Reader`."""
+        why = "; ".join(refused) or "keeps the model from being run"
+        names = ", ".join(others_on(self.model))
+        return (
+            f"{self.node}: another patch on this MODEL{f' ({names})' if names else ''} {why}. Connect the"
+            " MODEL from before that node here, and the patched one to the sampler."
+        )
+
+    _drew = False

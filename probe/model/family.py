@@ -1,0 +1,90 @@
+"""What has to be known of an architecture to read its attention; UNets are the first family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+
+class ProbeError(ValueError):
+    """A model, layer or prompt that cannot be read; the message says what to change."""
+
+
+class Layer(NamedTuple):
+    """A cross-attention layer by ComfyUI's block names; written "input 8", or "input 7.3" deeper in."""
+
+    block: str
+    number: int
+    depth: int
+
+    def __str__(self) -> str:
+        return f"{self.block} {self.number}" + (f".{self.depth}" if self.depth else "")
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One call of a layer's attention from image to text, inside a forward.
+
+    q [rows, cells, heads * dim]: rows of the forward, cells of the map in raster order. k [rows, tokens,
+    heads * dim]. context [rows, tokens, width]: what the keys were made of. size: rows and columns of the
+    map.
+    """
+
+    layer: Layer
+    q: torch.Tensor
+    k: torch.Tensor
+    context: torch.Tensor | None
+    heads: int
+    size: tuple[int, int]
+
+
+Read = Callable[[AttentionCall], None]
+
+
+class Family(Protocol):
+    """An architecture, of one MODEL."""
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Every layer in which image attends to text, in forward order."""
+
+    def stride(self, layer: Layer) -> int:
+        """Latent pixels from one cell of a layer's map to the next."""
+
+    def noise_level(self) -> float:
+        """The sigma at which a noise is read: where the first step of a sampler starts."""
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latent of an image of width x height pixels."""
+
+    def share(self, layer: Layer, height: int, width: int) -> float:
+        """Share of a forward on a latent of height x width that lies before a layer's attention weights."""
+
+    def hooked(self, options: Mapping[str, Any], layers: Sequence[Layer], read: Read) -> dict[str, Any]:
+        """Transformer options of a forward in which every attention call of the layers goes to `read`.
+
+        Patches already there do their work; `read` may end the forward by an exception.
+        """
+
+
+def find_layers(family: Family, names: str) -> list[Layer]:
+    """The layers called `names`, comma-separated, in forward order; ProbeError lists the model's own."""
+    wanted = [" ".join(name.lower().split()) for name in names.split(",")]
+    known = [str(layer) for layer in family.layers]
+    for name in wanted:
+        if name not in known:
+            raise ProbeError(f'layer is "{name}", but this model has cross-attention in: {", ".join(known)}.')
+    return [layer for layer in family.layers if str(layer) in wanted]
+
+
+def shares(costs: Iterator[tuple[Layer | None, float]]) -> dict[Layer, float]:
+    """Of each layer the share of all costs that come before it; costs in forward order."""
+    total, before = 0.0, {}
+    for layer, cost in costs:
+        if layer is not None:
+            before[layer] = total
+        total += cost
+    return {layer: done / total for layer, done in before.items()}
