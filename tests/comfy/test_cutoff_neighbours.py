@@ -21,7 +21,7 @@ import torch
 from cutoff_runs import NEGATIVE, PROMPT, STEPS
 from forwards import Forwards
 from winning_tickets.guidance.cutoff import CONDITIONAL, UNCONDITIONAL, Cutoff, Final, Share, Similar
-from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.tail import empty_conds
 
@@ -333,7 +333,7 @@ class TestGuiders:
 def test_collecting_on_a_model_with_a_cutoff(model: Any, clip: Any) -> None:
     """Rule: the cutoff counts a sampler's steps; one evaluation to read attention has none to cut."""
     patched = CutoffPatch(Cutoff(Final(10))).attach(model)
-    wish = Wish(("cat", "tree"), 2, 0, 128, 128, "input 3")
+    wish = CollectRequest(("cat", "tree"), 2, 0, 128, 128, "input 3")
     assert torch.equal(collect(patched, clip, wish).attention, collect(model, clip, wish).attention)
 
 

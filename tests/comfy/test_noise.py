@@ -21,7 +21,7 @@ LOOSE = Thresholds(t_pos=0.1, t_neg=0.9, t_bg=0.6)
 
 
 def make_layout(model: Any, clip: Any) -> Layout:
-    bank = collect.collect(model, clip, collect.Wish(("cat", "tree"), 4, 0, 128, 128, "input 3"))
+    bank = collect.collect(model, clip, collect.CollectRequest(("cat", "tree"), 4, 0, 128, 128, "input 3"))
     regions = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
     return Layout(bank, regions, 24, 16, LOOSE)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from winning_tickets.probe.attention.tokens import encode_prompt, find_phrases
-from winning_tickets.probe.collect.collect import Wish, collect
+from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.model.unet import UNet
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
@@ -89,7 +89,7 @@ def test_every_token_of_a_phrase_is_found(make_clip: Callable[..., Any], name: s
 
 
 def test_tickets_are_collected_on_sdxl(sdxl: Any, make_clip: Callable[..., Any]) -> None:
-    wish = Wish(("cat", "fire hydrant", "tree"), 2, 5, 128, 192, "input 3")
+    wish = CollectRequest(("cat", "fire hydrant", "tree"), 2, 5, 128, 192, "input 3")
     bank = collect(sdxl, make_clip("L and G"), wish)
     r = bank.recipe
     assert (r.model, r.block, r.grid) == ("SDXL", 2, (12, 8))
@@ -280,6 +280,6 @@ def test_tickets_of_an_embedding_are_collected(
 ) -> None:
     clip = make_clip("L and G")
     teach(clip, tmp_path, "Statue", 2)
-    bank = collect(model, clip, Wish(("embedding:Statue", "tree"), 2, 5, 152, 104, "input 3"))
+    bank = collect(model, clip, CollectRequest(("embedding:Statue", "tree"), 2, 5, 152, 104, "input 3"))
     assert bank.categories == ("embedding:Statue", "tree")
     assert float(bank.score("embedding:Statue", "tree").std()) > 0
