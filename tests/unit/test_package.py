@@ -83,3 +83,10 @@ def test_publishing_adds_where_from_and_changes_nothing_else() -> None:
 def test_publishing_without_an_address_is_refused(repository: str, publisher: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         registry_fields.with_fields("", repository, publisher)
+
+
+def test_workflows_pin_every_action_to_a_commit() -> None:
+    """Rule: a tag can be moved to other code, a commit cannot."""
+    text = "".join(p.read_text(encoding="utf-8") for p in (ROOT / ".github" / "workflows").glob("*.yml"))
+    foreign = re.findall(r"uses: ([^.\s]\S+)", text)
+    assert foreign and not [name for name in foreign if not re.search(r"@[0-9a-f]{40}$", name)]
