@@ -1,10 +1,11 @@
-"""Ticket Latent from Regions against the authors' per-block loop: building, and loading a large bank.
+"""Ticket Latent from Regions against the authors' per-block loop: building; loading and merging large banks.
 
-    python benchmarks/building.py --comfyui DIR [--forward]
+    python benchmarks/building.py --comfyui DIR [--forward] [--merge]
 
 A bank of 100,352 tickets of 5 categories, a latent of 1024x1024 pixels (1,024 blocks) with 5 regions. The
 same rules as plain Python over blocks, as the released code does it, in the same run; CPU time, the best
-of some repeats. `--forward` also times a forward of SD1.5's shape with random weights at 512x512.
+of some repeats. `--forward` also times a forward of SD1.5's shape with random weights at 512x512. `--merge`
+times nothing but merging 100, 200 and 400 parts of 1,024 tickets each, at once and one after the other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
 parser.add_argument("--repeats", type=int, default=12)
 parser.add_argument("--forward", action="store_true", help="also time a forward of SD1.5's shape")
+parser.add_argument("--merge", action="store_true", help="time merging alone")
 ARGS = parser.parse_args()
 start.comfyui(ARGS.comfyui)
 start.pack()
 
 import torch
 from winning_tickets.tickets.bank.bank import Recipe, TicketBank
+from winning_tickets.tickets.bank.combine import merge
 from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.regions import Region
@@ -55,16 +58,16 @@ LIMITS = Thresholds(t_pos=0.3, t_neg=0.9, t_bg=0.7)
 RANK = Rank()
 
 
-def make_bank() -> TicketBank:
+def make_bank(seeds: range = range(NOISES)) -> TicketBank:
     generator = torch.Generator().manual_seed(0)
     prompts = make_prompts(NAMES)
     measured = tuple((c, i) for i, p in enumerate(prompts) for c, _, _ in p.phrases)
-    drawn = torch.cat([plain_noise(s, (4, 128, 128)) for s in range(NOISES)])
+    drawn = torch.cat([plain_noise(s, (4, 128, 128)) for s in seeds])
     recipe = Recipe("input 5", 4, 4, 128, 128, 14.6, 0.13, "SDXL")
-    maps = torch.rand(len(measured), NOISES, 32, 32, generator=generator)
+    maps = torch.rand(len(measured), len(seeds), 32, 32, generator=generator)
     blocks = to_blocks(drawn, 4).flatten(0, 2)
     return TicketBank.of_maps(
-        NAMES, tuple(p.text for p in prompts), measured, tuple(range(NOISES)), maps, blocks, recipe
+        NAMES, tuple(p.text for p in prompts), measured, tuple(seeds), maps, blocks, recipe
     )
 
 
@@ -148,7 +151,22 @@ def build_anew(bank: TicketBank, selection: Selection) -> torch.Tensor:
     return build(bank, selection)
 
 
+def merging() -> None:
+    parts = [make_bank(range(k, k + 1)) for k in range(400)]
+    for count in (100, 200, 400):
+        some = parts[:count]
+        at_once = seconds(lambda some=some: merge(some), 3)
+        folded = seconds(lambda some=some: reduce(lambda one, other: merge([one, other]), some), 1)
+        print(
+            f"{count} parts: {at_once:.2f} CPU s at once, {folded:.2f} one after the other,"
+            f" {folded / at_once:.0f} times"
+        )
+
+
 def main() -> None:
+    if ARGS.merge:
+        merging()
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bank.safetensors"
         save_bank(make_bank(), path)

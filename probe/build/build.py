@@ -79,7 +79,10 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
     searching = None
     if model is None:
         noise = ticket_noise(layout, request.seed, TICKETS)
-        lines.append("Not looked at: connect model and clip to choose among candidates.")
+        lines.append(
+            "Not looked at: connect model and clip to choose among candidates, and to have it checked that"
+            f" the bank is of this model; it was collected on {recipe.model} {recipe.fingerprint}."
+        )
     else:
         scorer = Scorer(model, clip, TICKETS, *_pixels(layout), recipe.layer)
         if scorer.fingerprint != recipe.fingerprint:

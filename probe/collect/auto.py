@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ...tickets.recent import Recent
 from ..model.fingerprint import fingerprint
 from .collect import CollectRequest
 from .layers import LayerProbe, LayerWorth, recommended
@@ -17,7 +18,7 @@ PROMPTS = 4
 SAMPLES = 12
 # The same question has the same answer: seed 0, whatever the seed of the collection.
 SEED = 0
-_known: dict[tuple[Any, ...], list[LayerWorth]] = {}
+_known: Recent[list[LayerWorth]] = Recent(32)
 
 
 def is_auto(request: CollectRequest) -> bool:
@@ -33,12 +34,13 @@ def choose_layer(
 ) -> tuple[CollectRequest, str]:
     """The request with a layer instead of `auto`, and a sentence on the choice.
 
-    Looks at the first layer of every block with cross-attention; the answer is remembered for a model,
-    its patches, the categories, template and size, until ComfyUI ends.
+    Looks at the first layer of every block with cross-attention; the last answers are remembered for a
+    model, its patches, the categories, template and size, until ComfyUI ends.
     """
     size = request.width, request.height
     key = (fingerprint(model, clip), request.categories, request.template, size)
-    if key not in _known:
+
+    def look() -> list[LayerWorth]:
         done = 0
 
         def tick() -> None:
@@ -50,8 +52,9 @@ def choose_layer(
         transplanted = 2 * math.ceil(SAMPLES / 2 / pairs)
         about = (model, clip, request.categories, NOISES, SEED, *size, True, request.template)
         probe = LayerProbe(*about, PROMPTS, transplanted, tick, node)
-        _known[key] = probe.effect()
-    worths = _known[key]
+        return probe.effect()
+
+    worths = _known.get(key, look)
     best = recommended(worths)
     return replace(request, layer=str(best.layer)), explain(worths)
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import copy
+import time
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
+import folder_paths
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from forwards import counted
 from winning_tickets.probe.attention import tokens
 from winning_tickets.probe.attention.scorer import Scorer
-from winning_tickets.probe.collect import collect
+from winning_tickets.probe.collect import collect, keep
 from winning_tickets.probe.model import memory
 from winning_tickets.probe.model.clone import COMPILE_KEY, plain_clone
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets import noise, prompts
 from winning_tickets.tickets.bank.bank import BankError, TicketBank
+from winning_tickets.tickets.bank.file import load_bank
 from winning_tickets.tickets.grid import Grid
 
 SIZE = 128
@@ -296,7 +300,7 @@ def test_wrong_layer_lists_those_there_are(model: Any, clip: Any) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 3])
-def test_interrupted_collection_is_kept_and_gone_on_from_bit_for_bit(
+def test_interrupted_collection_is_kept_and_resumed_bit_for_bit(
     model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """at: after how many batches the user cancels; two noises each."""
@@ -321,7 +325,62 @@ def test_interrupted_collection_is_kept_and_gone_on_from_bit_for_bit(
     assert resumed.seeds == whole.seeds and resumed.recipe == whole.recipe
 
 
-def test_a_bank_of_another_request_is_not_gone_on_from(model: Any, clip: Any) -> None:
+def test_keeping_takes_a_share_of_the_time_however_much_there_is(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule: cost grows as what there is, not as its square: a write takes longer the more it holds."""
+    monkeypatch.setattr(memory, "MOST", 3)
+    monkeypatch.setattr(collect, "KEEP_EVERY", 0.0)
+    kept: list[int] = []
+
+    def write(bank: TicketBank) -> None:
+        kept.append(len(bank.seeds))
+        time.sleep(0.002 * len(bank.seeds))
+
+    began = time.monotonic()
+    bank_of(model, clip, 60, keep=write)
+    took = time.monotonic() - began
+    assert kept[-1] == 60 and len(kept) > 2
+    # All but the last one, in which the collection ends.
+    assert 0.002 * sum(kept[:-1]) < 0.15 * took
+
+
+def test_a_save_that_fails_ends_nothing(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rule: what was collected is given out, and where it could not be saved, the text says so."""
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    monkeypatch.setattr(memory, "MOST", 6)
+    request = collect.CollectRequest(CATEGORIES, 6, 0, SIZE, SIZE, "input 3")
+    way = tmp_path / "ticket_banks" / "mine.safetensors"
+
+    def block(done: int, latest: TicketBank) -> None:
+        way.mkdir(exist_ok=True)
+
+    bank, told = keep.collect_and_keep(model, clip, request, "mine", block)
+    assert bank.seeds == tuple(range(6))
+    assert "Not saved: mine.safetensors cannot be written" in told and "Save Ticket Bank" in told
+
+    def cancel(done: int, latest: TicketBank) -> None:
+        way.mkdir()
+        comfy.model_management.interrupt_current_processing()
+
+    way.rmdir()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        keep.collect_and_keep(model, clip, request, "mine", cancel)
+    assert "Not saved" in caplog.text and list(way.parent.iterdir()) == [way]
+    counting, seen = counted(model)
+    with pytest.raises(BankError, match="a folder has this name.*save_as"):
+        keep.collect_and_keep(counting, clip, request, "mine")
+    with pytest.raises(BankError, match='save_as is "nul"'):
+        keep.collect_and_keep(counting, clip, request, "nul")
+    assert not seen
+    way.rmdir()
+    _, told = keep.collect_and_keep(model, clip, request, "mine")
+    assert "Not saved" not in told and load_bank(way).seeds == tuple(range(6))
+
+
+def test_a_bank_of_another_request_is_not_resumed(model: Any, clip: Any) -> None:
     before = bank_of(model, clip)
     with pytest.raises(BankError, match="differs in layer"):
         bank_of(model, clip, 2, layer="input 5", before=before)
