@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 
 def paper_score(attention: torch.Tensor) -> torch.Tensor:
@@ -27,5 +26,12 @@ def stretch(attention: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> t
 
 def rank(values: torch.Tensor) -> torch.Tensor:
     """Share of the values below each, plus half of those equal to it, itself included: float32 in 0..1."""
-    places = (rankdata(values.numpy()) - 0.5) / len(values)
-    return torch.from_numpy(places.astype(np.float32))
+    numbers = values.numpy()
+    # scipy's rankdata sorts stably, which takes three times as long; equal values share a place anyhow.
+    order = np.argsort(numbers)
+    ordered = numbers[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    ends = np.append(starts[1:], len(ordered))
+    places = np.empty(len(ordered), np.float32)
+    places[order] = np.repeat((starts + ends) / (2 * len(ordered)), ends - starts)
+    return torch.from_numpy(places)
