@@ -68,9 +68,14 @@ FITTED = (
 )
 
 
+def weights_of(parts: Any) -> str:
+    """The model by its weights."""
+    return fingerprint(parts.model, parts.clip).split("-")[0]
+
+
 def the_bank(parts: Any) -> Any:
     """All pairs of the twelve concepts on 128 noises; kept beside the results."""
-    path = kept.PROGRESS.with_name(f"bank-{fingerprint(parts.model, parts.clip)}.safetensors")
+    path = kept.PROGRESS.with_name(f"bank-{weights_of(parts)}.safetensors")
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         save_bank(
@@ -94,7 +99,7 @@ def measure(
         found = result.found[at]
         boxes = zip(found, cases[i].boxes, strict=True)
         entry = {
-            "model": bank.recipe.fingerprint,
+            "model": bank.recipe.fingerprint.split("-")[0],
             **HOW,
             "set": name,
             "kind": kind.name,
@@ -201,7 +206,7 @@ def fits(parts: Any, bank: Any, found: kept.Found) -> None:
 def main() -> None:
     comfy.utils.set_progress_bar_enabled(False)
     parts = model_module.load()
-    about = {"model": fingerprint(parts.model, parts.clip), **HOW}
+    about = {"model": weights_of(parts), **HOW}
     family = UNet(parts.model)
     (layer,) = find_layers(family, LAYER)
     look = family.share(layer, *SHAPE[1:])

@@ -12,6 +12,7 @@ import torch
 
 from ...show.draw import unwritten
 from ...show.layout import layout_picture
+from ...tickets.bank.bank import model_changes
 from ...tickets.grid import PIXELS, Grid
 from ...tickets.layout.build import Layout
 from ...tickets.layout.regions import SMALLER, AnyRegion, assign_cells, by_category, categories_of
@@ -85,10 +86,8 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
         )
     else:
         scorer = Scorer(model, clip, TICKETS, *_pixels(layout), recipe.layer)
-        if scorer.fingerprint != recipe.fingerprint:
-            lines.append(
-                "Warning: this model is not the one the bank was collected on, or is patched otherwise."
-            )
+        if changed := model_changes(scorer.fingerprint, recipe.fingerprint):
+            lines.append(f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}.")
         if scorer.shape != shape:
             raise ProbeError(
                 f"{TICKETS}: the bank's latents have {shape[0]} channels, this model's {scorer.shape[0]}:"

@@ -21,7 +21,6 @@ from winning_tickets.probe.collect import collect, keep
 from winning_tickets.probe.model import memory
 from winning_tickets.probe.model.clone import COMPILE_KEY, plain_clone
 from winning_tickets.probe.model.family import ProbeError
-from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets import noise, prompts
 from winning_tickets.tickets.bank.bank import BankError, TicketBank
 from winning_tickets.tickets.bank.file import load_bank
@@ -395,21 +394,6 @@ def test_fewer_noises_than_before_need_no_evaluation(model: Any, clip: Any) -> N
     counting, seen = counted(model)
     again = bank_of(counting, clip, 2, before=before)
     assert not seen and again.seeds == (0, 1)
-
-
-def test_fingerprint_tells_weights_and_patches_apart(make_model: Any, clip: Any) -> None:
-    one, same, other = make_model(0), make_model(0), make_model(1)
-    assert fingerprint(one, clip) == fingerprint(same, clip) != fingerprint(other, clip)
-    patched = one.clone()
-    key = next(k for k in one.model_state_dict("diffusion_model.") if k.endswith("attn2.to_q.weight"))
-    change = torch.ones_like(one.model_state_dict()[key])
-    patched.add_patches({key: (change,)}, 0.5)
-    weaker = one.clone()
-    weaker.add_patches({key: (change,)}, 0.25)
-    names = {fingerprint(m, clip) for m in (one, patched, weaker)}
-    assert len(names) == 3
-    bank = bank_of(patched, clip)
-    assert bank.recipe.fingerprint == fingerprint(patched, clip), "it changes once the model is loaded"
 
 
 def test_compiled_model_is_read_uncompiled(model: Any, clip: Any) -> None:

@@ -21,7 +21,7 @@ from banks import make_bank, slow_rank
 from safetensors.torch import load_file, save_file
 from winning_tickets.show.bank import report
 from winning_tickets.tickets.bank import file as bank_file
-from winning_tickets.tickets.bank.bank import EXCESS_KEPT, POOLS_KEPT, ROWS_KEPT, BankError, TicketBank
+from winning_tickets.tickets.bank.bank import EXCESS_KEPT, POOLS_KEPT, ROWS_KEPT, BankError, TicketBank, model_changes
 from winning_tickets.tickets.bank.combine import merge, mixed, only, prune
 from winning_tickets.tickets.bank.figures import agreement, best_noises, category_map, histogram
 from winning_tickets.tickets.bank.file import SaveError, bank_facts, check_path, load_bank, save_bank
@@ -540,6 +540,25 @@ class TestMerge:
         assert merge([both, one, other], any_recipe=True).recipe == both.recipe
         with pytest.raises(BankError, match="fingerprint 'abc' instead of 'abc . def'"):
             merge([both, one])
+
+    def test_fingerprints_are_compared_as_far_as_they_reach(self) -> None:
+        """Rule: a bank of an early version, which tells its weights only, is no reason for a false alarm, nor
+        for two others to mix."""
+        old, one, other, stranger = (
+            replace(b, recipe=replace(b.recipe, fingerprint=name))
+            for b, name in (
+                (make_bank(noises=2, first=2 * k), name)
+                for k, name in enumerate(("aa", "aa-bb-cc", "aa-bb-dd", "ab-bb-cc"))
+            )
+        )
+        assert merge([old, one]).recipe.fingerprint == merge([one, old]).recipe.fingerprint == "aa"
+        for banks in ([one, other], [old, one, other]):
+            with pytest.raises(BankError, match="what differs: sampling or attention patches"):
+                merge(banks)
+        with pytest.raises(BankError, match="what differs: model or LoRAs"):
+            merge([old, stranger])
+        assert merge([one, other], any_recipe=True).recipe.fingerprint == "aa-bb-cc + aa-bb-dd"
+        assert model_changes("aa-bb-cc", "aa-bb-cc + aa-bb-dd") == ["sampling or attention patches"]
 
     def test_many_parts_are_joined_in_time_that_grows_with_the_tickets(self) -> None:
         """Rule: cost grows as what there is, not as its square."""

@@ -13,6 +13,13 @@ from ..grid import PIXELS
 from ..recent import Recent
 from ..score import rank, stretch
 
+# Between the fingerprints of banks that were merged all the same.
+BOTH = " + "
+FINGERPRINT = (
+    "model or LoRAs",
+    "text encoder settings such as clip skip",
+    "sampling or attention patches",
+)
 # Rows as large as the blocks themselves, if these have 4x4 latent pixels: enough for 6 categories.
 ROWS_KEPT = 64
 POOLS_KEPT = 8
@@ -30,7 +37,8 @@ class Recipe:
     layer: cross-attention read, e.g. "input 8"; several are averaged. block: side of a block in latent
     pixels. channels, height, width: of the latents. sigma: the noise level, the model's highest.
     latent_scale: what the model multiplies latents by. model: its family. scheme and template: how
-    prompts were made of the categories. fingerprint: of the weights, patches included.
+    prompts were made of the categories. fingerprint: of the weights, how the text is encoded, how the model
+    is run; joined by dashes, in the first banks the weights alone.
     """
 
     layer: str
@@ -52,12 +60,28 @@ class Recipe:
 
     def differences(self, other: Recipe) -> list[str]:
         """Names of the fields in which two recipes differ."""
-        return [name for name, value in vars(self).items() if value != getattr(other, name)]
+        changed = model_changes(self.fingerprint, other.fingerprint)
+        fields = [n for n, v in vars(self).items() if n != "fingerprint" and v != getattr(other, n)]
+        return [*fields, "fingerprint"] if changed else fields
 
     def contrast(self, other: Recipe, names: Iterable[str] | None = None) -> str:
         """These fields of the recipe beside the other one's, for people; all that differ, without names."""
         chosen = self.differences(other) if names is None else names
-        return ", ".join(f"{n} {getattr(self, n)!r} instead of {getattr(other, n)!r}" for n in chosen)
+        found = [f"{n} {getattr(self, n)!r} instead of {getattr(other, n)!r}" for n in chosen]
+        changed = model_changes(self.fingerprint, other.fingerprint) if "fingerprint" in chosen else []
+        return ", ".join(found) + (f" (what differs: {', '.join(changed)})" if changed else "")
+
+
+def model_changes(one: str, other: str) -> list[str]:
+    """What differs between two fingerprints, as far as both of them reach.
+
+    One of several banks together differs from another in all that any of them does.
+    """
+    if one == other:
+        return []
+    pairs = [(a.split("-"), b.split("-")) for a in one.split(BOTH) for b in other.split(BOTH)]
+    found = {what for pair in pairs for what, a, b in zip(FINGERPRINT, *pair, strict=False) if a != b}
+    return [what for what in FINGERPRINT if what in found]
 
 
 @dataclass(frozen=True)

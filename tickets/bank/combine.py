@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from .bank import BankError, TicketBank
+from .bank import BOTH, BankError, TicketBank
 
 NEEDED = ("block", "channels", "height", "width")
-BOTH = " + "
 # Along which each tensor grows with the noises.
 DIMENSIONS = {"blocks": 0, "noise": 0, "cell": 0, "attention": 1, "low": 1, "high": 1}
 
@@ -24,22 +23,27 @@ def merge(banks: Sequence[TicketBank], any_recipe: bool = False) -> TicketBank:
     what differs. Time and memory grow with the tickets, not with the number of banks.
     """
     first = banks[0]
+    longest = first.recipe.fingerprint
     for number, other in enumerate(banks[1:], 2):
         for name in ("categories", "prompts"):
             if difference := list_difference(getattr(other, name), getattr(first, name)):
                 raise BankError(f"Bank {number} has other {name} than bank 1: {difference}.")
-        differences = other.recipe.differences(first.recipe)
+        recipe = replace(first.recipe, fingerprint=longest)
+        longest = max(longest, other.recipe.fingerprint, key=len)
+        differences = other.recipe.differences(recipe)
         hard = [d for d in differences if d in NEEDED]
         if hard or (differences and not any_recipe):
-            raise BankError(f"Bank {number} has {other.recipe.contrast(first.recipe, hard or differences)}.")
+            raise BankError(f"Bank {number} has {other.recipe.contrast(recipe, hard or differences)}.")
     known: set[int] = set()
     new = []
     for bank in banks:
         new.append([k for k, seed in enumerate(bank.seeds) if seed not in known])
         known.update(bank.seeds)
     joined = first if not any(new[1:]) else _join(banks, new)
-    prints = dict.fromkeys(p or "unknown" for b in banks for p in b.recipe.fingerprint.split(BOTH))
-    if len(prints) == 1:
+    every = dict.fromkeys(p or "unknown" for b in banks for p in b.recipe.fingerprint.split(BOTH))
+    # As far as the banks tell: early versions recorded less.
+    prints = [p for p in every if not any(p.startswith(f"{other}-") for other in every)]
+    if len(every) == 1 or prints == [first.recipe.fingerprint]:
         return joined
     return replace(joined, recipe=replace(first.recipe, fingerprint=BOTH.join(prints)))
 
