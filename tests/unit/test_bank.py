@@ -21,7 +21,14 @@ from banks import make_bank, slow_rank
 from safetensors.torch import load_file, save_file
 from winning_tickets.show.bank import report
 from winning_tickets.tickets.bank import file as bank_file
-from winning_tickets.tickets.bank.bank import EXCESS_KEPT, POOLS_KEPT, ROWS_KEPT, BankError, TicketBank, model_changes
+from winning_tickets.tickets.bank.bank import (
+    EXCESS_KEPT,
+    POOLS_KEPT,
+    ROWS_KEPT,
+    BankError,
+    TicketBank,
+    model_changes,
+)
 from winning_tickets.tickets.bank.combine import merge, mixed, only, prune
 from winning_tickets.tickets.bank.figures import agreement, best_noises, category_map, histogram
 from winning_tickets.tickets.bank.file import SaveError, bank_facts, check_path, load_bank, save_bank
