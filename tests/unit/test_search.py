@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from winning_tickets.show.noise import picture, table
 from winning_tickets.tickets.gaussian import measure
 from winning_tickets.tickets.layout.build import Layout, image_generator
 from winning_tickets.tickets.layout.calibrate import GAUSSIANIZE, STANDARDIZE, calibrate, normal_quantiles
-from winning_tickets.tickets.layout.regions import Region
+from winning_tickets.tickets.layout.regions import Region, assign_cells
 from winning_tickets.tickets.layout.select import Rank
 from winning_tickets.tickets.noise import plain_noise, to_blocks
 from winning_tickets.tickets.search.candidates import (
@@ -27,9 +29,10 @@ from winning_tickets.tickets.search.candidates import (
 )
 from winning_tickets.tickets.search.fit import GOOD, KEPT, POOR, cell_worth, fit, verdict
 from winning_tickets.tickets.search.swap import arrangement, swap
-from winning_tickets.tickets.search.transport import regroup
+from winning_tickets.tickets.search.transport import nearest, regroup
 
 ROOT = Path(__file__).parent.parent.parent
+BOXES = (Region("a", 0, 0, 0.5, 0.5), Region("b", 0.5, 0.5, 1, 1), Region("c", 0, 0.6, 0.4, 1))
 GROUPS = torch.tensor([[0, 0, -1, -1], [0, 0, -1, -1], [-1, -1, 1, 1], [-1, -1, 1, 1]])
 
 
@@ -37,6 +40,17 @@ def brightness(noise: torch.Tensor) -> torch.Tensor:
     """A stand-in for attention that depends on nothing but the block: two of its channel means."""
     means = to_blocks(noise, 4).mean((-2, -1))
     return means[..., :2].movedim(-1, 1)
+
+
+def squared(start: np.ndarray, end: np.ndarray, columns: int) -> np.ndarray:
+    """Squared distances of cells in raster order."""
+    return (start // columns - end // columns) ** 2 + (start % columns - end % columns) ** 2
+
+
+def least(coming: np.ndarray, free: np.ndarray, columns: int) -> int:
+    """The least sum of squared distances from the cells that come to the free ones."""
+    ways = squared(np.flatnonzero(coming)[:, None], np.flatnonzero(free), columns)
+    return int(ways[linear_sum_assignment(ways)].sum())
 
 
 class TestFit:
@@ -154,6 +168,41 @@ class TestSwap:
         found = regroup(value, group)
         assert value[np.arange(4096), found].mean() > value[np.arange(4096), group].mean() + 0.3
 
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 2), (5, 11), (19, 13), (8, 40), (24, 24)])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_no_other_way_to_the_free_cells_is_shorter(self, shape: tuple[int, int], seed: int) -> None:
+        """Against scipy's assignment by the distances themselves."""
+        generator = np.random.default_rng(seed)
+        place = generator.permutation(shape[0] * shape[1])
+        count = int(generator.integers(1, len(place) // 2 + 1)) if len(place) > 1 else 0
+        coming, free = (np.isin(np.arange(len(place)), p) for p in (place[:count], place[count : 2 * count]))
+        found = nearest(coming.reshape(shape), free.reshape(shape))
+        assert sorted(found) == np.flatnonzero(free).tolist(), "each free cell is taken once"
+        assert squared(np.flatnonzero(coming), found, shape[1]).sum() == least(coming, free, shape[1])
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_an_arrangement_moves_its_blocks_as_little_as_can_be(self, seed: int) -> None:
+        side, groups = 24, assign_cells(BOXES, 24, 24)
+        order = arrangement(torch.rand(3, side, side, generator=torch.Generator().manual_seed(seed)), groups)
+        group, start, end = groups.flatten().numpy(), order.numpy(), np.arange(side * side)
+        for g in (-1, 0, 1, 2):
+            come = (group == g) & (group[start] != g)
+            coming, free = np.isin(end, start[come]), np.isin(end, end[come])
+            assert squared(start[come], end[come], side).sum() == least(coming, free, side)
+            assert (start == end)[(group == g) & ~come].all(), "what is in its group stays where it is"
+
+    def test_a_noise_of_4096_blocks_is_arranged_at_once(self) -> None:
+        """The rule: arranging costs less than looking. Everything in one half belongs into the other, which
+        took scipy's assignment alone 3.5 s of CPU time where this takes 0.06 s."""
+        groups = torch.full((64, 64), -1)
+        groups[:, :32] = 0
+        scores = (groups < 0).float()[None]
+        began = time.process_time()
+        order = arrangement(scores, groups)
+        assert time.process_time() - began < 0.7
+        assert (order % 64 - torch.arange(4096) % 64).abs().unique().tolist() == [32], "all straight across"
+        assert torch.equal(arrangement(scores, groups), order)
+
 
 class TestSearch:
     def test_rounds_of_swaps_never_make_the_fit_worse_and_keep_the_values(self) -> None:
@@ -194,6 +243,24 @@ class TestSearch:
         assert torch.equal(found.noise, layout.build(9, (3,))[0]) and found.candidate == 0
         better = search(proposer, brightness, layout.groups(), 4, 3, partial(image_generator, 9, 3))
         assert better.before == found.after and better.after > found.after and better.looks == 16
+
+    def test_a_search_ends_between_two_attempts(self) -> None:
+        """The rule: arranging can be cancelled, not only looking."""
+        made: list[int] = []
+
+        class Counted(SwapProposer):
+            def better(self, *args: Any) -> torch.Tensor:
+                made.append(1)
+                return super().better(*args)
+
+        def check() -> None:
+            if len(made) == 3:
+                raise KeyboardInterrupt
+
+        proposer = Counted(partial(plain_candidate, 1, 0, (4, 16, 16)), GROUPS, 4)
+        with pytest.raises(KeyboardInterrupt):
+            search(proposer, brightness, GROUPS, 8, 2, partial(image_generator, 1, 0), check)
+        assert len(made) == 3
 
     def test_derived_seeds_differ(self) -> None:
         seeds = [derived_seed(2**64 - 1, j) for j in range(64)]

@@ -54,20 +54,22 @@ def search(
     candidates: int,
     rounds: int,
     generators: Callable[[int], torch.Generator],
+    check: Callable[[], None] = lambda: None,
 ) -> Found:
     """The best of `candidates` noises, after `rounds` attempts to better each of them.
 
     An attempt that fits worse than what it was made of is dropped. generators: random numbers by number.
+    check: called before each attempt; what it raises ends the search.
     """
     kept = [proposer.start(j) for j in range(candidates)]
     scores = _scores(look, proposer, kept)
     value = fit(scores, groups)
     before = float(value[0])
     for turn in range(1, rounds + 1):
-        tried = [
-            proposer.better(state, own, generators(turn * MOST_CANDIDATES + j))
-            for j, (state, own) in enumerate(zip(kept, scores, strict=True))
-        ]
+        tried = []
+        for j, (state, own) in enumerate(zip(kept, scores, strict=True)):
+            check()
+            tried.append(proposer.better(state, own, generators(turn * MOST_CANDIDATES + j)))
         new = _scores(look, proposer, tried)
         gain = fit(new, groups) > value
         kept = [t if g else k for t, k, g in zip(tried, kept, gain.tolist(), strict=True)]

@@ -7,10 +7,9 @@ The noise stays a permutation of what was drawn: exactly Gaussian, whatever the 
 from __future__ import annotations
 
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from ..noise import place_blocks, to_blocks
-from .transport import regroup
+from .transport import nearest, regroup
 
 
 def block_value(scores: torch.Tensor) -> torch.Tensor:
@@ -35,18 +34,13 @@ def arrangement(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     others go to the cells set free, as near to where they were as can be.
     """
     value = block_value(scores).double()
-    group = torch.where(groups < 0, value.shape[1] - 1, groups).flatten()
-    wanted = torch.from_numpy(regroup(value.numpy(), group.numpy()))
-    result = torch.arange(len(group))
-    rows = torch.arange(len(group)) // groups.shape[1]
-    columns = torch.arange(len(group)) % groups.shape[1]
+    group = torch.where(groups < 0, value.shape[1] - 1, groups).numpy()
+    wanted = regroup(value.numpy(), group.ravel()).reshape(group.shape)
+    result = torch.arange(group.size)
     for g in range(value.shape[1]):
-        coming = ((wanted == g) & (group != g)).nonzero().flatten()
-        free = ((wanted != g) & (group == g)).nonzero().flatten()
-        if len(coming):
-            way = (rows[coming, None] - rows[free]) ** 2 + (columns[coming, None] - columns[free]) ** 2
-            first, second = (torch.from_numpy(i) for i in linear_sum_assignment(way.numpy()))
-            result[free[second]] = coming[first]
+        coming, free = (wanted == g) & (group != g), (wanted != g) & (group == g)
+        if coming.any():
+            result[nearest(coming, free)] = torch.from_numpy(coming.ravel().nonzero()[0])
     return result
 
 

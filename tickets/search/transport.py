@@ -1,12 +1,14 @@
-"""Blocks to groups of fixed sizes, with the greatest total value.
+"""Blocks to groups of fixed sizes, with the greatest total value, and then to the nearest free cells.
 
-A transportation problem with many blocks and few groups, for which a general assignment (cubic in the
-blocks) is far too slow: it is solved by exchanges between groups until none is left that gains anything.
+The first is a transportation problem with many blocks and few groups, for which a general assignment (cubic
+in the blocks) is far too slow: it is solved by exchanges between groups until none is left that gains
+anything. The second is an assignment on a grid, which is fast once good prices of the cells are known.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 LEAST_GAIN = 1e-6
 
@@ -77,3 +79,39 @@ def _best_cycle(gain: np.ndarray, who: np.ndarray) -> list[tuple[int, int]] | No
             entry = next(i for i, (_, target) in enumerate([(-1, start), *cycle]) if target == at)
             return cycle[entry:]
     return None
+
+
+def nearest(coming: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Which free cell each coming one goes to, both numbered in raster order [cells that come].
+
+    coming, free [rows, columns] bool, as many of the one as of the other. The sum of the squared distances
+    is the least possible one.
+    """
+    near, far = (np.rint(p) for p in _prices(coming, free))
+    (y, x), (v, u) = np.nonzero(coming), np.nonzero(free)
+    # Prices change the cost of every assignment by the same sum. With good ones nearly every cell's best
+    # partner costs about 0 and is found at once. Whole numbers keep the costs exact. As one product:
+    # (y - v)^2 + (x - u)^2 - near - far.
+    left = np.stack([y, x, np.ones_like(y), y**2 + x**2 - near[coming]], 1)
+    right = np.stack([-2 * v, -2 * u, v**2 + u**2 - far[free], np.ones_like(v)], 1)
+    _, partner = linear_sum_assignment(left @ right.T)
+    return v[partner] * coming.shape[1] + u[partner]
+
+
+def _prices(coming: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Prices of the cells [rows, columns] at which coming and free ones nearly agree on their partners.
+
+    Those of entropic optimal transport (Cuturi 2013, "Sinkhorn Distances"), with ever less blur. On a grid
+    its kernel is one small matrix for each axis (Solomon et al. 2015, "Convolutional Wasserstein Distances").
+    """
+    side = max(coming.shape)
+    squares = [np.subtract.outer(np.arange(n), np.arange(n)) ** 2 for n in coming.shape]
+    near, far = np.zeros(coming.shape), np.zeros(coming.shape)
+    for blur in side * np.array([4, 2, 1, 1 / 2, 1 / 4]):
+        down, across = (np.exp(-s / blur) for s in squares)
+        here = coming * np.exp(np.clip(near / blur, -600, 600))
+        for _ in range(1 + side // 8):
+            there = free / np.maximum(down @ here @ across, 1e-300)
+            here = coming / np.maximum(down @ there @ across, 1e-300)
+        near, far = blur * np.log(np.where(coming, here, 1)), blur * np.log(np.where(free, there, 1))
+    return near, far
