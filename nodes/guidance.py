@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import comfy.samplers
@@ -14,7 +13,6 @@ from ..guidance.cutoff import (
     TAILS,
     UNCONDITIONAL,
     Cutoff,
-    CutoffError,
     Final,
     Share,
     Sigma,
@@ -23,7 +21,7 @@ from ..guidance.cutoff import (
 )
 from ..probe.sampling.cutoff import CutoffPatch
 from ..probe.sampling.ksampler import Settings, make_guider, report_of, sample
-from .inputs import CATEGORY, seed_input
+from .inputs import CATEGORY, Chosen, chosen, seed_input
 
 SHARE, LAST, SIGMA, ADAPTIVE = TRIGGERS = ("share of steps", "last steps", "sigma", "adaptive")
 
@@ -118,22 +116,11 @@ def empty_input() -> io.Conditioning.Input:
     )
 
 
-Chosen = dict[str, Any]
-"""What a dynamic combo gives: the option under its own name, and the option's inputs."""
-
-
 def read_cutoff(cutoff: Chosen | None, after_cutoff: Chosen | None, empty: Any) -> Cutoff:
     """Of the values of these inputs."""
-    tail = _chosen("after_cutoff", after_cutoff, TAILS)
-    trigger = _trigger(_chosen("cutoff", cutoff, TRIGGERS))
+    tail = chosen("after_cutoff", after_cutoff, TAILS)
+    trigger = _trigger(chosen("cutoff", cutoff, TRIGGERS))
     return Cutoff(trigger, tail["after_cutoff"], empty, tail.get("lower_cfg", 1.0))
-
-
-def _chosen(name: str, value: Chosen | None, options: Sequence[str]) -> Chosen:
-    # ComfyUI drops a dynamic combo whose value is none of its options.
-    if value is None:
-        raise CutoffError(f"{name} is missing, or none of its options: {', '.join(options)}.")
-    return value
 
 
 def _trigger(cutoff: Chosen) -> Trigger:

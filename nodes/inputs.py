@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from comfy_api.latest import io, ui
 
 from ..probe.build.build import NoiseResult
@@ -11,6 +14,46 @@ CATEGORY = "tickets"
 Bank = io.Custom("TICKET_BANK")
 # As io.Array, which older versions of ComfyUI lack.
 Array = io.Custom("ARRAY")
+
+Chosen = dict[str, Any]
+"""What a dynamic combo gives: the option under its own name, and the option's inputs."""
+DEFAULTS, CUSTOM = ("defaults", "custom")
+
+
+class InputError(ValueError):
+    """An input that a node cannot use; the message names it and what to change."""
+
+
+def chosen(name: str, value: Chosen | None, options: Sequence[str]) -> Chosen:
+    """The value of a dynamic combo, which ComfyUI drops when it is none of the options."""
+    if value is None:
+        raise InputError(f"{name} is missing, or none of its options: {', '.join(options)}.")
+    return value
+
+
+def advanced_input(inputs: Sequence[io.WidgetInput]) -> io.DynamicCombo.Input:
+    """One row for all that is rarely set, in both of ComfyUI's renderers."""
+    options = [io.DynamicCombo.Option(DEFAULTS, []), io.DynamicCombo.Option(CUSTOM, list(inputs))]
+    return io.DynamicCombo.Input(
+        "advanced", options=options, tooltip="What is rarely set. custom shows it, at its default values."
+    )
+
+
+def read_advanced(value: Chosen | None, inputs: Sequence[io.WidgetInput]) -> dict[str, Any]:
+    """Values of the inputs behind `advanced_input`, by their ids; their defaults unless custom is chosen."""
+    given = chosen("advanced", value, (DEFAULTS, CUSTOM))
+    return {i.id: given.get(i.id, i.default) for i in inputs}
+
+
+def complete(**combos: Any) -> bool | str:
+    """For validate_inputs: True, or which dynamic combos a prompt lacks, as those of earlier versions do."""
+    missing = [name for name, value in combos.items() if value is None]
+    if not missing:
+        return True
+    return (
+        f"{' and '.join(missing)} missing, or none of the options: perhaps a prompt of an older version, where"
+        " inputs had other names. Open its workflow in ComfyUI, which moves the values, and export it again."
+    )
 
 
 def seed_input(tooltip: str, control: bool = True) -> io.Int.Input:
@@ -57,7 +100,11 @@ def noise_outputs() -> list[io.Output]:
     ]
 
 
-def noise_result(result: NoiseResult, node: type[io.ComfyNode]) -> io.NodeOutput:
-    """The outputs of `noise_outputs`, shown on the node."""
-    shown = ui.PreviewImage(result.picture, cls=node).as_dict() | ui.PreviewText(result.report).as_dict()
-    return io.NodeOutput(result.noise, result.latent, result.empty, result.picture, result.report, ui=shown)
+def noise_result(
+    result: NoiseResult, node: type[io.ComfyNode], note: str = "", **for_page: Any
+) -> io.NodeOutput:
+    """The outputs of `noise_outputs`, shown on the node; `note` ends the report."""
+    report = "\n".join(filter(None, (result.report, note)))
+    shown = ui.PreviewImage(result.picture, cls=node).as_dict() | ui.PreviewText(report).as_dict()
+    outputs = result.noise, result.latent, result.empty, result.picture, report
+    return io.NodeOutput(*outputs, ui=shown | for_page)

@@ -9,20 +9,24 @@ from comfy_api.latest import io, ui
 from ..probe.build.build import PlaceRequest, arrange_noise, pick_noise
 from ..probe.build.noise import compared
 from ..probe.collect.auto import AUTO
+from ..probe.model.unet import usual_size
 from ..show.noise import picture, table
 from ..tickets.gaussian import measure
 from ..tickets.layout.regions import OVERLAPS, SMALLER
 from .inputs import (
     CATEGORY,
+    Chosen,
+    advanced_input,
     batch_input,
     candidates_input,
+    complete,
     noise_outputs,
     noise_result,
+    read_advanced,
     rounds_input,
     seed_input,
-    side_input,
 )
-from .regions import all_regions, more_regions_input, regions_input
+from .regions import Placed, more_regions_input, read_regions, regions_input, size_input
 
 
 def _shared(seed_tooltip: str) -> list[io.Input]:
@@ -30,8 +34,7 @@ def _shared(seed_tooltip: str) -> list[io.Input]:
         io.Model.Input("model", tooltip="The model that will draw. Nothing is changed on it."),
         io.Clip.Input("clip", tooltip="Its text encoder."),
         regions_input(),
-        side_input("width", "Width of the image in pixels."),
-        side_input("height", "Height of the image in pixels."),
+        size_input("the one that is usual for the model is taken: 1024x1024 for SDXL, else 512x512"),
         seed_input(seed_tooltip),
         batch_input(),
         io.String.Input(
@@ -43,14 +46,28 @@ def _shared(seed_tooltip: str) -> list[io.Input]:
     ]
 
 
+def _read_regions(model: Any, regions: Any, more: Any, size: Chosen | None) -> Placed:
+    return read_regions(regions, more, size, usual_size(model), "usual for this model")
+
+
 def _overlap_input() -> io.Combo.Input:
     return io.Combo.Input(
         "overlap",
         options=list(OVERLAPS),
         default=SMALLER,
-        advanced=True,
         tooltip="Which region a cell belongs to where several overlap.",
     )
+
+
+def _arrange_advanced() -> list[io.WidgetInput]:
+    cells = io.Int.Input(
+        "cells_per_block",
+        default=1,
+        min=1,
+        max=8,
+        tooltip="Side of a block in cells of the attention map. Larger blocks move in larger pieces.",
+    )
+    return [cells, _overlap_input()]
 
 
 class ArrangeNoiseByRegions(io.ComfyNode):
@@ -66,15 +83,6 @@ class ArrangeNoiseByRegions(io.ComfyNode):
             has_intermediate_output=True,
             inputs=[
                 *_shared("The noise that is arranged. Every image of a batch has its own."),
-                io.Int.Input(
-                    "cells_per_block",
-                    default=1,
-                    min=1,
-                    max=8,
-                    advanced=True,
-                    tooltip="Side of a block in cells of the attention map. Larger blocks move in larger"
-                    " pieces.",
-                ),
                 rounds_input(
                     3,
                     1,
@@ -84,7 +92,7 @@ class ArrangeNoiseByRegions(io.ComfyNode):
                 candidates_input(
                     8, "How many seeds, derived from this one, are arranged; the one that fits best is taken."
                 ),
-                _overlap_input(),
+                advanced_input(_arrange_advanced()),
                 more_regions_input(),
             ],
             outputs=noise_outputs(),
@@ -96,22 +104,34 @@ class ArrangeNoiseByRegions(io.ComfyNode):
         model: Any,
         clip: Any,
         regions: Any,
-        width: int,
-        height: int,
         seed: int,
         batch_size: int,
         layer: str,
-        cells_per_block: int,
         rounds: int,
         candidates: int,
-        overlap: str,
+        size: Chosen | None = None,
+        advanced: Chosen | None = None,
         more_regions: Any = None,
     ) -> io.NodeOutput:
-        places = all_regions(regions, more_regions, width, height)
+        placed = _read_regions(model, regions, more_regions, size)
+        rare = read_advanced(advanced, _arrange_advanced())
         request = PlaceRequest(
-            places, width, height, seed, batch_size, candidates, rounds, layer, cells_per_block, overlap
+            placed.regions,
+            placed.width,
+            placed.height,
+            seed,
+            batch_size,
+            candidates,
+            rounds,
+            layer,
+            rare["cells_per_block"],
+            rare["overlap"],
         )
-        return noise_result(arrange_noise(model, clip, request), cls)
+        return noise_result(arrange_noise(model, clip, request), cls, placed.note)
+
+    @classmethod
+    def validate_inputs(cls, regions: Any = None, size: Any = None, advanced: Any = None) -> bool | str:
+        return complete(size=size, advanced=advanced)
 
 
 class PickBestNoise(io.ComfyNode):
@@ -128,7 +148,7 @@ class PickBestNoise(io.ComfyNode):
             inputs=[
                 *_shared("The first seed; the others are derived from it. A connected noise has its own."),
                 candidates_input(32, "How many seeds are looked at for each image."),
-                _overlap_input(),
+                advanced_input([_overlap_input()]),
                 io.Noise.Input(
                     "noise",
                     optional=True,
@@ -145,19 +165,24 @@ class PickBestNoise(io.ComfyNode):
         model: Any,
         clip: Any,
         regions: Any,
-        width: int,
-        height: int,
         seed: int,
         batch_size: int,
         layer: str,
         candidates: int,
-        overlap: str,
+        size: Chosen | None = None,
+        advanced: Chosen | None = None,
         noise: Any = None,
         more_regions: Any = None,
     ) -> io.NodeOutput:
-        places = all_regions(regions, more_regions, width, height)
-        request = PlaceRequest(places, width, height, seed, batch_size, candidates, 0, layer, 1, overlap)
-        return noise_result(pick_noise(model, clip, request, noise), cls)
+        placed = _read_regions(model, regions, more_regions, size)
+        overlap = read_advanced(advanced, [_overlap_input()])["overlap"]
+        sides = placed.width, placed.height
+        request = PlaceRequest(placed.regions, *sides, seed, batch_size, candidates, 0, layer, 1, overlap)
+        return noise_result(pick_noise(model, clip, request, noise), cls, placed.note)
+
+    @classmethod
+    def validate_inputs(cls, regions: Any = None, size: Any = None, advanced: Any = None) -> bool | str:
+        return complete(size=size, advanced=advanced)
 
 
 class NoiseReport(io.ComfyNode):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
 
-from ..tickets.bank.bank import TicketBank
-from ..tickets.grid import PIXELS
 from ..tickets.layout.parse import named, parse_boxes, parse_regions, require_regions
-from ..tickets.layout.regions import AnyRegion, MaskRegion, Region, categories_of
-from .inputs import CATEGORY, Array, Bank, side_input
+from ..tickets.layout.regions import AnyRegion, MaskRegion, SizedRegions, categories_of
+from .inputs import CATEGORY, CUSTOM, Array, Chosen, chosen, side_input
 
 Regions = io.Custom("TICKET_REGIONS")
 EXAMPLE = "castle: 0.62 0.18 1.0 0.69\nlake: 0.0 0.56 1.0 1.0\nsky: 0.0 0.0 1.0 0.56"
+OF_REGIONS = "of the regions"
 EACH, PER_IMAGE = BATCHES = ("one for each image", "one region for each")
 
 
@@ -40,20 +40,57 @@ def more_regions_input() -> io.Input:
     )
 
 
-def all_regions(regions: Any, more: Any, width: int, height: int) -> tuple[AnyRegion, ...]:
-    """Regions of both inputs, whatever they are given as; RegionError when there are none."""
-    found = [*_regions_of(regions, width, height), *_regions_of(more, width, height)]
+def size_input(otherwise: str) -> io.DynamicCombo.Input:
+    """otherwise: which size is taken when the regions carry none."""
+    sides = [
+        side_input("width", "Width of the image in pixels."),
+        side_input("height", "Height of the image in pixels."),
+    ]
+    return io.DynamicCombo.Input(
+        "size",
+        options=[io.DynamicCombo.Option(OF_REGIONS, []), io.DynamicCombo.Option(CUSTOM, sides)],
+        tooltip="Size of the image. of the regions: as set in Ticket Regions or Ticket Regions from Boxes;"
+        f" text and masks carry no size, then {otherwise}. custom: width and height.",
+    )
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Regions of both inputs of a node, the image's size in pixels, and what to say of the size."""
+
+    regions: tuple[AnyRegion, ...]
+    width: int
+    height: int
+    note: str = ""
+
+
+def read_regions(
+    regions: Any, more: Any, size: Chosen | None, otherwise: tuple[int, int], whose: str
+) -> Placed:
+    """Whatever the regions are given as; RegionError when there are none.
+
+    otherwise: width and height when neither the regions nor the user say any; `whose` names it.
+    """
+    given = [g for g in (regions, more) if g is not None]
+    asked = chosen("size", size, (OF_REGIONS, CUSTOM))
+    note = ""
+    if asked["size"] == CUSTOM:
+        sides = (asked["width"], asked["height"])
+    else:
+        carried = [g.size for g in given if isinstance(g, SizedRegions) and g.size]
+        sides = carried[0] if carried else otherwise
+        if not carried:
+            note = f"Image size: {sides[0]}x{sides[1]}, {whose}, since the regions carry none."
+    found = [region for g in given for region in _regions_of(g, *sides)]
     require_regions(found)
-    return tuple(found)
+    return Placed(tuple(found), *sides, note)
 
 
 def _regions_of(given: Any, width: int, height: int) -> Sequence[AnyRegion]:
-    if given is None:
-        return ()
     if isinstance(given, str):
         return parse_regions(given)
-    if isinstance(given, (list, tuple)) and all(isinstance(r, (Region, MaskRegion)) for r in given):
-        return given
+    if isinstance(given, SizedRegions):
+        return given.regions
     return parse_boxes(given, "", width, height)
 
 
@@ -64,12 +101,12 @@ class TicketRegionFromMask(io.ComfyNode):
             node_id="TicketRegionFromMask",
             display_name="Ticket Region from Mask",
             category=CATEGORY,
-            description="A mask and what shall be there, as a region for Ticket Latent from Regions. Chain"
+            description="A mask and what to place in it, as a region for Ticket Latent from Regions. Chain"
             " several of them through regions.",
             search_aliases=["mask to region", "inpaint mask", "paint", "segment"],
             inputs=[
                 io.Mask.Input("mask", tooltip="Any size: it is spread over the whole image."),
-                io.String.Input("category", default="castle", tooltip="What shall be there."),
+                io.String.Input("category", default="castle", tooltip="What to place here."),
                 io.Combo.Input(
                     "batch",
                     options=list(BATCHES),
@@ -83,11 +120,13 @@ class TicketRegionFromMask(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, mask: torch.Tensor, category: str, batch: str, regions: Any = None) -> io.NodeOutput:
+    def execute(
+        cls, mask: torch.Tensor, category: str, batch: str, regions: SizedRegions | None = None
+    ) -> io.NodeOutput:
         masks = mask if mask.dim() == 3 else mask[None]
         parts = [masks] if batch == EACH else list(masks.split(1))
-        mine = [MaskRegion(named(category, "The mask"), part) for part in parts]
-        return io.NodeOutput((*(regions or ()), *mine))
+        mine = SizedRegions(tuple(MaskRegion(named(category, "The mask"), part) for part in parts))
+        return io.NodeOutput((regions or SizedRegions()) + mine)
 
 
 class TicketRegionsFromBoxes(io.ComfyNode):
@@ -108,7 +147,7 @@ class TicketRegionsFromBoxes(io.ComfyNode):
                     tooltip="Boxes in pixels, or elements. Of lists for several images, the first counts.",
                 ),
                 io.String.Input(
-                    "category", default="", tooltip="What shall be in the boxes that carry no label."
+                    "category", default="", tooltip="What to place in the boxes that carry no label."
                 ),
                 side_input("width", "Width of the image that the boxes were made for, in pixels."),
                 side_input("height", "Height of the image that the boxes were made for, in pixels."),
@@ -121,16 +160,20 @@ class TicketRegionsFromBoxes(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, boxes: Any, category: str, width: int, height: int, regions: Any = None
+        cls, boxes: Any, category: str, width: int, height: int, regions: SizedRegions | None = None
     ) -> io.NodeOutput:
         mine = parse_boxes(boxes, category, width, height)
         require_regions(mine)
         lines = [f"{r.category}: {r.x0:.4g} {r.y0:.4g} {r.x1:.4g} {r.y1:.4g}" for r in mine]
-        return io.NodeOutput((*(regions or ()), *mine), ui=ui.PreviewText("\n".join(lines)))
+        found = (regions or SizedRegions()) + SizedRegions(tuple(mine), (width, height))
+        return io.NodeOutput(found, ui=ui.PreviewText("\n".join(lines)))
 
 
 WIDGET = "TICKET_REGIONS_EDITOR"
 EMPTY = '{"regions": []}'
+
+
+FIRST_SIZE = " Regions that come before these keep their size."
 
 
 class TicketRegions(io.ComfyNode):
@@ -140,21 +183,18 @@ class TicketRegions(io.ComfyNode):
             node_id="TicketRegions",
             display_name="Ticket Regions",
             category=CATEGORY,
-            description="Draw where things shall be: a box for each, with its category.",
+            description="Draw where to place things: a box for each, with its category.",
             search_aliases=["draw regions", "region editor", "bounding boxes", "layout", "area composition"],
             has_intermediate_output=True,
             inputs=[
-                side_input("width", "Width of the image in pixels."),
-                side_input("height", "Height of the image in pixels."),
+                side_input("width", "Width of the image in pixels." + FIRST_SIZE),
+                side_input("height", "Height of the image in pixels." + FIRST_SIZE),
                 io.String.Input(
                     "layout",
                     default=EMPTY,
                     tooltip="Drag on the empty area to draw a box. As text it is JSON, or lines like"
                     " castle: 0.62 0.18 1.0 0.69.",
                     extra_dict={"widgetType": WIDGET},
-                ),
-                Bank.Input(
-                    "bank", optional=True, tooltip="Its categories and the size of its cells are offered."
                 ),
                 io.Image.Input(
                     "background", optional=True, tooltip="A picture to draw on; only shown, not used."
@@ -166,8 +206,8 @@ class TicketRegions(io.ComfyNode):
                 io.String.Output(
                     display_name="categories", tooltip="Their names, one a line, for Collect Tickets."
                 ),
-                io.Int.Output(display_name="width", tooltip="The width above."),
-                io.Int.Output(display_name="height", tooltip="The height above."),
+                io.Int.Output(display_name="width", tooltip="Width of the image in pixels."),
+                io.Int.Output(display_name="height", tooltip="Height of the image in pixels."),
             ],
         )
 
@@ -177,16 +217,17 @@ class TicketRegions(io.ComfyNode):
         width: int,
         height: int,
         layout: str,
-        bank: TicketBank | None = None,
         background: torch.Tensor | None = None,
-        regions: Any = None,
+        regions: SizedRegions | None = None,
+        bank: Any = None,
     ) -> io.NodeOutput:
-        found = (*(regions or ()), *parse_regions(layout))
-        require_regions(found)
-        told: dict[str, Any] = {"width": width, "height": height}
-        if bank is not None:
-            told |= {"categories": list(bank.categories), "cell": bank.recipe.block * PIXELS}
+        """bank: of prompts of earlier versions, which offered its categories here; not used."""
+        mine = SizedRegions(tuple(parse_regions(layout)), (width, height))
+        found = (regions or SizedRegions()) + mine
+        require_regions(found.regions)
+        width, height = found.size or (width, height)
+        for_page: dict[str, Any] = {"width": width, "height": height}
         if background is not None:
-            told["background"] = ui.PreviewImage(background[:1], cls=cls).values[0]
-        categories = "\n".join(categories_of(found))
-        return io.NodeOutput(found, categories, width, height, ui={"ticket_regions": [told]})
+            for_page["background"] = ui.PreviewImage(background[:1], cls=cls).values[0]
+        categories = "\n".join(categories_of(found.regions))
+        return io.NodeOutput(found, categories, width, height, ui={"ticket_regions": [for_page]})

@@ -22,15 +22,45 @@ from ..tickets.prompts import PAIRS, PLACE, SCHEMES, parse_categories
 from .inputs import (
     CATEGORY,
     Bank,
+    Chosen,
+    advanced_input,
     batch_input,
     candidates_input,
+    chosen,
+    complete,
     noise_outputs,
     noise_result,
+    read_advanced,
     rounds_input,
     seed_input,
     side_input,
 )
-from .regions import all_regions, more_regions_input, regions_input
+from .regions import more_regions_input, read_regions, regions_input, size_input
+
+
+def _collect_advanced() -> list[io.WidgetInput]:
+    return [
+        io.Int.Input(
+            "cells_per_block",
+            default=1,
+            min=1,
+            max=8,
+            tooltip="Side of a block in cells of the layer's attention map. 1 as in the paper;"
+            " 2 makes blocks of twice the side, scored by the mean of their cells.",
+        ),
+        io.Combo.Input(
+            "scheme",
+            options=list(SCHEMES),
+            default=PAIRS,
+            tooltip="The prompts each noise is looked at with. pairs: every two categories together,"
+            " as in the paper. singles: each alone. joint: all in one prompt, the fastest.",
+        ),
+        io.String.Input(
+            "template",
+            default=PLACE,
+            tooltip='The prompt around the categories; {} is where they go: "a photo of {}".',
+        ),
+    ]
 
 
 class CollectTickets(io.ComfyNode):
@@ -77,38 +107,16 @@ class CollectTickets(io.ComfyNode):
                     default=AUTO,
                     tooltip="The cross-attention layer that is read. auto: a quick look at what each layer's"
                     " tickets do on your model comes first. Or a layer by ComfyUI's block names; several,"
-                    " apart by commas, are averaged. The paper's choice for SD1.x is input 8. A wrong name"
+                    " comma-separated, are averaged. The paper's choice for SD1.x is input 8. A wrong name"
                     " lists the layers of your model.",
                 ),
-                io.Int.Input(
-                    "cells_per_block",
-                    default=1,
-                    min=1,
-                    max=8,
-                    advanced=True,
-                    tooltip="Side of a block in cells of the layer's attention map. 1 as in the paper;"
-                    " 2 makes blocks of twice the side, scored by the mean of their cells.",
-                ),
-                io.Combo.Input(
-                    "scheme",
-                    options=list(SCHEMES),
-                    default=PAIRS,
-                    advanced=True,
-                    tooltip="The prompts each noise is looked at with. pairs: every two categories together,"
-                    " as in the paper. singles: each alone. joint: all in one prompt, the fastest.",
-                ),
-                io.String.Input(
-                    "template",
-                    default=PLACE,
-                    advanced=True,
-                    tooltip='The prompt around the categories; {} is where they go: "a photo of {}".',
-                ),
+                advanced_input(_collect_advanced()),
                 io.String.Input(
                     "save_as",
                     default="",
                     optional=True,
                     tooltip="Name of a bank in models/ticket_banks. What is collected is kept there, also"
-                    " when you cancel, and the next run goes on from it. Empty: not saved.",
+                    " when you cancel, and the next run resumes from it. Empty: not saved.",
                 ),
             ],
             outputs=[Bank.Output(display_name="bank", tooltip="The scored blocks.")],
@@ -125,15 +133,26 @@ class CollectTickets(io.ComfyNode):
         width: int,
         height: int,
         layer: str,
-        cells_per_block: int,
-        scheme: str,
-        template: str,
+        advanced: Chosen | None = None,
         save_as: str = "",
     ) -> io.NodeOutput:
         names = parse_categories(categories)
-        request = CollectRequest(names, noises, seed, width, height, layer, cells_per_block, scheme, template)
+        rare = read_advanced(advanced, _collect_advanced())
+        prompts = rare["scheme"], rare["template"]
+        request = CollectRequest(names, noises, seed, width, height, layer, rare["cells_per_block"], *prompts)
         bank, about = collect_and_keep(model, clip, request, save_as, LiveMaps(noises), ChoiceBar())
         return io.NodeOutput(bank, ui=ui.PreviewText(about))
+
+    @classmethod
+    def validate_inputs(cls, layer: str = "", advanced: Any = None) -> bool | str:
+        return complete(advanced=advanced)
+
+
+def _report_advanced() -> list[io.WidgetInput]:
+    return [
+        io.Int.Input("steps", default=10, min=2, max=1000, tooltip="Sampling steps of these images."),
+        io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of these images."),
+    ]
 
 
 class TicketLayerReport(io.ComfyNode):
@@ -186,23 +205,7 @@ class TicketLayerReport(io.ComfyNode):
                     tooltip="How many ordinary images, for each pair, the first step is compared with. 0"
                     " skips this: no agreement is shown, and the recommendation is the same.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=10,
-                    min=2,
-                    max=1000,
-                    tooltip="Sampling steps of these images.",
-                    advanced=True,
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=7.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Guidance of these images.",
-                    advanced=True,
-                ),
+                advanced_input(_report_advanced()),
             ],
             outputs=[
                 io.String.Output(display_name="layer", tooltip="The recommended one, for Collect Tickets."),
@@ -225,110 +228,104 @@ class TicketLayerReport(io.ComfyNode):
         width: int,
         height: int,
         images: int,
-        steps: int,
-        cfg: float,
+        advanced: Chosen | None = None,
     ) -> io.NodeOutput:
+        rare = read_advanced(advanced, _report_advanced())
         names = parse_categories(categories)
         probe = LayerProbe(model, clip, names, noises, seed, width, height, transplanted=planted)
-        text, picture, layer = report(probe, measure(probe, images, steps, cfg, ChoiceBar()))
+        text, picture, layer = report(probe, measure(probe, images, rare["steps"], rare["cfg"], ChoiceBar()))
         shown = ui.PreviewImage(picture[None], cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(layer, text, picture[None], ui=shown)
+
+    @classmethod
+    def validate_inputs(cls, categories: str = "", advanced: Any = None) -> bool | str:
+        return complete(advanced=advanced)
 
 
 RANK, THRESHOLD = SELECTIONS = ("rank", "threshold")
 SINGLE = " Used instead when all regions are of one category."
 
 
-def _share(name: str, label: str, default: float, tooltip: str, **extra: Any) -> io.Float.Input:
-    settings = {"min": 0.0, "max": 1.0, "step": 0.01, "advanced": True, **extra}
-    return io.Float.Input(name, display_name=label, default=default, tooltip=tooltip, **settings)
+def _share(name: str, label: str, default: float, tooltip: str) -> io.Float.Input:
+    settings = {"min": 0.0, "max": 1.0, "step": 0.01, "tooltip": tooltip}
+    return io.Float.Input(name, display_name=label, default=default, **settings)
 
 
-def _percent(name: str, label: str, share: float, tooltip: str, **extra: Any) -> io.Float.Input:
-    settings = {"min": 0.01, "max": 100.0, "step": 0.1, "round": 0.001, **extra}
-    return io.Float.Input(name, display_name=label, default=share * 100, tooltip=tooltip, **settings)
+def _percent(name: str, label: str, share: float, tooltip: str) -> io.Float.Input:
+    settings = {"min": 0.01, "max": 100.0, "step": 0.1, "round": 0.001, "tooltip": tooltip}
+    return io.Float.Input(name, display_name=label, default=share * 100, **settings)
 
 
-def _selection_inputs() -> list[io.Input]:
-    paper, best = Thresholds(), Rank()
-    ranked, limits = " For selection rank.", " For selection threshold."
+def _selection_input() -> io.DynamicCombo.Input:
+    paper = Thresholds()
+    best = _percent("best", "best (%)", Rank().best, "Which share of the bank may win, for each category.")
+    limits = [
+        _share("t_pos", "own score above", paper.t_pos, "The paper's t_pos."),
+        _share("t_neg", "other scores below", paper.t_neg, "The paper's t_neg."),
+        _share("t_bg", "background below", paper.t_bg, "The paper's t_bg."),
+        _share("t_pos_single", "own score above, alone", paper.t_pos_single, "As own score above." + SINGLE),
+        _share("t_bg_single", "background below, alone", paper.t_bg_single, "As background below." + SINGLE),
+    ]
+    return io.DynamicCombo.Input(
+        "selection",
+        options=[io.DynamicCombo.Option(RANK, [best]), io.DynamicCombo.Option(THRESHOLD, limits)],
+        tooltip="rank: the tickets that lean most towards a category and least towards the others."
+        " threshold: the paper's limits on scores.",
+    )
+
+
+def _build_advanced() -> list[io.WidgetInput]:
+    rank = Rank()
     return [
-        io.Combo.Input(
-            "selection",
-            options=list(SELECTIONS),
-            default=RANK,
-            tooltip="rank: the tickets that lean most towards a category and least towards the others."
-            " threshold: the paper's limits on scores.",
-        ),
-        _percent(
-            "best", "best (%)", best.best, "Which share of the bank may win, for each category." + ranked
-        ),
         _percent(
             "best_background",
             "best for background (%)",
-            best.best_background,
-            "Which share of the bank may fill the background." + ranked,
-            advanced=True,
+            rank.best_background,
+            "Which share of the bank may fill the background. For selection rank.",
         ),
         _share(
             "temperature",
             "temperature",
-            best.temperature,
-            "0 draws the very best tickets in every image, 1 any of the best share." + ranked,
+            rank.temperature,
+            "0 draws the very best tickets in every image, 1 any of the best share. For selection rank.",
         ),
-        _share("t_pos", "own score above", paper.t_pos, "The paper's t_pos." + limits),
-        _share("t_neg", "other scores below", paper.t_neg, "The paper's t_neg." + limits),
-        _share("t_bg", "background below", paper.t_bg, "The paper's t_bg." + limits),
-        _share("t_pos_single", "own score above, alone", paper.t_pos_single, "As own score above." + SINGLE),
-        _share("t_bg_single", "background below, alone", paper.t_bg_single, "As background below." + SINGLE),
         io.Combo.Input(
             "shortage",
             options=list(SHORTAGES),
             default=RELAX,
-            advanced=True,
             tooltip="When too few tickets win: relax takes those that come nearest and says so, repeat uses"
             " tickets again (the paper), error stops.",
         ),
-    ]
-
-
-def _filling_inputs() -> list[io.Input]:
-    return [
         io.Combo.Input(
             "background",
             options=list(BACKGROUNDS),
             default=LOSERS,
             tooltip="losers: blocks that lean towards none of the categories. keep: the seed's plain noise.",
         ),
-        _share(
-            "strength",
-            "strength",
-            1.0,
-            "1: tickets only. 0: the seed's plain noise, as stock ComfyUI draws it. Between them both are"
-            " mixed so that the variance stays.",
-            advanced=False,
-        ),
         io.Boolean.Input(
             "soft_edges",
             default=False,
-            advanced=True,
             tooltip="Grey parts of masks mix tickets and plain noise. Boxes have no soft edges.",
         ),
         io.Combo.Input(
             "overlap",
             options=list(OVERLAPS),
             default=SMALLER,
-            advanced=True,
             tooltip="Which region a cell belongs to where several overlap. smaller: as in the paper.",
         ),
         io.Combo.Input(
             "calibration",
             options=list(CALIBRATIONS),
             default=STANDARDIZE,
-            advanced=True,
             tooltip="Selected blocks are not quite standard normal noise. standardize: mean 0 and variance 1"
             " in each channel. none: leave them (the paper). gaussianize: exactly normal values in each"
             " channel, their order kept.",
+        ),
+        rounds_input(
+            3,
+            0,
+            "How often the cells that fit worst get other tickets and are looked at again. Only with"
+            " model and clip connected.",
         ),
     ]
 
@@ -356,23 +353,23 @@ class TicketLatentFromRegions(io.ComfyNode):
             inputs=[
                 Bank.Input("bank", tooltip="Tickets of every category used below, from the same model."),
                 regions_input(),
-                side_input("width", "Width of the image in pixels."),
-                side_input("height", "Height of the image in pixels."),
+                size_input("the bank's is taken"),
                 seed_input("Which of the fitting tickets are drawn. Every image of a batch has its own."),
                 batch_input(),
-                *_selection_inputs(),
-                *_filling_inputs(),
+                _selection_input(),
+                _share(
+                    "strength",
+                    "strength",
+                    1.0,
+                    "1: tickets only. 0: the seed's plain noise, as stock ComfyUI draws it. Between them both"
+                    " are mixed so that the variance stays.",
+                ),
                 candidates_input(
                     8,
                     "How many arrangements are looked at for each image; the one that fits best is taken."
                     " Only with model and clip connected; costs a fraction of a step for each.",
                 ),
-                rounds_input(
-                    3,
-                    0,
-                    "How often the cells that fit worst get other tickets and are looked at again. Only with"
-                    " model and clip connected.",
-                ),
+                advanced_input(_build_advanced()),
                 more_regions_input(),
                 io.Model.Input(
                     "model", optional=True, tooltip="To look at the noise before sampling. Connect clip, too."
@@ -387,46 +384,46 @@ class TicketLatentFromRegions(io.ComfyNode):
         cls,
         bank: TicketBank,
         regions: Any,
-        width: int,
-        height: int,
         seed: int,
         batch_size: int,
-        selection: str,
-        best: float,
-        best_background: float,
-        temperature: float,
-        t_pos: float,
-        t_neg: float,
-        t_bg: float,
-        t_pos_single: float,
-        t_bg_single: float,
-        shortage: str,
-        background: str,
         strength: float,
-        soft_edges: bool,
-        overlap: str,
-        calibration: str,
         candidates: int,
-        rounds: int,
+        size: Chosen | None = None,
+        selection: Chosen | None = None,
+        advanced: Chosen | None = None,
         more_regions: Any = None,
         model: Any = None,
         clip: Any = None,
     ) -> io.NodeOutput:
-        rule: Rank | Thresholds = Thresholds(t_pos, t_neg, t_bg, t_pos_single, t_bg_single)
-        if selection == RANK:
-            rule = Rank(best / 100, best_background / 100, temperature)
+        rule = chosen("selection", selection, SELECTIONS)
+        rare = read_advanced(advanced, _build_advanced())
+        own_size = bank.recipe.width * PIXELS, bank.recipe.height * PIXELS
+        placed = read_regions(regions, more_regions, size, own_size, "the bank's")
         layout = Layout(
             bank,
-            all_regions(regions, more_regions, width, height),
-            latent_side(width),
-            latent_side(height),
-            rule,
-            overlap,
-            shortage,
-            background,
+            placed.regions,
+            latent_side(placed.width),
+            latent_side(placed.height),
+            _selection(rule, rare),
+            rare["overlap"],
+            rare["shortage"],
+            rare["background"],
             strength,
-            soft_edges,
-            calibration,
+            rare["soft_edges"],
+            rare["calibration"],
         )
-        request = TicketRequest(layout, seed, batch_size, candidates, rounds)
-        return noise_result(build_tickets(request, model, clip), cls)
+        request = TicketRequest(layout, seed, batch_size, candidates, rare["rounds"])
+        for_page = {"categories": list(bank.categories), "block": bank.recipe.block}
+        return noise_result(build_tickets(request, model, clip), cls, placed.note, ticket_bank=[for_page])
+
+    @classmethod
+    def validate_inputs(
+        cls, regions: Any = None, size: Any = None, selection: Any = None, advanced: Any = None
+    ) -> bool | str:
+        return complete(size=size, selection=selection, advanced=advanced)
+
+
+def _selection(rule: Chosen, rare: dict[str, Any]) -> Rank | Thresholds:
+    if rule["selection"] == RANK:
+        return Rank(rule["best"] / 100, rare["best_background"] / 100, rare["temperature"])
+    return Thresholds(**{name: limit for name, limit in rule.items() if name != "selection"})

@@ -12,7 +12,6 @@ from example_parts import (
     LEFT,
     MODEL,
     RIGHT,
-    SIZE_OF_EDITOR,
     TOP_LEFT,
     Example,
     Group,
@@ -30,8 +29,8 @@ def first_picture(kit: Kit) -> Example:
     layout = Node(
         "TicketLatentFromRegions",
         {"seed": 7},
-        {"bank": ("collect", 0), "regions": ("editor", 0), **SIZE_OF_EDITOR, **MODEL},
-        (360, 1010),
+        {"bank": ("collect", 0), "regions": ("editor", 0), **MODEL},
+        (360, 800),
     )
     collect = {"categories": "castle\ntree", "noises": kit.noises, "seed": 1, "layer": kit.layer}
     return Example(
@@ -46,14 +45,14 @@ below draws the same prompt from its seed's noise.
 For other things change three: the boxes' names, the categories and the prompt.""",
         {
             "model": kit.loader,
-            "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 660)),
+            "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 600)),
             "layout": layout,
             **prompts(),
             "sampler": with_noise(kit, "layout"),
             **picture("tickets", "sampler", "With tickets", "tickets/castle_and_tree"),
             "plain sampler": plain(kit, ("layout", 2)),
             **picture("plain", "plain sampler", "Without tickets", "tickets/castle_and_tree_plain"),
-            "editor": editor("collect", kit, castle=RIGHT, tree=LEFT),
+            "editor": editor(kit, castle=RIGHT, tree=LEFT),
         },
         (
             (INPUTS,),
@@ -84,7 +83,7 @@ def collect_and_save_a_bank(kit: Kit) -> Example:
 
 {kit.about} Write what you want to place into **Collect Tickets**, one thing a line. More noises give \
 better tickets: begin with {kit.noises}. What was collected is kept in \
-*models/ticket_banks/collecting.safetensors* while it runs: cancel, and the next run goes on from there. \
+*models/ticket_banks/collecting.safetensors* while it runs: cancel, and the next run resumes from there. \
 The report shows what the bank holds, and **Save Ticket Bank** keeps it for the workflow \
 *regions_to_image*. A bank belongs to the model it was collected on.""",
         {
@@ -108,7 +107,7 @@ The report shows what the bank holds, and **Save Ticket Bank** keeps it for the 
 
 def regions_to_image(kit: Kit) -> Example:
     return Example(
-        f"""## Draw where things shall be
+        f"""## Draw where to place things
 
 {kit.about} {kit.about_bank} Drag the boxes in **Ticket Regions**, or draw others; change the prompt \
 accordingly and run. **Ticket Latent from Regions** builds the noise, and shows the cells of each region, \
@@ -116,12 +115,12 @@ how well they fit, and the noise.""",
         {
             "model": kit.loader,
             "bank": Node("LoadTicketBank", {"name": kit.bank}, {}, (340, 150)),
-            "editor": editor("bank", kit, sun=TOP_LEFT, car=BOTTOM_RIGHT),
+            "editor": editor(kit, sun=TOP_LEFT, car=BOTTOM_RIGHT),
             "layout": Node(
                 "TicketLatentFromRegions",
                 {"seed": 7},
-                {"bank": ("bank", 0), "regions": ("editor", 0), **SIZE_OF_EDITOR, **MODEL},
-                (360, 1010),
+                {"bank": ("bank", 0), "regions": ("editor", 0), **MODEL},
+                (360, 800),
             ),
             **prompts("a sun and a car"),
             "sampler": with_noise(kit, "layout"),
@@ -188,9 +187,9 @@ any size are spread over the whole image; one mask for each image of a batch wor
             ),
             "layout": Node(
                 "TicketLatentFromRegions",
-                {"seed": 7, **kit.size},
+                {"seed": 7},
                 {"bank": ("bank", 0), "regions": ("second", 0), **MODEL},
-                (360, 1010),
+                (360, 800),
             ),
             **prompts("a car and a tree"),
             "sampler": with_noise(kit, "layout"),
@@ -212,8 +211,8 @@ def block_swap(kit: Kit) -> Example:
     arranged = Node(
         "ArrangeNoiseByRegions",
         {"seed": 7, "layer": kit.layer},
-        {**MODEL, "regions": ("editor", 0), **SIZE_OF_EDITOR},
-        (360, 800),
+        {**MODEL, "regions": ("editor", 0)},
+        (360, 720),
     )
     return Example(
         f"""## No bank at all: a seed's own noise, rearranged
@@ -224,7 +223,7 @@ exactly Gaussian, as **Noise Report** shows. The plain KSampler draws from the s
 was.""",
         {
             "model": kit.loader,
-            "editor": editor(None, kit, castle=RIGHT, tree=LEFT),
+            "editor": editor(kit, castle=RIGHT, tree=LEFT),
             "arranged": arranged,
             **prompts(),
             "sampler": with_noise(kit, "arranged"),

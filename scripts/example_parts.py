@@ -79,7 +79,6 @@ class Example:
 
 
 MODEL: dict[str, Link] = {"model": ("model", 0), "clip": ("model", 1)}
-SIZE_OF_EDITOR: dict[str, Link] = {"width": ("editor", 2), "height": ("editor", 3)}
 INPUTS = Group("Model and prompts", BLUE, ("model", "prompt", "negative"))
 
 
@@ -113,11 +112,10 @@ def picture(name: str, samples: str, title: str, prefix: str, height: int = 280)
     return {f"{name} image": Node("VAEDecode", {}, links, (300, 50), "Decode"), f"{name} saved": saved}
 
 
-def editor(bank: str | None, kit: Kit, **boxes: list[float]) -> Node:
-    links: dict[str, Link] = {"bank": (bank, 0)} if bank else {}
+def editor(kit: Kit, **boxes: list[float]) -> Node:
     regions = [{"category": name, "box": box} for name, box in boxes.items()]
     layout = json.dumps({"regions": regions}, separators=(",", ":"))
-    return Node("TicketRegions", {**kit.size, "layout": layout}, links, (380, 600))
+    return Node("TicketRegions", {**kit.size, "layout": layout}, {}, (380, 600))
 
 
 def with_noise(kit: Kit, noise: str) -> Node:

@@ -107,9 +107,8 @@ def make(server: Server, browser: Any, name: str, example: Example, folder: Path
         if told.get("node_errors") or "prompt_id" not in told:
             raise SetupError(json.dumps(told, indent=1))
         server.client.wait(told["prompt_id"], PATIENCE)
-        write(
-            folder / "api" / f"{name}.json", page.evaluate("async () => (await app.graphToPrompt()).output")
-        )
+        prompt = page.evaluate("async () => (await app.graphToPrompt()).output")
+        write(folder / "api" / f"{name}.json", prompt, indent=2)
     page.wait_for_timeout(3000)
     clip = {**PICTURE, "height": example.height}
     page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=50, clip=clip)

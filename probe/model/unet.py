@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
+import comfy.model_base
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
@@ -15,6 +16,12 @@ from .clone import plain_clone
 from .family import AttentionCall, Layer, ProbeError, Read, shares
 
 TOKENS = 77
+
+
+def usual_size(model: Any) -> tuple[int, int]:
+    """Width and height in pixels of the images that models like this one were trained on."""
+    large = isinstance(model.model, (comfy.model_base.SDXL, comfy.model_base.SDXLRefiner))
+    return (1024, 1024) if large else (512, 512)
 
 
 class UNet:

@@ -174,7 +174,7 @@ def original() -> Prompt:
     prompt = dict(json.loads(API_PROMPT.read_text(encoding="utf-8")))
     drawn = json.loads(prompt.pop("12")["inputs"]["layout"])["regions"]
     lines = [f"{r['category']}: {' '.join(map(str, r['box']))}" for r in drawn]
-    prompt["3"]["inputs"] |= {"regions": "\n".join(lines), "width": 256, "height": 256}
+    prompt["3"]["inputs"]["regions"] = "\n".join(lines)
     prompt["2"]["inputs"]["categories"] = "castle\ntree\ncar"
     return prompt
 

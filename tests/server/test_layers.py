@@ -24,8 +24,9 @@ def layer_report(**changes: Any) -> Prompt:
         "width": 256,
         "height": 256,
         "images": 2,
-        "steps": 4,
-        "cfg": 5.0,
+        "advanced": "custom",
+        "advanced.steps": 4,
+        "advanced.cfg": 5.0,
     }
     return {"class_type": "TicketLayerReport", "inputs": inputs | changes}
 

@@ -12,6 +12,7 @@ from comfyui_client import Client
 Prompt = dict[str, Any]
 LEFT = {"x": 16, "y": 80, "width": 96, "height": 96}
 SIZE = {"width": 256, "height": 256}
+CUSTOM_SIZE = {"size": "custom", "size.width": 256, "size.height": 256}
 
 
 @pytest.fixture
@@ -21,14 +22,13 @@ def arranged(short: Prompt) -> Prompt:
         "model": ["1", 0],
         "clip": ["1", 1],
         "regions": short["3"]["inputs"]["regions"],
-        **SIZE,
+        **CUSTOM_SIZE,
         "seed": 7,
         "batch_size": 1,
         "layer": "input 3",
-        "cells_per_block": 1,
         "rounds": 2,
         "candidates": 2,
-        "overlap": "smaller",
+        "advanced": "defaults",
     }
     short["3"] = {"class_type": "ArrangeNoiseByRegions", "inputs": inputs}
     del short["2"]
@@ -47,7 +47,7 @@ def test_noise_is_arranged_and_drawn_without_a_bank(run: Callable[[Prompt], Any]
 
 def test_best_noise_is_picked_of_another_nodes_noise(run: Callable[[Prompt], Any], arranged: Prompt) -> None:
     arranged["30"] = {"class_type": "RandomNoise", "inputs": {"noise_seed": 5}}
-    picking = without(arranged["3"]["inputs"], "rounds", "cells_per_block")
+    picking = without(arranged["3"]["inputs"], "rounds")
     arranged["3"] = {
         "class_type": "PickBestNoise",
         "inputs": {**picking, "candidates": 5, "noise": ["30", 0]},
@@ -58,7 +58,7 @@ def test_best_noise_is_picked_of_another_nodes_noise(run: Callable[[Prompt], Any
 
 def test_noise_that_never_changes_is_refused(failure: Callable[[Prompt], Any], arranged: Prompt) -> None:
     arranged["30"] = {"class_type": "DisableNoise", "inputs": {}}
-    picking = without(arranged["3"]["inputs"], "rounds", "cells_per_block")
+    picking = without(arranged["3"]["inputs"], "rounds")
     arranged["3"] = {"class_type": "PickBestNoise", "inputs": {**picking, "noise": ["30", 0]}}
     told = failure(arranged)
     assert told.node == "PickBestNoise" and "does not change with its seed" in told.message
@@ -131,11 +131,13 @@ def test_drawn_regions_give_the_noise_of_the_same_lines(run: Callable[[Prompt], 
     entries = [line.split(": ") for line in lines.splitlines()]
     boxes = [{"category": c, "box": [float(v) for v in box.split()]} for c, box in entries]
     layout = json.dumps({"regions": boxes})
-    short["20"] = {"class_type": "TicketRegions", "inputs": {**SIZE, "layout": layout, "bank": ["2", 0]}}
-    short["3"]["inputs"] |= {"regions": ["20", 0], "width": ["20", 2], "height": ["20", 3]}
+    short["20"] = {"class_type": "TicketRegions", "inputs": {**SIZE, "layout": layout}}
+    short["3"]["inputs"]["regions"] = ["20", 0]
     done = run(short)
-    told = done.entry["outputs"]["20"]["ticket_regions"][0]
-    assert told == {**SIZE, "categories": ["castle", "tree", "car"], "cell": 16}
+    assert done.entry["outputs"]["20"]["ticket_regions"] == [SIZE]
+    # What the editor offers once the run has shown it.
+    bank = {"categories": ["castle", "tree", "car"], "block": 2}
+    assert done.entry["outputs"]["3"]["ticket_bank"] == [bank]
     assert list(done.pictures["8"].getdata()) == list(expected.pictures["8"].getdata())
     short["3"]["inputs"]["regions"] = layout
     assert list(run(short).pictures["8"].getdata()) == list(expected.pictures["8"].getdata())
@@ -156,4 +158,4 @@ def test_an_empty_drawing_is_explained(failure: Callable[[Prompt], Any], short: 
     short["20"] = {"class_type": "TicketRegions", "inputs": {**SIZE, "layout": '{"regions": []}'}}
     short["3"]["inputs"]["regions"] = ["20", 0]
     found = failure(short)
-    assert found.node == "TicketRegions" and "draw one in Ticket Regions" in found.message
+    assert found.node == "TicketRegions" and "draw one in the region editor" in found.message

@@ -79,6 +79,18 @@ class MaskRegion:
 AnyRegion = Region | MaskRegion
 
 
+@dataclass(frozen=True)
+class SizedRegions:
+    """Regions with width and height in pixels of the image they are made for; None where they do not say."""
+
+    regions: tuple[AnyRegion, ...] = ()
+    size: tuple[int, int] | None = None
+
+    def __add__(self, more: SizedRegions) -> SizedRegions:
+        """Both, one after the other; the size is that of the first that has one."""
+        return SizedRegions((*self.regions, *more.regions), self.size or more.size)
+
+
 def categories_of(regions: Sequence[AnyRegion]) -> tuple[str, ...]:
     """The categories present, in the order of the regions."""
     return tuple(dict.fromkeys(r.category for r in regions))

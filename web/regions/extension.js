@@ -5,7 +5,7 @@ import { api } from "../../../scripts/api.js";
 import { ofRun, ours } from "../nodes.js";
 import { addStyle } from "../style.js";
 import { RegionEditor } from "./editor.js";
-import { named } from "./layout.js";
+import { bankFor, isLinked, sizeOf, takesRegions, upstream, widgetOf } from "./neighbours.js";
 import { words } from "./words.js";
 
 const WIDGET = "TICKET_REGIONS_EDITOR";
@@ -15,6 +15,8 @@ const PICTURE = "ticket regions picture";
 const known = new WeakMap();
 /** By editor: how often it was refreshed. */
 const turns = new WeakMap();
+/** How every editor takes up what changed around it. */
+const follows = new Set();
 let lastOutput = null;
 
 app.registerExtension({
@@ -26,6 +28,16 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => {
       const found = detail?.output?.images?.at(-1);
       if (found && !isReport(detail)) lastOutput = found;
+    });
+  },
+
+  /** Of a node that regions go to: the editors offer its bank. */
+  nodeCreated(node) {
+    if (!takesRegions(node)) return;
+    after(node, "onConnectionsChange", () => follows.forEach((follow) => follow()));
+    after(node, "onExecuted", ({ ticket_bank: [bank] = [] }) => {
+      if (bank) known.set(node, bank);
+      follows.forEach((follow) => follow());
     });
   },
 
@@ -68,9 +80,11 @@ function addEditor(node, name) {
   const follow = () => refresh(node, editor);
   editor.element.addEventListener("pointerenter", follow);
   editor.element.addEventListener("focusin", follow);
+  after(node, "onRemoved", () => follows.delete(follow));
   after(node, "onConfigure", follow);
   after(node, "onConnectionsChange", follow);
   after(node, "onAdded", () => {
+    follows.add(follow);
     for (const side of ["width", "height"]) {
       const input = widgetOf(node, side);
       if (input) after(input, "callback", follow);
@@ -101,43 +115,13 @@ function after(target, name, then) {
 async function refresh(node, editor) {
   const turn = (turns.get(editor) ?? 0) + 1;
   turns.set(editor, turn);
-  const told = known.get(node);
-  const side = (name) => (isLinked(node, name) && told?.[name]) || Number(widgetOf(node, name)?.value) || 512;
-  editor.setSize(side("width"), side("height"));
+  editor.setSize(...(sizeOf(node, known) ?? [512, 512]));
   const { kind = "", file } = node.properties?.[PICTURE] ?? {};
   const shown = kind === "connected" ? (connectedPicture(node) ?? file) : kind && file;
   editor.view.setPicture(shown && pictureUrl(shown), kind);
-  const bank = await offeredBy(upstream(node, "bank")).catch(() => null);
+  const bank = await bankFor(node, known);
   if (turns.get(editor) !== turn) return;
-  const linked = isLinked(node, "bank");
-  const categories = bank?.categories ?? (linked ? told?.categories : null);
-  const cell = bank?.block ? bank.block * 8 : ((linked && told?.cell) || CELL);
-  editor.setOffered(categories ?? [], cell, Boolean(categories));
-}
-
-const widgetOf = (node, name) => node.widgets?.find((w) => w.name === name);
-const isLinked = (node, name) => node.inputs?.some((i) => i.name === name && i.link != null);
-
-/** The node that an input is connected to; a node being copied or removed is in no graph. */
-function upstream(node, name) {
-  const index = node?.graph ? (node.inputs?.findIndex((i) => i.name === name) ?? -1) : -1;
-  return index < 0 ? null : node.getInputNode(index);
-}
-
-/** Categories, and the side of a block in latent pixels where it can be known before the run. */
-async function offeredBy(node, depth = 0) {
-  if (!node || depth > 20) return null;
-  if (node.comfyClass === "CollectTickets") {
-    const lines = String(widgetOf(node, "categories")?.value ?? "").split("\n");
-    return { categories: [...new Set(lines.map(named).filter(Boolean))] };
-  }
-  if (node.comfyClass === "LoadTicketBank") {
-    const query = new URLSearchParams({ name: widgetOf(node, "name")?.value ?? "" });
-    const answer = await api.fetchApi(`/winning_tickets/bank?${query}`);
-    return answer.ok ? answer.json() : null;
-  }
-  const index = node.inputs?.findIndex((i) => i.type === "TICKET_BANK" && i.link != null) ?? -1;
-  return index < 0 ? null : offeredBy(node.getInputNode(index), depth + 1);
+  editor.setOffered(bank?.categories ?? [], bank?.block ? bank.block * 8 : CELL, Boolean(bank?.categories));
 }
 
 /** Which picture is behind the boxes; kept with the node, apart from the layout. */

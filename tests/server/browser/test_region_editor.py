@@ -189,6 +189,15 @@ class TestDrawing:
         editor.draw("castle", (0.05, 0.1), (0.98, 0.7))
         assert editor.regions[0].x0 == pytest.approx(1 / 24, abs=1e-4)
 
+    def test_regions_before_these_set_the_size(self, editor: Editor) -> None:
+        """The rule: the size is asked for once, and the drawing has the shape that the image will have."""
+        editor.page.evaluate(TURN, [editor.id, "width", 768])
+        second = Editor(editor.page, (500, 0), 1)
+        second.page.evaluate(CONNECT, [editor.id, 0, second.id, "regions"])
+        second.page.wait_for_timeout(300)
+        box = second.stage.bounding_box()
+        assert box["width"] / box["height"] == pytest.approx(1.5, rel=0.02)
+
     def test_every_step_can_be_undone_and_done_again(self, drawn: Editor) -> None:
         drawn.press("ArrowUp")
         moved = drawn.regions
@@ -331,11 +340,19 @@ class TestPicture:
 class TestBank:
     @pytest.fixture
     def collecting(self, editor: Editor) -> Editor:
-        collect = editor.page.evaluate(ADD, ["CollectTickets", [-420, 0]])
-        editor.page.evaluate(SET, [collect, "categories", "castle\nA  Tree.\ncar"])
-        editor.page.evaluate(CONNECT, [collect, 0, editor.id, "bank"])
+        self.collect = editor.page.evaluate(ADD, ["CollectTickets", [-420, 0]])
+        editor.page.evaluate(SET, [self.collect, "categories", "castle\nA  Tree.\ncar"])
+        self.build(editor, self.collect)
         editor.page.wait_for_timeout(300)
         return editor
+
+    @staticmethod
+    def build(editor: Editor, bank: int) -> int:
+        """Ticket Latent from Regions with this bank; the editor's regions are for it."""
+        latent = editor.page.evaluate(ADD, ["TicketLatentFromRegions", [500, 0]])
+        editor.page.evaluate(CONNECT, [editor.id, 0, latent, "regions"])
+        editor.page.evaluate(CONNECT, [bank, 0, latent, "bank"])
+        return int(latent)
 
     def test_its_categories_are_offered_and_picked(self, collecting: Editor) -> None:
         chips = collecting.root.locator(".offered button")
@@ -348,7 +365,7 @@ class TestBank:
     def test_a_loaded_banks_categories_and_cells_are_known_before_any_run(self, editor: Editor) -> None:
         load = editor.page.evaluate(ADD, ["LoadTicketBank", [-420, 0]])
         editor.page.evaluate(SET, [load, "name", "demo_model.safetensors"])
-        editor.page.evaluate(CONNECT, [load, 0, editor.id, "bank"])
+        self.build(editor, load)
         chips = editor.root.locator(".offered button")
         chips.get_by_text("flower").wait_for()
         assert chips.count() == 6
@@ -363,7 +380,7 @@ class TestBank:
         editor.page.route(slow, lambda route: held.append(route))
         load = editor.page.evaluate(ADD, ["LoadTicketBank", [-420, 0]])
         editor.page.evaluate(SET, [load, "name", "slow.safetensors"])
-        editor.page.evaluate(CONNECT, [load, 0, editor.id, "bank"])
+        self.build(editor, load)
         editor.page.wait_for_timeout(500)
         assert held
         editor.page.evaluate(SET, [load, "name", "demo_model.safetensors"])
@@ -376,6 +393,22 @@ class TestBank:
         editor.page.wait_for_timeout(500)
         editor.page.unroute(slow)
         assert chips.count() == 6 and not chips.get_by_text("older").count()
+
+    def test_regions_that_are_passed_on_find_it_too(self, collecting: Editor) -> None:
+        """The rule: the bank is that of the node which takes the regions in the end, however far."""
+        second = Editor(collecting.page, (-420, 700), 1)
+        mask = second.page.evaluate(ADD, ["TicketRegionFromMask", [-420, 1400]])
+        second.page.evaluate(CONNECT, [second.id, 0, mask, "regions"])
+        second.page.evaluate(CONNECT, [mask, 0, collecting.id, "regions"])
+        second.page.wait_for_timeout(300)
+        assert second.root.locator(".offered button").all_text_contents() == ["castle", "a tree", "car"]
+
+    def test_a_bank_of_the_drawn_categories_lacks_none(self, collecting: Editor) -> None:
+        """The wiring that the sockets suggest, once a cycle: categories to the collector, its bank back."""
+        collecting.page.evaluate(CONNECT, [collecting.id, 1, self.collect, "categories"])
+        collecting.page.wait_for_timeout(300)
+        collecting.draw("boat", (0.62, 0.2), (0.98, 0.7))
+        assert collecting.root.locator(".region span").text_content() == "boat"
 
     def test_what_it_lacks_is_marked(self, collecting: Editor) -> None:
         collecting.drag((0.62, 0.2), (0.98, 0.7))
@@ -391,7 +424,7 @@ def test_regions_reach_the_noise_and_the_picture_keeps_them(
     prompt = json.loads(json.dumps(short))
     prompt["20"] = {
         "class_type": "TicketRegions",
-        "inputs": {"width": 256, "height": 256, "layout": '{"regions": []}', "bank": ["2", 0]},
+        "inputs": {"width": 256, "height": 256, "layout": '{"regions": []}'},
     }
     # With a seed of its own: of what is cached, ComfyUI does not tell the page again.
     prompt["3"]["inputs"] |= {"regions": ["20", 0], "seed": uuid.uuid4().int % 2**32}
