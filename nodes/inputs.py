@@ -51,8 +51,8 @@ def complete(**combos: Any) -> bool | str:
     if not missing:
         return True
     return (
-        f"{' and '.join(missing)} missing, or none of the options: perhaps a prompt of an older version, where"
-        " inputs had other names. Open its workflow in ComfyUI, which moves the values, and export it again."
+        f"{' and '.join(missing)} missing, or none of the options: perhaps a prompt of an older version, with"
+        " other inputs. Open its workflow in ComfyUI, which moves the values, and export it again."
     )
 
 

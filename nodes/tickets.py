@@ -13,7 +13,7 @@ from ..probe.collect.keep import collect_and_keep
 from ..probe.collect.layers import LayerProbe, measure, report
 from ..probe.preview import ChoiceBar, LiveMaps
 from ..tickets.bank.bank import TicketBank
-from ..tickets.grid import latent_side
+from ..tickets.grid import PIXELS, latent_side
 from ..tickets.layout.build import BACKGROUNDS, LOSERS, Layout
 from ..tickets.layout.calibrate import CALIBRATIONS, STANDARDIZE
 from ..tickets.layout.regions import OVERLAPS, SMALLER
