@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -111,10 +112,20 @@ class UNet:
         replace, patches = dict(options.get("patches_replace", {})), dict(options.get("patches", {}))
         seen: dict[Layer, torch.Tensor] = {}
         theirs = replace.get("attn2", {})
-        ours = {layer: partial(_attention, layer, theirs, seen, read) for layer in layers}
+        ours = {layer: _uncompiled(partial(_attention, layer, theirs, seen, read)) for layer in layers}
         replace["attn2"] = {**theirs, **ours}
-        patches["attn2_patch"] = [*patches.get("attn2_patch", []), partial(_see, ours, seen)]
+        see = _uncompiled(partial(_see, ours, seen))
+        patches["attn2_patch"] = [*patches.get("attn2_patch", []), see]
         return {**options, "patches_replace": replace, "patches": patches}
+
+
+def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, left out of whatever torch.compile compiles."""
+    # Where nothing was compiled, torch's compiler need not be loaded.
+    if "torch._dynamo" not in sys.modules:
+        return function
+    wrapped: Callable[..., Any] = torch.compiler.disable(function)
+    return wrapped
 
 
 def _see(
