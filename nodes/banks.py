@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -11,7 +10,7 @@ from ..probe import files
 from ..show.bank import report
 from ..tickets.bank.bank import BankError, TicketBank
 from ..tickets.bank.combine import merge, mixed, prune
-from ..tickets.bank.file import SaveError, load_bank, save_bank
+from ..tickets.bank.file import SaveError, load_bank, save_bank, stamp
 from .inputs import CATEGORY, Bank
 
 EXACT, HALF = "float32", "float16"
@@ -39,8 +38,7 @@ class LoadTicketBank(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name: str, **kwargs: object) -> tuple[int, ...]:
-        found = os.stat(files.bank_path(name))
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return stamp(files.bank_path(name))
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:

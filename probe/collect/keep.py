@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...tickets.bank.bank import BankError, TicketBank
-from ...tickets.bank.file import SaveError, check_path, load_bank, save_bank
+from ...tickets.bank.combine import merge
+from ...tickets.bank.file import check_path, load_bank, save_bank, stamp
 from ..files import advised, new_bank_path
 from ..model.unet import UNet
 from .auto import choose_layer, is_auto
@@ -19,19 +20,28 @@ from .collect import NODE, CollectRequest, collect
 class Keeper:
     """Writes a bank that is being collected to `path`, again and again.
 
-    A write that fails ends nothing: `failure` tells why the last one did, empty if it did not.
+    What another process wrote there meanwhile, from the same request, is kept beside it. A write that
+    fails ends nothing: `failure` is why the last one did, empty if it did not.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.failure = path, ""
+        self.path, self.failure, self.seen = path, "", stamp(path)
 
     def __call__(self, bank: TicketBank) -> None:
         try:
-            save_bank(bank, self.path)
-            self.failure = ""
-        except SaveError as error:
+            save_bank(self._with_others(bank), self.path)
+            self.failure, self.seen = "", stamp(self.path)
+        except BankError as error:
             self.failure = f"Not saved: {error}"
-            logging.warning("Collect Tickets: %s", self.failure)
+            logging.warning("%s: %s", NODE, self.failure)
+
+    def _with_others(self, bank: TicketBank) -> TicketBank:
+        if self.seen == stamp(self.path) or not self.path.is_file():
+            return bank
+        try:
+            return merge([bank, load_bank(self.path)])
+        except BankError as error:
+            raise BankError(f"{self.path.name} was replaced meanwhile. {error}") from None
 
 
 def collect_and_keep(

@@ -23,7 +23,7 @@ from winning_tickets.probe.model.clone import COMPILE_KEY, plain_clone
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.tickets import noise, prompts
 from winning_tickets.tickets.bank.bank import BankError, TicketBank
-from winning_tickets.tickets.bank.file import load_bank
+from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.grid import Grid
 
 SIZE = 128
@@ -378,6 +378,28 @@ def test_a_save_that_fails_ends_nothing(
     way.rmdir()
     _, told = keep.collect_and_keep(model, clip, request, "mine")
     assert "Not saved" not in told and load_bank(way).seeds == tuple(range(6))
+
+
+def test_two_processes_that_collect_under_one_name_lose_nothing(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rule: a save loses no collection, be it another process's."""
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    path = tmp_path / "ticket_banks" / "shared.safetensors"
+    others = bank_of(model, clip, 2, seed=100)
+
+    def meanwhile(bank: TicketBank) -> Any:
+        return lambda done, latest: save_bank(bank, path)
+
+    request = collect.CollectRequest(CATEGORIES, 2, 0, SIZE, SIZE, "input 3")
+    bank, told = keep.collect_and_keep(model, clip, request, "shared", meanwhile(others))
+    assert bank.seeds == (0, 1) and "Not saved" not in told
+    assert set(load_bank(path).seeds) == {0, 1, 100, 101}
+    path.unlink()
+    another = bank_of(model, clip, 2, layer="input 5")
+    bank, told = keep.collect_and_keep(model, clip, request, "shared", meanwhile(another))
+    assert bank.seeds == (0, 1) and "Not saved: shared.safetensors was replaced meanwhile" in told
+    assert load_bank(path).recipe == another.recipe
 
 
 def test_a_bank_of_another_request_is_not_resumed(model: Any, clip: Any) -> None:

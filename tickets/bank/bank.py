@@ -271,7 +271,8 @@ class TicketBank:
         return (
             f"{len(self.blocks):,} tickets of {len(self.categories)} categories"
             f" ({', '.join(self.categories)}){', the best' if kept else ''} from {len(self.seeds)} noises of"
-            f" {r.width * PIXELS}x{r.height * PIXELS}, {y}x{x} blocks of {r.block}x{r.block}, layer {r.layer}"
+            f" {r.width * PIXELS}x{r.height * PIXELS}, {y}x{x} blocks of {r.block}x{r.block}, layer"
+            f" {r.layer}, model {' '.join(filter(None, (r.model, r.fingerprint)))}"
         )
 
 

@@ -331,8 +331,19 @@ def load_bank(path: Path) -> TicketBank:
 
 
 def _stamp(path: Path, file: BufferedReader) -> Stamp:
-    found = os.fstat(file.fileno())
-    return path, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+    return path, *_identity(os.fstat(file.fileno()))
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes whenever a file is written; empty if there is none."""
+    try:
+        return _identity(path.stat())
+    except OSError:
+        return ()
 
 
 def _read_bank(file: _File) -> TicketBank:
