@@ -86,7 +86,7 @@ class TestVerdict:
 
     def test_what_it_means_is_what_was_measured(self) -> None:
         """Rule: a figure in a text is that of the table it is from."""
-        text = (ROOT / "demo" / "README.md").read_text(encoding="utf-8").split("## What a fit means")[1]
+        text = (ROOT / "demo" / "RESULTS.md").read_text(encoding="utf-8").split("## What a fit means")[1]
         found = re.findall(r"\| (below|above|[\d.]+)[^|]* \| (\d+) \| ([\d.]+) \[", text.split("## ")[0])
         assert len(found) == 6
         kept: dict[str, list[tuple[int, float]]] = {"low": [], "fair": [], "good": []}

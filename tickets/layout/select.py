@@ -11,7 +11,8 @@ import torch
 from ..bank.bank import BankError, TicketBank
 from ..score import rank
 
-# demo/README.md, "What else it depends on": the best 0.2 % to 5 % do alike, the best 20 % clearly worse.
+# demo/RESULTS.md, "Which noise puts things where they are asked for": the best 0.2 % to 5 % do alike, the
+# best 20 % clearly worse.
 LOOSE, LOOSE_BACKGROUND = 0.05, 0.2
 # There, limits on scores that differ by 0.2 changed the success.
 MUCH_MISSED = 0.2

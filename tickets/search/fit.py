@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 # Of 1,380 noises of several kinds for two to four categories with a background, how many images had every
-# object in its box, by fit: demo/README.md, "What a fit means".
+# object in its box, by fit: demo/RESULTS.md, "What a fit means".
 POOR, GOOD = 0.0, 0.3
 KEPT = {"low": "9 %", "fair": "48 %", "good": "88 %"}
 
