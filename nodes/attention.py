@@ -144,7 +144,7 @@ class SuggestGuidanceCutoff(io.ComfyNode):
             ],
             outputs=[
                 io.Float.Output(display_name="guided", tooltip="For guided of the Guidance Cutoff nodes."),
-                io.Image.Output(display_name="curves", tooltip="What it was read from; the cut is white."),
+                io.Image.Output(display_name="curves", tooltip="What it was read from; the cut is dashed."),
                 io.String.Output(display_name="report", tooltip="Why, as text."),
             ],
         )

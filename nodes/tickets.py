@@ -163,8 +163,8 @@ class TicketLayerReport(io.ComfyNode):
             display_name="Ticket Layer Report",
             category=CATEGORY,
             description=(
-                "Which cross-attention layer of your model makes the best tickets: how far each one's"
-                " tickets reach, how much of a score moves with its block, and how well the first step's map"
+                "Which cross-attention layer of your model makes the best tickets: what effect each"
+                " one's tickets have, how much of a score moves with its block, and how well the first step's map"
                 " tells where things end up. Recommends one."
             ),
             search_aliases=["winning tickets", "best layer", "cross-attention"],
@@ -188,11 +188,12 @@ class TicketLayerReport(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "planted",
+                    display_name="transplanted",
                     default=4,
                     min=2,
                     max=64,
                     tooltip="How many noises are built of each layer's tickets, for each pair. More make"
-                    " reach surer.",
+                    " effect more certain.",
                 ),
                 seed_input("The noises are those of this seed and the ones following it.", control=False),
                 side_input("width", "Width in pixels. Take the size at which you will collect."),
@@ -211,7 +212,7 @@ class TicketLayerReport(io.ComfyNode):
                 io.String.Output(display_name="layer", tooltip="The recommended one, for Collect Tickets."),
                 io.String.Output(display_name="report", tooltip="The figures, as text."),
                 io.Image.Output(
-                    display_name="picture", tooltip="A row for each layer: reach, then its maps."
+                    display_name="picture", tooltip="A row for each layer: effect, then its maps."
                 ),
             ],
         )
