@@ -163,9 +163,9 @@ class TicketLayerReport(io.ComfyNode):
             display_name="Ticket Layer Report",
             category=CATEGORY,
             description=(
-                "Which cross-attention layer of your model makes the best tickets: what effect each"
-                " one's tickets have, how much of a score moves with its block, and how well the first step's map"
-                " tells where things end up. Recommends one."
+                "Which cross-attention layer of your model makes the best tickets: what effect"
+                " each one's tickets have, how much of a score moves with its block, and how well the first"
+                " step's map tells where things end up. Recommends one."
             ),
             search_aliases=["winning tickets", "best layer", "cross-attention"],
             is_output_node=True,
