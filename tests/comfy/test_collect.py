@@ -294,6 +294,12 @@ def test_a_joint_prompt_of_several_chunks_is_collected(model: Any, clip: Any) ->
     assert float(bank.attention.min()) > 0 and float(bank.attention.std(-1).min()) > 0
 
 
+def test_the_category_that_is_cut_by_the_end_of_a_chunk_is_named(model: Any, clip: Any) -> None:
+    many = tuple(f"{word} {other}" for word in ("red", "blue", "old") for other in "abcdefghijklmnop")
+    with pytest.raises(ProbeError, match='"old f" does not fit: it is cut in two'):
+        bank_of(model, clip, categories=many, scheme="joint")
+
+
 def test_wrong_layer_lists_those_there_are(model: Any, clip: Any) -> None:
     with pytest.raises(ProbeError, match=r'"input 8".*input 1, input 3, input 5, input 5\.1'):
         bank_of(model, clip, layer="input 8")

@@ -181,7 +181,7 @@ def test_only_one_of_model_and_clip_is_refused(model: Any, clip: Any, layout: La
 
 def test_a_patched_model_is_told_apart_from_the_banks(model: Any, clip: Any, layout: Layout) -> None:
     same = build_tickets(TicketRequest(layout, 3, 1, 1, 0), model, clip)
-    assert "Warning" not in same.report
+    assert "Warning: the bank" not in same.report
     patched = model.clone()
     key = next(k for k in model.model_state_dict() if k.endswith("attn2.to_q.weight"))
     patched.add_patches({key: (torch.ones_like(model.model_state_dict()[key]),)}, 0.5)
