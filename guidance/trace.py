@@ -4,6 +4,8 @@ detail."""
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,8 +36,11 @@ def parse_phrases(text: str) -> tuple[str, ...]:
 
 
 def parse_steps(text: str, steps: int) -> list[int]:
-    """Step numbers from 1, apart by spaces or commas, as indices from 0; without any, `COLUMNS` of them."""
-    words = text.replace(",", " ").split()
+    """Step numbers from 1, separated by spaces, commas or semicolons, as indices from 0.
+
+    Those of Chinese and Japanese keyboards, too. `COLUMNS` steps, spread over the run, without any.
+    """
+    words = re.sub(r"[,;\u3001]", " ", unicodedata.normalize("NFKC", text)).split()
     if not words:
         return spread(steps, COLUMNS)
     try:

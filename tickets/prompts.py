@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from .words import category_name, same_category, written
+
 MOST = 50
 PAIRS, SINGLES, JOINT = SCHEMES = ("pairs", "singles", "joint")
 PLACE = "{}"
@@ -24,12 +26,6 @@ class Prompt:
     phrases: tuple[tuple[int, int, int], ...]
 
 
-def category_name(text: str) -> str:
-    """A category as banks list it: lower case but for the names of embeddings, without a final period."""
-    words = " ".join(text.split()).rstrip(".")
-    return re.sub(r"(embedding:\S+)|\S", lambda m: m[1] or m[0].lower(), words)
-
-
 def parse_categories(text: str) -> tuple[str, ...]:
     """One category a line, as `category_name` has it; blank lines are skipped."""
     lines = (category_name(line) for line in text.splitlines())
@@ -38,27 +34,18 @@ def parse_categories(text: str) -> tuple[str, ...]:
         raise CategoryError("No categories: write one a line, for example castle.")
     if len(categories) > MOST:
         raise CategoryError(f"{len(categories)} categories are too many: at most {MOST}.")
-    for category in categories:
-        if categories.count(category) > 1:
+    for number, category in enumerate(categories):
+        if any(same_category(category, other) for other in categories[:number]):
             raise CategoryError(f'"{category}" is listed twice: keep one.')
     return categories
 
 
 def parse_template(text: str) -> str:
     """A template with its spaces tidied; it must hold {} once, where the categories go."""
-    template = " ".join(text.split())
+    template = re.sub(r"[{\uff5b]\s*[}\uff5d]", PLACE, " ".join(text.split()))
     if template.count(PLACE) != 1:
         raise CategoryError(f'template is "{text}": write {PLACE} once, where the categories go.')
     return template
-
-
-def with_article(phrase: str) -> tuple[str, int]:
-    """`a castle` and where the phrase starts in it; a phrase with an article of its own keeps it."""
-    if phrase.split()[0] in ("a", "an", "the"):
-        return phrase, 0
-    vowel = phrase[0] in "aeiou" and not phrase.startswith("embedding:")
-    article = "an " if vowel else "a "
-    return article + phrase, len(article)
 
 
 def _join(categories: Sequence[str], chosen: Sequence[int], template: str) -> Prompt:
@@ -67,7 +54,7 @@ def _join(categories: Sequence[str], chosen: Sequence[int], template: str) -> Pr
     for place, index in enumerate(chosen):
         if place:
             text += " and " if place == len(chosen) - 1 else ", "
-        words, start = with_article(categories[index])
+        words, start = written(categories[index])
         phrases.append((index, len(text) + start, len(text) + len(words)))
         text += words
     return Prompt(text + after, tuple(phrases))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -72,7 +74,8 @@ class Family(Protocol):
 
 def find_layers(family: Family, names: str) -> list[Layer]:
     """The layers called `names`, comma-separated, in forward order; ProbeError lists the model's own."""
-    wanted = [" ".join(name.lower().split()) for name in names.split(",")]
+    listed = re.split(r"[,;\n\u3001]", unicodedata.normalize("NFKC", names).strip(" ,;\n\u3001"))
+    wanted = [" ".join(name.lower().split()) for name in listed]
     known = [str(layer) for layer in family.layers]
     for name in wanted:
         if name not in known:

@@ -12,6 +12,7 @@ import torch
 from ..grid import PIXELS
 from ..recent import Recent
 from ..score import rank, stretch
+from ..words import same_category
 
 # Between the fingerprints of banks that were merged all the same.
 BOTH = " + "
@@ -204,10 +205,20 @@ class TicketBank:
 
     def index(self, category: str) -> int:
         """Position of a category; BankError lists what there is."""
-        if category not in self.categories:
-            known = ", ".join(self.categories)
-            raise BankError(f'The bank holds no tickets of "{category}"; it has: {known}.')
-        return self.categories.index(category)
+        if category in self.categories:
+            return self.categories.index(category)
+        for number, own in enumerate(self.categories):
+            if same_category(own, category):
+                return number
+        known = ", ".join(self.categories)
+        raise BankError(f'The bank holds no tickets of "{category}"; it has: {known}.')
+
+    def own_name(self, category: str) -> str:
+        """A category as this bank writes it, or as given if there is none."""
+        try:
+            return self.categories[self.index(category)]
+        except BankError:
+            return category
 
     @cached_property
     def _known(self) -> Recent[torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -57,6 +57,9 @@ class Layout:
             raise ValueError(f"strength is {self.strength}; it lies between 0 and 1.")
         if self.background not in BACKGROUNDS:
             raise ValueError(f"background is {self.background!r}; choose one of {', '.join(BACKGROUNDS)}.")
+        # One name for a category, whichever way regions write it: maps, prompts and reports go by it.
+        named = tuple(replace(r, category=self.bank.own_name(r.category)) for r in self.regions)
+        object.__setattr__(self, "regions", named)
 
     @property
     def shape(self) -> tuple[int, int, int]:

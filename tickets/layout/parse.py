@@ -5,27 +5,34 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from ..prompts import category_name
+from ..words import EMBEDDING, category_name
 from .regions import Region, RegionError
 
-LINE = re.compile(r"^(?P<category>.*?)\s*:\s*(?P<numbers>[^:]*)$")
+# Colons, as keyboards have them; without one, a tab, a dash or the like before the numbers.
+LINE = re.compile(r"^(?P<category>.*?)\s*[:\uff1a\u2236\ufe55]\s*(?P<numbers>[^:\uff1a\u2236\ufe55]*)$")
+BARE = re.compile(
+    r"^(?P<category>.*?[^\d.,\s])?(?:\s+[-\u2013\u2014]\s|\s*[,;=|\t]\s*)(?P<numbers>[\d.,;\s+-]+)$"
+)
+COMMENT = re.compile(r"(^|\s)[#\uff03].*")
 EXAMPLE = "castle: 0.62 0.18 1.0 0.69"
 SLACK = 1e-6
 
 
 def parse_regions(text: str) -> list[Region]:
-    """One region a line, `category: x0 y0 x1 y1`; blank lines and lines starting with # are skipped.
+    """One region a line, `category: x0 y0 x1 y1`; blank lines and what follows # are skipped.
 
-    Or the region editor's JSON: {"regions": [{"category": "castle", "box": [x0, y0, x1, y1]}]}.
+    Punctuation, digits and spaces of Chinese and Japanese keyboards are the same as others. Between the
+    numbers stand spaces, commas or semicolons; decimal commas are understood where that is clear. Or the
+    region editor's JSON: {"regions": [{"category": "castle", "box": [x0, y0, x1, y1]}]}.
     """
     if text.lstrip().startswith("{"):
         return _of_json(text)
-    lines = [line.strip() for line in text.splitlines()]
-    wanted = [line for line in lines if line and not line.startswith("#")]
-    return [_of_line(number, line) for number, line in enumerate(wanted, 1)]
+    lines = (COMMENT.sub("", line).strip() for line in text.splitlines())
+    return [_of_line(number, line) for number, line in enumerate(filter(None, lines), 1)]
 
 
 def require_regions(regions: Sequence[Any]) -> None:
@@ -38,16 +45,30 @@ def require_regions(regions: Sequence[Any]) -> None:
 
 def _of_line(number: int, line: str) -> Region:
     found = LINE.match(line)
+    if not found or found["category"].strip() + ":" == EMBEDDING:
+        found = BARE.match(unicodedata.normalize("NFKC", line))
     where = f"Region {number} ({line!r})"
-    if not found or not found["category"].strip():
+    if not found or not (found["category"] or "").strip():
         raise RegionError(f'{where} names no category: write it like "{EXAMPLE}".')
-    try:
-        box = [float(n) for n in re.split(r"[\s,]+", found["numbers"].strip())]
-    except ValueError:
-        box = []
+    box = _numbers(found["numbers"])
     if len(box) != 4 or not all(math.isfinite(n) for n in box):
         raise RegionError(f"{where} needs four numbers (left top right bottom, from 0 to 1): {EXAMPLE}")
     return checked(found["category"], box, where)
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers of a line, none where one is no number."""
+    plain = unicodedata.normalize("NFKC", text).replace("\u3001", ",").strip("[](){} ,;")
+    words = [word.rstrip(",") for word in re.split(r"[\s;]+", plain)]
+    if len(words) == 4 and all(re.fullmatch(r"[+-]?\d*[.,]?\d+", word) for word in words):
+        # As much of Europe writes them: 0,62 0,18 1,0 0,69.
+        words = [word.replace(",", ".") for word in words]
+    else:
+        words = re.split(r"[\s,;]+", plain)
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return []
 
 
 def _of_json(text: str) -> list[Region]:
@@ -59,7 +80,7 @@ def _of_json(text: str) -> list[Region]:
             f"The regions are broken JSON (line {error.lineno}, column {error.colno}): fix or clear them in"
             " the region editor's text view."
         ) from None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise RegionError(
             'The regions are JSON of another form than {"regions": [{"category": "castle", "box": [0.62,'
             " 0.18, 1.0, 0.69]}]}: fix or clear them in the region editor's text view."
