@@ -118,12 +118,13 @@ def test_regions_and_categories_have_the_same_names(typed: str, name: str) -> No
         "castle;0.62;0.18;1;0.69",
         "castle = 0.62 0.18 1.0 0.69",
         "castle \u2013 0.62 0.18 1.0 0.69",
+        "castle - [0.62, 0.18, 1.0, 0.69]",
         "castle: 0.62 0.18 1.0 0.69  # on the hill",
         "castle: 0.62 0.18 1.0 0.69\u3000\uff03 on the hill",
     ],
 )
 def test_a_region_is_understood_from_any_keyboard(line: str) -> None:
-    """Rule: what a Chinese, Japanese or European keyboard types for colon, comma, digits and spaces counts."""
+    """Rule: what a Chinese, Japanese or European keyboard types for colon, comma and digits counts."""
     (region,) = parse_regions(f"\n# a comment\n\uff03 another\n{line}\n")
     assert region.category == "castle"
     assert (region.x0, region.y0, region.x1, region.y1) == (0.62, 0.18, 1.0, 0.69)

@@ -15,7 +15,7 @@ from .regions import Region, RegionError
 # Colons, as keyboards have them; without one, a tab, a dash or the like before the numbers.
 LINE = re.compile(r"^(?P<category>.*?)\s*[:\uff1a\u2236\ufe55]\s*(?P<numbers>[^:\uff1a\u2236\ufe55]*)$")
 BARE = re.compile(
-    r"^(?P<category>.*?[^\d.,\s])?(?:\s+[-\u2013\u2014]\s|\s*[,;=|\t]\s*)(?P<numbers>[\d.,;\s+-]+)$"
+    r"^(?P<category>.*?[^\d.,\s])?(?:\s+[-\u2013\u2014]\s|\s*[,;=|\t]\s*)(?P<numbers>[][(){}\d.,;\s+-]+)$"
 )
 COMMENT = re.compile(r"(^|\s)[#\uff03].*")
 EXAMPLE = "castle: 0.62 0.18 1.0 0.69"

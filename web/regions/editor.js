@@ -1,6 +1,6 @@
 /** The region editor: an element and its value as text. It knows nothing of ComfyUI. */
 
-import { holds, moved, parse, resized, serialize, snapped, toLines } from "./layout.js";
+import { holds, moved, parse, resized, sameName, serialize, snapped, toLines } from "./layout.js";
 import { stacked, View } from "./view.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -55,7 +55,7 @@ export class RegionEditor {
     const same = cell === this.cell && known === Boolean(this.inBank);
     if (same && categories.join("\n") === this.offered.join("\n")) return;
     this.offered = categories;
-    this.inBank = known ? new Set(categories) : null;
+    this.inBank = known ? new Set(categories.map(sameName)) : null;
     this.cell = cell;
     this.draw();
   }

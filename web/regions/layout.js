@@ -1,15 +1,25 @@
 /** Regions as data: reading, writing, snapping. A box is [left, top, right, bottom] as fractions of the image. */
 
-const LINE = /^(.*?)\s*:\s*([^:]*)$/;
+/** As the nodes read them (tickets/layout/parse.py): colons of any keyboard; without one, a tab, a dash or the like. */
+const LINE = /^(.*?)\s*[:\uff1a\u2236\ufe55]\s*([^:\uff1a\u2236\ufe55]*)$/;
+const BARE = /^(.*?[^\d.,\s])?(?:\s+[-\u2013\u2014]\s|\s*[,;=|\t]\s*)([[\](){}\d.,;\s+-]+)$/;
+const COMMENT = /(^|\s)[#\uff03].*/;
+const QUOTED = /^["'`\u2018-\u201e\u00ab\u00bb\u300c-\u300f](.+)["'`\u2018-\u201e\u00ab\u00bb\u300c-\u300f]$/;
 const DIGITS = 5;
 /** Saturation and value. */
 const SHADES = [[0.62, 0.92], [0.9, 0.72], [0.38, 1.0]];
 const EXAMPLE = "castle: 0.62 0.18 1.0 0.69";
 
-/** A category as the nodes write it: lower case, single spaces, no final period. */
+/** A category as the nodes name it (tickets/words.py): lower case but for embeddings, single spaces, no final period. */
 export function named(category) {
-  return category.trim().split(/\s+/).join(" ").replace(/\.+$/, "").toLowerCase();
+  const parts = category.split(/\bembedding:(\S+)/i);
+  const plain = parts.map((part, i) => (i % 2 ? `embedding:${part}` : part.normalize("NFKC").toLowerCase()));
+  const name = plain.join("").trim().split(/\s+/).join(" ").replace(/[.\u3002]+$/, "");
+  return name.replace(QUOTED, (_, bare) => `"${bare.trim()}"`);
 }
+
+/** The same for names that mean the same: without quotes, and without an article in front. */
+export const sameName = (category) => named(category).replace(/^"|"$/g, "").replace(/^(?:an?|the) (?=.)/, "");
 
 /** Regions of the widget's JSON or of lines; an Error with a sentence for people if it is neither. */
 export function parse(text) {
@@ -35,14 +45,21 @@ function ofJson(text) {
 }
 
 function ofLines(text) {
-  const lines = text.split(/\r?\n/).map((line) => line.trim());
-  return lines
-    .filter((line) => line && !line.startsWith("#"))
-    .map((line, i) => {
-      const found = LINE.exec(line);
-      if (!found) throw new Error(`Region ${i + 1} ("${line}"): ${EXAMPLE}`);
-      return { category: found[1], box: found[2].trim().split(/[\s,]+/).map(Number) };
-    });
+  const lines = text.split(/\r?\n/).map((line) => line.replace(COMMENT, "").trim());
+  return lines.filter(Boolean).map((line, i) => {
+    let found = LINE.exec(line);
+    if (!found || found[1].trim() === "embedding") found = BARE.exec(line.normalize("NFKC"));
+    if (!found?.[1]) throw new Error(`Region ${i + 1} ("${line}"): ${EXAMPLE}`);
+    return { category: found[1], box: numbers(found[2]) };
+  });
+}
+
+/** The numbers of a line; decimal commas where they are clear: 0,62 0,18 1,0 0,69. */
+function numbers(text) {
+  const plain = text.normalize("NFKC").replaceAll("\u3001", ",").replace(/^[[\](){} ,;]+|[[\](){} ,;]+$/g, "");
+  const words = plain.split(/[\s;]+/).map((word) => word.replace(/,+$/, ""));
+  const clear = words.length === 4 && words.every((word) => /^[+-]?\d*[.,]?\d+$/.test(word));
+  return clear ? words.map((word) => Number(word.replace(",", "."))) : plain.split(/[\s,;]+/).map(Number);
 }
 
 const rounded = (value) => Number(value.toFixed(DIGITS));

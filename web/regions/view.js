@@ -1,6 +1,6 @@
 /** The editor's elements, and drawing a layout with them. */
 
-import { area, colour, ink, named } from "./layout.js";
+import { area, colour, ink, named, sameName } from "./layout.js";
 
 const SIDES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
 
@@ -98,7 +98,7 @@ export class View {
     this.stage.style.setProperty("--aspect", String(size[0] / size[1]));
     this.grid.style.setProperty("--cell-x", `${step[0] * 100}%`);
     this.grid.style.setProperty("--cell-y", `${step[1] * 100}%`);
-    const unknown = (category) => category && inBank && !inBank.has(named(category));
+    const unknown = (category) => category && inBank && !inBank.has(sameName(category));
     // In the order of the list, by which Tab goes through them; which is above is the z-index.
     const boxes = regions.map((r, i) => this.#box(r, i, i === selected, unknown(r.category)));
     stacked(regions, selected).forEach((i, height) => (boxes[i].style.zIndex = String(height)));

@@ -288,6 +288,24 @@ class TestKept:
         editor.set(LINES)
         assert editor.root.locator(".region").count() == 2 and editor.regions == LAYOUT
 
+    def test_the_page_reads_lines_as_the_nodes_do(self, editor: Editor) -> None:
+        """Rule: colons, commas, digits and spaces of any keyboard, and the names of embeddings."""
+        for line in (
+            "Castle\uff1a0.62\uff0c0.18\uff0c1.0\uff0c0.69",
+            "red\u3000castle:\uff10\uff0e\uff16\uff12\u3000\uff10\uff0e\uff11\uff18\u30011\u30010.69",
+            "castle: 0,62 0,18 1,0 0,69  # decimal commas",
+            "castle\t0.62; 0.18; 1; 0.69",
+            "castle \u2013 [0.62, 0.18, 1, 0.69]",
+            "\u201cperro\u201d: 0.62 0.18 1 0.69",
+            "A Embedding:MyCat: 0.62 0.18 1 0.69",
+        ):
+            editor.set(f"# a comment\n{line}")
+            assert editor.text.startswith("{"), line
+            assert editor.regions == parse_regions(line), line
+        for line in ("castle 0 0 1 1", "castle: 0 0 1", "castle, 0 0 0 1 1"):
+            editor.set(line)
+            assert editor.text == line and editor.root.locator(".message").is_visible()
+
 
 class TestPicture:
     def test_one_that_is_gone_is_not_shown(self, editor: Editor) -> None:
