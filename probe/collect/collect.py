@@ -87,11 +87,14 @@ class Collector:
 
     def check(self, before: TicketBank) -> None:
         """BankError unless a bank collected before can be resumed."""
-        differences = [self.recipe().contrast(before.recipe)]
-        if difference := list_difference(self.request.categories, before.categories):
-            differences.insert(0, f"categories ({difference})")
-        if any(differences):
-            what = ", ".join(filter(None, differences))
+        differences = list(filter(None, [self.recipe().contrast(before.recipe)]))
+        if found := list_difference(self.request.categories, before.categories):
+            differences.insert(0, f"categories ({found})")
+        elif not differences and (found := list_difference([p.text for p in self.prompts], before.prompts)):
+            # Of the same template: an earlier version wrote them otherwise.
+            differences.append(f"prompts ({found})")
+        if differences:
+            what = ", ".join(differences)
             raise BankError(
                 f"{NODE}: the bank saved before differs in {what}: choose another name in save_as, or"
                 " delete that file."

@@ -74,6 +74,8 @@ def collect_and_keep(
     elif is_auto(request):
         request, note = choose_layer(model, clip, request, NODE, choosing)
         notes.append(note)
+    if before and before.pruned:
+        notes.append("Of the noises saved before, only the best tickets are there.")
     keep = None if path is None else Keeper(path)
     bank = collect(model, clip, request, before, progress, keep, choosing)
     if keep and keep.failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from winning_tickets.probe.model.clone import COMPILE_KEY, plain_clone
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.tickets import noise, prompts
 from winning_tickets.tickets.bank.bank import BankError, TicketBank
+from winning_tickets.tickets.bank.combine import prune
 from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.grid import Grid
 
@@ -384,6 +386,9 @@ def test_a_save_that_fails_ends_nothing(
     way.rmdir()
     _, told = keep.collect_and_keep(model, clip, request, "mine")
     assert "Not saved" not in told and load_bank(way).seeds == tuple(range(6))
+    save_bank(prune(load_bank(way), 0.1), way)
+    _, told = keep.collect_and_keep(model, clip, replace(request, noises=8), "mine")
+    assert "only the best tickets" in told and "from 8 noises" in told
 
 
 def test_two_processes_that_collect_under_one_name_lose_nothing(
@@ -412,6 +417,11 @@ def test_a_bank_of_another_request_is_not_resumed(model: Any, clip: Any) -> None
     before = bank_of(model, clip)
     with pytest.raises(BankError, match="differs in layer"):
         bank_of(model, clip, 2, layer="input 5", before=before)
+    worded = replace(before, prompts=("two cats", *before.prompts[1:]))
+    counting, seen = counted(model)
+    with pytest.raises(BankError, match='differs in prompts .number 1 is "a cat and a fire hydrant"'):
+        bank_of(counting, clip, 2, before=worded)
+    assert not seen
     with pytest.raises(BankError, match="differs in categories"):
         bank_of(model, clip, 2, categories=("cat", "tree"), before=before)
     with pytest.raises(BankError, match="differs in scheme"):

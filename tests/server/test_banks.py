@@ -120,7 +120,7 @@ def test_what_cannot_be_saved_in_the_end_is_not_lost(
     collecting = {"1": prompt["1"], "2": prompt["2"], "3": report_of(["2", 0])}
     collecting["2"]["inputs"].update(noises=200, seed=8000, save_as="late")
     prompt_id = listener.queue(collecting)
-    listener.until(lambda event: event["type"] == "progress" and event["data"]["node"] == "2")
+    listener.until(lambda event: event["type"] == "progress" and event["data"]["max"] == 200)
     way = banks / "late.safetensors"
     way.mkdir()
     assert listener.until_end() == "execution_success"
@@ -193,7 +193,7 @@ def test_what_a_cancelled_collection_has_is_kept(
     endless = {"1": prompt["1"], "2": prompt["2"], "3": report_of(["2", 0])}
     endless["2"]["inputs"].update(noises=10000, seed=5000, save_as="cancelled")
     prompt_id = listener.queue(endless)
-    listener.until(lambda event: event["type"] == "progress" and event["data"]["node"] == "2")
+    listener.until(lambda event: event["type"] == "progress" and event["data"]["max"] == 10000)
     client.interrupt(prompt_id)
     assert listener.until_end() == "execution_interrupted"
     loading = {

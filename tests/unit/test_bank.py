@@ -600,6 +600,12 @@ class TestMerge:
                 assert both.score("cat", "tree")[i] == score[place]
                 assert torch.equal(both.blocks[i], whole.blocks[place])
 
+    def test_scores_of_other_prompts_never_mix(self) -> None:
+        one = make_bank(noises=2)
+        turned = replace(make_bank(noises=2, first=2), measured=(*one.measured[1:], one.measured[0]))
+        with pytest.raises(BankError, match="Bank 2 scores its categories in other prompts"):
+            merge([one, turned], any_recipe=True)
+
     def test_other_sizes_never_mix(self) -> None:
         one, other = make_bank(noises=2), make_bank(noises=2, first=2)
         other = replace(other, recipe=replace(other.recipe, width=20))
@@ -632,6 +638,26 @@ class TestPrune:
         assert both.seeds == (0, 1, 2, 3, 4)
         save_bank(both, tmp_path / "b.safetensors")
         assert same(load_bank(tmp_path / "b.safetensors"), both)
+
+    def test_what_any_share_keeps_of_any_bank(self) -> None:
+        """Property: pruning keeps the best of every category and whole scores, and merging what it keeps."""
+        chance = random.Random(9)
+        for turn in range(20):
+            names = ("cat", "tree", "car", "sun")[: chance.randint(1, 4)]
+            bank = make_bank(names, chance.randint(1, 8), attention_seed=turn)
+            share = chance.choice([0.001, 0.05, 0.3, 1])
+            small = prune(bank, share)
+            count = max(1, round(share * len(bank.blocks)))
+            assert count <= len(small.blocks) <= min(len(bank.blocks), count * (len(names) + 1))
+            assert small.pruned is (len(small.blocks) < len(bank.blocks))
+            places = torch.isin(bank._places, small._places)
+            assert int(places.sum()) == len(small.blocks)
+            for name in names:
+                assert torch.equal(small.average(name), bank.average(name)[places])
+                best = bank.margin(name, names).topk(count).values
+                assert torch.equal(small.margin(name, names).topk(count).values, best)
+            assert same(prune(bank, 1), bank) and same(merge([small, bank]), small)
+            assert same(only(small, bank.seeds), small)
 
     @pytest.mark.parametrize("share", [0, -1, 1.5])
     def test_share_has_a_range(self, share: float) -> None:

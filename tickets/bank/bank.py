@@ -274,14 +274,20 @@ class TicketBank:
         parts = {name: getattr(self, name)[tickets] for name in ("blocks", "noise", "cell")}
         return replace(self, attention=self.attention[:, tickets], **parts)
 
+    @property
+    def pruned(self) -> bool:
+        """Not all blocks of its noises are there."""
+        y, x = self.recipe.grid
+        return len(self.blocks) < len(self.seeds) * y * x
+
     def describe(self) -> str:
         """One line for people."""
         y, x = self.recipe.grid
         r = self.recipe
-        kept = len(self.blocks) < len(self.seeds) * y * x
+        best = ", the best" if self.pruned else ""
         return (
             f"{len(self.blocks):,} tickets of {len(self.categories)} categories"
-            f" ({', '.join(self.categories)}){', the best' if kept else ''} from {len(self.seeds)} noises of"
+            f" ({', '.join(self.categories)}){best} from {len(self.seeds)} noises of"
             f" {r.width * PIXELS}x{r.height * PIXELS}, {y}x{x} blocks of {r.block}x{r.block}, layer"
             f" {r.layer}, model {' '.join(filter(None, (r.model, r.fingerprint)))}"
         )

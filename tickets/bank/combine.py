@@ -28,6 +28,8 @@ def merge(banks: Sequence[TicketBank], any_recipe: bool = False) -> TicketBank:
         for name in ("categories", "prompts"):
             if difference := list_difference(getattr(other, name), getattr(first, name)):
                 raise BankError(f"Bank {number} has other {name} than bank 1: {difference}.")
+        if other.measured != first.measured:
+            raise BankError(f"Bank {number} scores its categories in other prompts than bank 1.")
         recipe = replace(first.recipe, fingerprint=longest)
         longest = max(longest, other.recipe.fingerprint, key=len)
         differences = other.recipe.differences(recipe)

@@ -135,8 +135,9 @@ function connectedPicture(node) {
   const source = upstream(node, "background");
   const name = source?.comfyClass === "LoadImage" && widgetOf(source, "image")?.value;
   if (!name) return known.get(node)?.background ?? null;
-  const path = String(name).replace(/ \[\w+\]$/, "").split("/");
-  return { filename: path.pop(), subfolder: path.join("/"), type: "input" };
+  const [, plain, type = "input"] = /^(.*?)(?: \[(\w+)\])?$/.exec(String(name));
+  const path = plain.split("/");
+  return { filename: path.pop(), subfolder: path.join("/"), type };
 }
 
 function pictureUrl(file) {
