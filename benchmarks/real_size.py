@@ -94,8 +94,12 @@ def sd15_unet(dtype: torch.dtype = torch.float32) -> Any:
 
 
 def sd15() -> tuple[Any, Any]:
-    """MODEL and CLIP of SD1.5's shape, float32; the text encoder has one layer instead of twelve."""
-    model = sd15_unet()
+    """MODEL and CLIP of SD1.5's shape, float32."""
+    return sd15_unet(), sd15_clip()
+
+
+def sd15_clip() -> Any:
+    """CLIP of SD1.5's width; the text encoder has one layer instead of twelve."""
     text = {
         "num_hidden_layers": 1,
         "hidden_size": 768,
@@ -109,4 +113,4 @@ def sd15() -> tuple[Any, Any]:
     options = {"dtype": torch.float32, "clip_l_model_config": text}
     clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
     randomise(clip.cond_stage_model)
-    return model, clip
+    return clip

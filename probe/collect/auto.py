@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...tickets.recent import Recent
 from ..model.fingerprint import fingerprint
+from ..server import announce
 from .collect import CollectRequest
 from .layers import LayerProbe, LayerWorth, recommended
 
@@ -18,7 +19,17 @@ PROMPTS = 4
 SAMPLES = 12
 # The same question has the same answer: seed 0, whatever the seed of the collection.
 SEED = 0
-_known: Recent[list[LayerWorth]] = Recent(32)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What every layer is worth, and what it took to find out: forwards of one image without guidance."""
+
+    worths: list[LayerWorth]
+    forwards: float
+
+
+_known: Recent[Choice] = Recent(32)
 
 
 def is_auto(request: CollectRequest) -> bool:
@@ -40,8 +51,11 @@ def choose_layer(
     size = request.width, request.height
     key = (fingerprint(model, clip), request.categories, request.template, size)
 
-    def look() -> list[LayerWorth]:
-        done = 0
+    new = False
+
+    def look() -> Choice:
+        nonlocal new
+        done, new = 0, True
 
         def tick() -> None:
             nonlocal done
@@ -52,11 +66,13 @@ def choose_layer(
         transplanted = 2 * math.ceil(SAMPLES / 2 / pairs)
         about = (model, clip, request.categories, NOISES, SEED, *size, True, request.template)
         probe = LayerProbe(*about, PROMPTS, transplanted, tick, node)
-        return probe.effect()
+        announce(f"layer auto: {len(probe.layers)} layers are tried with {probe.cost:.0f} forwards.")
+        return Choice(probe.effect(), probe.cost)
 
-    worths = _known.get(key, look)
-    best = recommended(worths)
-    return replace(request, layer=str(best.layer)), explain(worths)
+    choice = _known.get(key, look)
+    cost = f"It took {choice.forwards:.0f} forwards" if new else "Known from an earlier run"
+    best = recommended(choice.worths)
+    return replace(request, layer=str(best.layer)), f"{explain(choice.worths)} {cost}."
 
 
 def explain(worths: list[LayerWorth]) -> str:

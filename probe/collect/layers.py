@@ -68,6 +68,12 @@ class LayerProbe:
         self.prompts = self.scorer.encode(pairs[:: max(1, len(pairs) // prompts)][:prompts])
         self.noise = torch.cat([plain_noise(seed + k, self.scorer.shape) for k in range(noises)])
 
+    @property
+    def cost(self) -> float:
+        """Of `effect`, in forwards of one image without guidance."""
+        each = len(self.noise) + len(self.layers) * self.transplanted
+        return len(self.prompts) * each * self.scorer.share
+
     def read(self, prompt: PromptTokens, noise: torch.Tensor) -> dict[Layer, torch.Tensor]:
         """First-step attention to a prompt's phrases, per layer [images, phrases, rows, columns]."""
         maps = self.scorer.maps([prompt], noise)

@@ -89,7 +89,7 @@ def test_auto_chooses_once_for_the_same_question(model: Any, clip: Any) -> None:
     assert note.startswith(f"layer auto: {chosen.layer} (effect ") and not auto_layer.is_auto(chosen)
     assert ticks[-1][0] == ticks[-1][1]
     evaluated = seen.total
-    again, _ = auto_layer.choose_layer(
+    again, remembered = auto_layer.choose_layer(
         counting,
         clip,
         CollectRequest(CATEGORIES, 9, 5, 128, 128, "auto"),
@@ -97,6 +97,7 @@ def test_auto_chooses_once_for_the_same_question(model: Any, clip: Any) -> None:
         lambda *at: ticks.append(at),
     )
     assert again.layer == chosen.layer and seen.total == evaluated
+    assert "forwards" in note and remembered.endswith("Known from an earlier run.")
     other, _ = auto_layer.choose_layer(
         counting, clip, CollectRequest(("cat", "tree"), 4, 0, 128, 128, "auto"), "test"
     )
