@@ -5,8 +5,8 @@
 Run with the Python of that ComfyUI. A look: SD1.5's shape with random weights in bfloat16, at `input 8`; the
 bare model (apply_model) stopped where the look stops, and then `Scorer.blocks` on the same noise and prompt,
 in turn, after one of each that does not count; CPU time of this process, so best with
-OMP_NUM_THREADS=1. --auto: the demo model, 8 categories, rows and CPU time of choosing a layer and of collecting
-32 noises at the layer that was chosen.
+OMP_NUM_THREADS=1. --auto: the demo model, 8 categories, rows and CPU time of choosing a layer and of
+collecting 32 noises at the layer that was chosen.
 """
 
 from __future__ import annotations
