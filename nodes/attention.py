@@ -42,13 +42,13 @@ class AttentionOverSteps(io.ComfyNode):
                     "phrases",
                     multiline=True,
                     default="castle\ntree",
-                    tooltip="What to look for: words of the prompt, one phrase a line.",
+                    tooltip="What to look for: words of the prompt, one phrase per line.",
                 ),
                 io.String.Input(
                     "layer",
                     default=ALL,
                     advanced=True,
-                    tooltip="Cross-attention layers to average, by ComfyUI's block names, apart by commas, as"
+                    tooltip="Cross-attention layers to average, by ComfyUI's block names, comma-separated, as"
                     " in Collect Tickets. all: every layer, as in the paper.",
                 ),
             ],
@@ -78,7 +78,7 @@ class AttentionOverStepsReport(io.ComfyNode):
             search_aliases=[*ALIASES, "mask from prompt", "frequency"],
             is_output_node=True,
             inputs=[
-                io.Latent.Input("latent", tooltip="What the sampler made: so this runs after it."),
+                io.Latent.Input("latent", tooltip="The sampler's result, so that this runs after it."),
                 io.Model.Input("model", tooltip="The model from Attention over Steps."),
                 io.String.Input(
                     "steps",

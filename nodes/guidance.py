@@ -42,7 +42,7 @@ def cutoff_input() -> io.DynamicCombo.Input:
         default=10,
         min=0,
         max=10000,
-        tooltip="So many of the run's last steps go without guidance: the paper's a.",
+        tooltip="How many of the run's last steps run without guidance: the paper's a.",
     )
     sigma = io.Float.Input(
         "sigma",
@@ -214,7 +214,7 @@ class GuidanceCutoffKSampler(io.ComfyNode):
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The denoised latent."),
                 io.String.Output(
-                    display_name="report", tooltip="Forwards used and saved, and what kept some from it."
+                    display_name="report", tooltip="Forwards used and saved, and what prevented saving more."
                 ),
             ],
         )
@@ -330,7 +330,7 @@ class GuidanceCutoffReport(io.ComfyNode):
             search_aliases=["forwards saved", "cfg cutoff report"],
             is_output_node=True,
             inputs=[
-                io.Latent.Input("latent", tooltip="What the sampler made: so this runs after it."),
+                io.Latent.Input("latent", tooltip="The sampler's result, so that this runs after it."),
                 io.Model.Input("model", optional=True, tooltip="The model from Guidance Cutoff."),
                 io.Guider.Input("guider", optional=True, tooltip="The guider from Guidance Cutoff Guider."),
             ],

@@ -31,7 +31,7 @@ from .regions import Placed, more_regions_input, read_regions, regions_input, si
 
 def _shared(seed_tooltip: str) -> list[io.Input]:
     return [
-        io.Model.Input("model", tooltip="The model that will draw. Nothing is changed on it."),
+        io.Model.Input("model", tooltip="The model that will make the image. It is not changed."),
         io.Clip.Input("clip", tooltip="Its text encoder."),
         regions_input(),
         size_input("the one that is usual for the model is taken: 1024x1024 for SDXL, else 512x512"),

@@ -24,7 +24,7 @@ def regions_input() -> io.Input:
         "regions",
         multiline=True,
         default=EXAMPLE,
-        tooltip="One region a line: category, colon, then left, top, right and bottom as fractions of the"
+        tooltip="One region per line: category, colon, then left, top, right and bottom as fractions of the"
         " image. Or connect Ticket Regions, where they are drawn, other regions, or boxes that carry labels.",
     )
     return io.MultiType.Input(text, [Regions, io.BoundingBox, Array])
@@ -144,7 +144,7 @@ class TicketRegionsFromBoxes(io.ComfyNode):
                 io.MultiType.Input(
                     "boxes",
                     [io.BoundingBox, Array],
-                    tooltip="Boxes in pixels, or elements. Of lists for several images, the first counts.",
+                    tooltip="Boxes in pixels, or elements. Of lists for several images, the first is used.",
                 ),
                 io.String.Input(
                     "category", default="", tooltip="What to place in the boxes that carry no label."
@@ -204,7 +204,7 @@ class TicketRegions(io.ComfyNode):
             outputs=[
                 Regions.Output(display_name="regions", tooltip="All regions so far."),
                 io.String.Output(
-                    display_name="categories", tooltip="Their names, one a line, for Collect Tickets."
+                    display_name="categories", tooltip="Their names, one per line, for Collect Tickets."
                 ),
                 io.Int.Output(display_name="width", tooltip="Width of the image in pixels."),
                 io.Int.Output(display_name="height", tooltip="Height of the image in pixels."),

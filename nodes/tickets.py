@@ -85,7 +85,8 @@ class CollectTickets(io.ComfyNode):
                     "categories",
                     multiline=True,
                     default="castle\nlake\nsky",
-                    tooltip="What you will want to place: one thing a line, as in a prompt. At most 50.",
+                    tooltip="What you want to place, one per line, as you would write it in a prompt."
+                    " At most 50.",
                 ),
                 io.Int.Input(
                     "noises",
@@ -163,9 +164,9 @@ class TicketLayerReport(io.ComfyNode):
             display_name="Ticket Layer Report",
             category=CATEGORY,
             description=(
-                "Which cross-attention layer of your model makes the best tickets: what effect"
-                " each one's tickets have, how much of a score moves with its block, and how well the first"
-                " step's map tells where things end up. Recommends one."
+                "Which cross-attention layer of your model makes the best tickets: what effect each"
+                " one's tickets have, how much of a score moves with its block, and how well the first step's"
+                " map shows where things end up. Recommends one."
             ),
             search_aliases=["winning tickets", "best layer", "cross-attention"],
             is_output_node=True,
@@ -176,15 +177,14 @@ class TicketLayerReport(io.ComfyNode):
                     "categories",
                     multiline=True,
                     default="castle\nlake\nsky",
-                    tooltip="What you will want to place, one thing a line. At most six pairs of them are"
-                    " looked at.",
+                    tooltip="What you want to place, one per line. At most six pairs of them are compared.",
                 ),
                 io.Int.Input(
                     "noises",
                     default=16,
                     min=2,
                     max=1000,
-                    tooltip="How many noises the tickets are taken from. More make the figures surer.",
+                    tooltip="How many noises the tickets are taken from. More make the figures more certain.",
                 ),
                 io.Int.Input(
                     "planted",

@@ -13,6 +13,7 @@ OLD = Path(__file__).parent.parent.parent / "data" / "earlier"
 LOAD = "workflow => app.loadGraphData(workflow)"
 PROMPT = "async () => (await app.graphToPrompt()).output"
 TOAST = ".p-toast-message"
+ENDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
 
 
 def old(name: str) -> dict[str, Any]:
@@ -108,6 +109,27 @@ def test_links_go_where_their_inputs_went(opened: Any) -> None:
     assert inputs["size"] == "custom" and inputs["size.height"] == ["90", 3]
     assert inputs["size.width"] == [str(editor["id"]), 2]
     assert (inputs["rounds"], inputs["candidates"], inputs["layer"]) == (3, 8, "input 3")
+
+
+def test_nodes_in_a_subgraph_are_moved_too(page: Any) -> None:
+    """There links are objects, and a removed input takes its link with it at both ends."""
+    workflow = old("first_picture")
+    inner = {
+        "nodes": workflow["nodes"],
+        "links": [dict(zip(ENDS, link, strict=False)) for link in workflow["links"]],
+    }
+    (bank,) = [i["link"] for i in the(workflow, "TicketRegions")["inputs"] if i["name"] == "bank"]
+    script = """async workflow => {
+      const loaded = performance.getEntriesByType('resource').map(entry => entry.name)
+      const url = loaded.find(name => name.includes('old_workflows/'))
+      const {migrate} = await import(new URL('./migrate.js', url))
+      migrate(workflow)
+      return workflow.definitions.subgraphs[0]
+    }"""
+    moved = page.evaluate(script, {"nodes": [], "links": [], "definitions": {"subgraphs": [inner]}})
+    assert the(moved, "TicketLatentFromRegions")["widgets_values"][1] == "of the regions"
+    assert bank not in [link["id"] for link in moved["links"]]
+    assert bank not in the(moved, "CollectTickets")["outputs"][0]["links"]
 
 
 @pytest.mark.parametrize(

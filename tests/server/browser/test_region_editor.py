@@ -458,6 +458,9 @@ def test_regions_reach_the_noise_and_the_picture_keeps_them(
     for told in ("tickets of 3 categories", "30 forwards for 20 steps"):
         page.wait_for_function(TOLD, arg=told)
     pictures = [image for output in entry["outputs"].values() for image in output.get("images", [])]
+    # Snapping to the cells of the bank, whose size is known of the run: 16 of 256 pixels.
+    cell = "document.querySelector('.tickets-regions .grid').style.getPropertyValue('--cell-x')"
+    assert page.evaluate(cell) == "6.25%"
     saved = next(image for image in pictures if image["type"] == "output")
     image = Image.open(io.BytesIO(server.client.image(**saved)))
     workflow = json.loads(image.info["workflow"])
