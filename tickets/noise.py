@@ -1,7 +1,9 @@
 """Initial noise and the blocks it is made of.
 
-Noise is drawn on the CPU in float32 by ComfyUI's own rule, so that noise `k` of a seed is what a
-stock sampler would start from, on any device and in any batch.
+Noise is drawn on the CPU in float32, image by image, so that image k of a seed is the same on any device,
+alone and in any batch. It is what stock ComfyUI draws for it with batch_index; without, stock draws a batch
+at once. That gives the same images where their values are a multiple of 16, and at other sizes (600x600
+pixels) only for a single image, since torch fills normal numbers in by 16.
 """
 
 from __future__ import annotations
@@ -15,10 +17,14 @@ SEED_RANGE = 2**64
 
 
 def plain_noise(seed: int, shape: tuple[int, int, int], indices: Iterable[int] = (0,)) -> torch.Tensor:
-    """Stock ComfyUI's noise [len(indices), C, h, w] for images `indices` of a batch of `seed`."""
+    """Stock ComfyUI's noise [len(indices), C, h, w] of `seed` for a batch_index of `indices`."""
     wanted = list(indices)
     generator = torch.Generator("cpu").manual_seed(seed % SEED_RANGE)
-    drawn = [torch.randn(1, *shape, generator=generator) for _ in range(max(wanted, default=-1) + 1)]
+    drawn = {}
+    for i in range(max(wanted, default=-1) + 1):
+        image = torch.randn(1, *shape, generator=generator)
+        if i in wanted:
+            drawn[i] = image
     return torch.cat([drawn[i] for i in wanted]) if wanted else torch.empty(0, *shape)
 
 

@@ -27,13 +27,16 @@ from ..server import announce
 from .noise import (
     BuiltNoise,
     PlainNoise,
+    Redrawn,
     Searching,
     Shape,
     empty_latent,
     noise_latent,
+    recipe_latent,
     searched_noises,
     searched_swaps,
     searched_tickets,
+    seed_of,
     ticket_noise,
 )
 
@@ -48,10 +51,11 @@ TICKETS, ARRANGE, PICK = NODES = (
 
 @dataclass(frozen=True)
 class NoiseResult:
-    """noise: for samplers that take a NOISE. latent: the same, scaled. picture [1, h, w, 3]."""
+    """noise: for samplers that take a NOISE. latent: the same, scaled for
+    the model, or what blocks the nodes that take it. picture [1, h, w, 3]."""
 
     noise: BuiltNoise
-    latent: dict[str, Any]
+    latent: Any
     empty: dict[str, Any]
     picture: torch.Tensor
     report: str
@@ -95,17 +99,24 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
             )
         look = _look(scorer, layout.categories, recipe.template, layout.grid, request)
         searching = searched_tickets(layout, look, request.candidates, request.rounds)
-        noise = BuiltNoise(searching, shape, request.seed, TICKETS)
+        off = None if layout.strength else PlainNoise(request.seed)
+        noise = BuiltNoise(searching, shape, request.seed, TICKETS, off)
     built = noise.images(range(request.batch))
     if searching:
         lines.append(searching.describe(scorer.share))
         worth = _worth(searching, layout.groups)
+        searching.forget()
     else:
         worth = layout.ticket_worth(layout.arrange(request.seed))
-    lines += unwritten(layout.categories)
+    ready = noise.batch(request.batch)
+    if model is None:
+        latent, note = recipe_latent(ready, recipe, TICKETS)
+    else:
+        latent, note = noise_latent(ready, model, TICKETS)
+    lines += [*filter(None, [note]), *unwritten(layout.categories)]
     return NoiseResult(
         noise,
-        noise_latent(built, recipe.sigma, recipe.latent_scale),
+        latent,
         empty_latent(request.batch, shape),
         layout_picture(
             layout.owner(), layout.groups(), worth, built[0], recipe.block, categories_of(layout.regions)
@@ -137,25 +148,35 @@ class PlaceRequest:
 def arrange_noise(model: Any, clip: Any, request: PlaceRequest) -> NoiseResult:
     """The blocks of one seed's own noise exchanged; a permutation of it."""
 
-    def start(look: Look, groups: Groups, shape: Shape, block: int) -> tuple[Searching, int]:
-        return searched_swaps(groups, shape, look, block, request.candidates, request.rounds), request.seed
+    def start(look: Look, groups: Groups, shape: Shape, block: int) -> Searching:
+        return searched_swaps(groups, shape, look, block, request.candidates, request.rounds)
 
-    return _place(model, clip, request, ARRANGE, start)
+    off = PlainNoise(request.seed) if request.candidates == 1 and not request.rounds else None
+    return _place(model, clip, request, ARRANGE, start, request.seed, off)
 
 
 def pick_noise(model: Any, clip: Any, request: PlaceRequest, noise: Any = None) -> NoiseResult:
     """The best of several seeds of a NOISE, stock noise without one."""
     noise = noise if noise is not None else PlainNoise(request.seed)
+    seed, off = seed_of(noise, request.seed), noise if request.candidates == 1 else None
 
-    def start(look: Look, groups: Groups, shape: Shape, block: int) -> tuple[Searching, int]:
-        return searched_noises(groups, noise, shape, look, block, request.candidates), getattr(
-            noise, "seed", 0
-        )
+    def start(look: Look, groups: Groups, shape: Shape, block: int) -> Searching:
+        redrawn = Redrawn(noise, shape, seed, PICK)
+        return searched_noises(groups, redrawn, look, block, request.candidates)
 
-    return _place(model, clip, request, PICK, start)
+    return _place(model, clip, request, PICK, start, seed, off)
 
 
-def _place(model: Any, clip: Any, request: PlaceRequest, node: str, start: Any) -> NoiseResult:
+def _place(
+    model: Any,
+    clip: Any,
+    request: PlaceRequest,
+    node: str,
+    start: Callable[[Look, Groups, Shape, int], Searching],
+    seed: int,
+    off: Any,
+) -> NoiseResult:
+    """seed, off: see `BuiltNoise`."""
     lines = []
     asked = CollectRequest(request.categories, 1, request.seed, request.width, request.height, request.layer)
     if is_auto(asked):
@@ -171,19 +192,18 @@ def _place(model: Any, clip: Any, request: PlaceRequest, node: str, start: Any) 
     def groups(index: int) -> torch.Tensor:
         return by_category(request.regions, owner(index))
 
-    searching, seed = start(look, groups, scorer.shape, grid.block)
-    noise = BuiltNoise(searching, scorer.shape, seed, node)
+    searching = start(look, groups, scorer.shape, grid.block)
+    noise = BuiltNoise(searching, scorer.shape, seed, node, off)
     built = noise.images(range(request.batch))
-    latent_format = model.get_model_object("latent_format")
-    lines.append(searching.describe(scorer.share))
-    lines += unwritten(request.categories)
+    latent, note = noise_latent(noise.batch(request.batch), model, node)
+    lines += [searching.describe(scorer.share), *filter(None, [note]), *unwritten(request.categories)]
+    worth = _worth(searching, groups)
+    searching.forget()
     return NoiseResult(
         noise,
-        noise_latent(built, scorer.family.noise_level(), float(latent_format.scale_factor)),
+        latent,
         empty_latent(request.batch, scorer.shape),
-        layout_picture(
-            owner(0), groups(0), _worth(searching, groups), built[0], grid.block, request.categories
-        )[None],
+        layout_picture(owner(0), groups(0), worth, built[0], grid.block, request.categories)[None],
         "\n".join(lines),
     )
 

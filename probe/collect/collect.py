@@ -78,7 +78,7 @@ class Collector:
             height=height,
             width=width,
             sigma=self.scorer.family.noise_level(),
-            latent_scale=float(model.get_model_object("latent_format").scale_factor),
+            latent_scale=_latent_scale(model.get_model_object("latent_format")),
             model=type(model.model).__name__,
             scheme=self.request.scheme,
             template=parse_template(self.request.template),
@@ -172,3 +172,9 @@ def collect(
         if keep and len(parts) > kept:
             keep(merge(parts))
     return only(merge(parts), request.seeds)
+
+
+def _latent_scale(latent_format: Any) -> float:
+    """What a model multiplies latents by; 0 for formats that do something else, too."""
+    scale, ones = float(latent_format.scale_factor), torch.ones(1, latent_format.latent_channels, 1, 1)
+    return scale if torch.allclose(latent_format.process_in(ones), scale * ones) else 0.0

@@ -13,7 +13,7 @@ import latent_preview
 import torch
 
 from ...guidance.cutoff import Cutoff, CutoffError
-from ..build.noise import NOISE_LATENT
+from ..build.noise import is_noise
 from .cutoff import CutoffPatch
 from .patch import CUTOFF, patch_on
 
@@ -86,14 +86,18 @@ def sample(
 
 
 def initial_noise(latent: dict[str, Any], samples: torch.Tensor, seed: int, noise: Any) -> torch.Tensor:
-    """Noise of NOISE if there is one, else stock ComfyUI's noise of the seed."""
+    """Noise of NOISE if there is one, else stock ComfyUI's noise of the seed.
+
+    Either way torch's own generator starts from a seed, as in the stock samplers: others draw from it.
+    """
     if noise is None:
         return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
-    if latent.get(NOISE_LATENT):
+    if is_noise(latent):
         raise CutoffError(
             f"{NODE} has both a noise and a latent that is noise already: connect the empty latent of Ticket"
             " Latent from Regions to latent_image."
         )
+    torch.manual_seed(seed)
     return noise.generate_noise({**latent, "samples": samples})
 
 

@@ -37,9 +37,9 @@ class Recipe:
 
     layer: cross-attention read, e.g. "input 8"; several are averaged. block: side of a block in latent
     pixels. channels, height, width: of the latents. sigma: the noise level, the model's highest.
-    latent_scale: what the model multiplies latents by. model: its family. scheme and template: how
-    prompts were made of the categories. fingerprint: of the weights, how the text is encoded, how the model
-    is run; joined by dashes, in the first banks the weights alone.
+    latent_scale: what the model multiplies latents by, 0: it does something else. model: its family. scheme
+    and template: how prompts were made of the categories. fingerprint: of the weights, how the text is
+    encoded, how the model is run; joined by dashes, in the first banks the weights alone.
     """
 
     layer: str
