@@ -145,20 +145,26 @@ def _encoder(name: str, chunks: Sequence[Sequence[Any]], eos: int, width: int | 
     first = unfit = 0
     for chunk in chunks:
         words: list[Any] = []
-        size, ended = 0, False
-        for token, *_ in chunk:
+        stop = first
+        for place, (token, *_) in enumerate(chunk):
             if isinstance(token, dict):
-                token = token.get("data")
-            is_vector = torch.is_tensor(token)
-            vectors = list(token.reshape(-1, token.shape[-1])) if is_vector else [token]
-            size += len(vectors)
-            if is_vector and width not in (None, token.shape[-1]):
-                unfit = int(token.shape[-1])
-            elif not ended:
-                ended = not is_vector and token == eos
-                words += [] if ended else vectors
-        made.append(Chunk(first, first + size, tuple(words[1:])))
-        first += size
+                token = token["data"]
+            if torch.is_tensor(token):
+                vectors = token.reshape(-1, token.shape[-1])
+                stop += len(vectors)
+                if width in (None, token.shape[-1]):
+                    words += vectors
+                else:
+                    unfit = int(token.shape[-1])
+            elif token == eos:
+                # Only padding is behind it.
+                stop += len(chunk) - place
+                break
+            else:
+                words.append(token)
+                stop += 1
+        made.append(Chunk(first, stop, tuple(words[1:])))
+        first = stop
     return Encoder(name, tuple(made), width, unfit)
 
 
