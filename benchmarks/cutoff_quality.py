@@ -45,11 +45,11 @@ from scenes import NAMES, category
 from verdict import Found, classes_of, find, share
 from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Share
 from winning_tickets.guidance.suggest import suggest
-from winning_tickets.guidance.trace import Course
+from winning_tickets.guidance.trace import Trace
 from winning_tickets.probe.attention.tokens import PromptTokens, find_phrases
 from winning_tickets.probe.model.unet import UNet
 from winning_tickets.probe.sampling.ksampler import Settings, sample
-from winning_tickets.probe.sampling.watch import Watch, course_of
+from winning_tickets.probe.sampling.watch import Watch, last_trace
 from winning_tickets.tickets.noise import plain_noise
 
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7)
@@ -120,19 +120,19 @@ def in_groups(keys: Sequence[Any]) -> list[list[int]]:
     return [some[at : at + BATCH] for some in groups.values() for at in range(0, len(some), BATCH)]
 
 
-def watched(parts: Any, cases: Sequence[Case]) -> list[Course]:
+def watched(parts: Any, cases: Sequence[Case]) -> list[Trace]:
     """What a fully guided run of each case shows."""
     family = UNet(parts.model)
     phrases = [find_phrases(parts.clip, prompt_of(c), [category(n) for n in c.names]) for c in cases]
-    courses: dict[int, Course] = {}
+    traces: dict[int, Trace] = {}
     for group in in_groups([p.positions for p in phrases]):
         positive = conditioning(parts.clip, [prompt_of(cases[i]) for i in group])
         first = phrases[group[0]]
         together = PromptTokens(first.text, first.names, positive, first.length, first.positions)
         model = Watch(together, family, family.layers).attach(parts.model)
         draw_some(model, parts.clip, group, positive, Cutoff(Share(1.0)))
-        courses |= {number: course_of(model).of(i) for i, number in enumerate(group)}
-    return [courses[i] for i in range(len(cases))]
+        traces |= {number: last_trace(model).of([i]) for i, number in enumerate(group)}
+    return [traces[i] for i in range(len(cases))]
 
 
 def draw_each(parts: Any, cases: Sequence[Case], shares: Sequence[float]) -> torch.Tensor:
@@ -147,8 +147,8 @@ def draw_each(parts: Any, cases: Sequence[Case], shares: Sequence[float]) -> tor
 
 def suggestions(parts: Any, judge: Any, cases: Sequence[Case], full: tuple[torch.Tensor, float]) -> None:
     """A table of suggested shares beside fixed ones."""
-    courses = watched(parts, cases)
-    both, push_alone = [suggest(c) for c in courses], [suggest(c, form=0.0) for c in courses]
+    traces = watched(parts, cases)
+    both, push_alone = [suggest(c) for c in traces], [suggest(c, form=0.0) for c in traces]
     dealt = [both[i] for i in torch.randperm(len(both), generator=torch.Generator().manual_seed(0)).tolist()]
     print(
         "\n| share | guided, mean +- sd | forwards saved | both present | distance | sd | 90th percentile |"

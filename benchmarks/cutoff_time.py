@@ -82,7 +82,7 @@ def measure(name: str, model: Any, conds: Sequence[Any], batch: int) -> str:
             if repeat or not ARGS.repeats:
                 taken.append(seconds)
     stock, ours, _ = map(statistics.median, times)
-    used = patch.run.forwards / patch.run.stock_forwards
+    used = patch.run.nfe / patch.run.stock[0]
     # Neighbours in time, so that a machine that is busy for a while slows all.
     ratios = [b / a for a, b, _ in zip(*times, strict=True)]
     half = statistics.median(c / a for a, _, c in zip(*times, strict=True))

@@ -46,7 +46,7 @@ from winning_tickets.guidance.trace import agreement
 from winning_tickets.probe.attention.tokens import find_phrases
 from winning_tickets.probe.model.unet import UNet
 from winning_tickets.probe.sampling.eos import read_ends, swap_eos, within
-from winning_tickets.probe.sampling.watch import Watch, course_of
+from winning_tickets.probe.sampling.watch import Watch, last_trace
 from winning_tickets.tickets.noise import plain_noise
 
 FIRST_SEED = 60_000
@@ -114,10 +114,10 @@ def shape(parts: Any, judge: Any) -> None:
             kept.append(denoised.clone())
 
         sampled(model, phrases.conditioning, negative, noises(number, 1), keep)
-        course = course_of(model)
-        maps.append(agreement(course.maps())[:, 0].mean(1))
-        low.append(course.low()[:, 0])
-        guidance.append(course.guidance()[:, 0])
+        trace = last_trace(model)
+        maps.append(agreement(trace.maps())[:, 0].mean(1))
+        low.append(trace.low()[:, 0])
+        guidance.append(trace.guidance()[:, 0])
         classes = classes_of(judge, torch.cat(predictions))
         last = [find(classes[-1], NAMES.index(name) + 1) for name in case.names]
         overlaps.append([_overlap(c, last, case.names) for c in classes])

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 UNCONDITIONAL, CONDITIONAL, LOWER = TAILS = ("unconditional", "conditional", "lower cfg")
-NEVER = -1.0
-# A sampler's sigma of a step and the schedule's may differ in the last bit.
-SLACK = 1 + 1e-5
 
 
 class CutoffError(ValueError):
@@ -21,18 +19,13 @@ class CutoffError(ValueError):
 class Trigger(Protocol):
     """When guidance ends."""
 
-    def cut(self, sigmas: torch.Tensor) -> float:
-        """At and below this noise level a run of these sigmas [steps + 1] goes on without guidance."""
+    def kept(self, steps: int) -> int:
+        """How many of a run's steps, from the first on, are guided at most; `steps`: no end by counting."""
 
 
 def _in_range(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise CutoffError(f"{name} is {value}; it lies between {least:g} and {most:g}.")
-
-
-def cut_after(sigmas: torch.Tensor, kept: int) -> float:
-    """The noise level that a run has after `kept` of its steps; NEVER when it has no more."""
-    return float(sigmas[kept]) * SLACK if kept < len(sigmas) - 1 else NEVER
 
 
 @dataclass(frozen=True)
@@ -44,8 +37,8 @@ class Share:
     def __post_init__(self) -> None:
         _in_range("guided", self.guided, 0, 1)
 
-    def cut(self, sigmas: torch.Tensor) -> float:
-        return cut_after(sigmas, math.floor(self.guided * (len(sigmas) - 1) + 0.5))
+    def kept(self, steps: int) -> int:
+        return math.floor(self.guided * steps + 0.5)
 
 
 @dataclass(frozen=True)
@@ -58,19 +51,18 @@ class Final:
         if self.unguided_steps < 0:
             raise CutoffError(f"unguided_steps is {self.unguided_steps}; it is a number of steps, from 0 on.")
 
-    def cut(self, sigmas: torch.Tensor) -> float:
-        steps = len(sigmas) - 1
+    def kept(self, steps: int) -> int:
         if self.unguided_steps > steps:
             raise CutoffError(
                 f"unguided_steps is {self.unguided_steps}, but this run has {steps} steps: set it to {steps}"
                 " or less."
             )
-        return cut_after(sigmas, steps - self.unguided_steps)
+        return steps - self.unguided_steps
 
 
 @dataclass(frozen=True)
 class Sigma:
-    """Guidance while the noise level is above `sigma`."""
+    """Guidance while the noise level is above `sigma`, in a run that comes down from more noise to less."""
 
     sigma: float
 
@@ -78,8 +70,12 @@ class Sigma:
         if not 0 <= self.sigma < math.inf:
             raise CutoffError(f"sigma is {self.sigma}; it is a noise level, from 0 on.")
 
-    def cut(self, sigmas: torch.Tensor) -> float:
-        return self.sigma
+    def kept(self, steps: int) -> int:
+        return steps
+
+    def applies(self, sigmas: Sequence[float]) -> bool:
+        """Whether a run of these noise levels [steps + 1] comes down; if not, there is no end to find."""
+        return sigmas[-1] <= sigmas[0]
 
 
 @dataclass(frozen=True)
@@ -97,12 +93,13 @@ class Similar:
         _in_range("similarity", self.similarity, -1, 1)
         _in_range("latest", self.latest, 0, 1)
 
-    def cut(self, sigmas: torch.Tensor) -> float:
-        return Share(self.latest).cut(sigmas)
+    def kept(self, steps: int) -> int:
+        return Share(self.latest).kept(steps)
 
     def agree(self, conditional: torch.Tensor, unconditional: torch.Tensor) -> torch.Tensor:
         """Which of the images [images] agree; predictions [images, ...]."""
-        one, other = (p.flatten(1).double() for p in (conditional, unconditional))
+        # On the CPU: not every device has float64.
+        one, other = (p.flatten(1).cpu().double() for p in (conditional, unconditional))
         return torch.nn.functional.cosine_similarity(one, other).clamp(max=1) > self.similarity
 
 

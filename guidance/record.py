@@ -1,95 +1,158 @@
-"""What a run with a guidance cutoff did and saved, for people."""
+"""What sampler runs did: each found by what it returned, and what one with a guidance cutoff saved."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-GUIDED, UNGUIDED = "guided", "unguided"
+from .steps import Steps
+
+MOST_RUNS = 64
+MOST_BYTES = 2**28
+
+T = TypeVar("T")
+
+
+class Records(Generic[T]):
+    """Records of the last whole runs, each found by keys of the images that the run returned.
+
+    The oldest are forgotten: beyond MOST_RUNS, or MOST_BYTES as `weigh` says; the last one never.
+    """
+
+    def __init__(self, weigh: Callable[[T], int] = lambda record: 0) -> None:
+        self._weigh = weigh
+        self._runs: list[tuple[T, dict[str, int]]] = []
+
+    def add(self, record: T, *keys: Sequence[str]) -> None:
+        """keys: of each image, in one or more forms in which the run's images go on."""
+        images = {key: image for form in reversed(keys) for image, key in reversed(list(enumerate(form)))}
+        self._runs.append((record, images))
+        while len(self._runs) > 1 and (len(self._runs) > MOST_RUNS or self._bytes() > MOST_BYTES):
+            del self._runs[0]
+
+    def _bytes(self) -> int:
+        return sum(self._weigh(record) for record, _ in self._runs)
+
+    @property
+    def last(self) -> T | None:
+        return self._runs[-1][0] if self._runs else None
+
+    def find(self, keys: Iterable[str]) -> list[tuple[T, int] | None]:
+        """For each image the last run that returned it and its number there, from 0; None: no run did."""
+        newest = self._runs[::-1]
+        return [next(((r, images[key]) for r, images in newest if key in images), None) for key in keys]
 
 
 @dataclass
-class Tally:
-    """Of one kind of evaluation. rows: of UNet forwards; seconds: from each evaluation to the next."""
+class Evaluation:
+    """One of the model by the sampler. rows: images that the model ran on, however often; own: of them,
+    what only the cutoff needed; expected: what a guided evaluation needs; seconds: until the next.
+    """
 
-    evaluations: int = 0
-    steps: int = 0
+    guided: bool
+    expected: int
     rows: int = 0
+    own: int = 0
     seconds: float = 0.0
 
 
 @dataclass
-class Run:
-    """Counted while sampling. steps: of the run; batch: images; stock_rows: of an evaluation with guidance,
-    as far as can be told beforehand.
+class Record:
+    """Of a run with a cutoff, counted while sampling.
+
+    batch: images; tail: what unguided evaluations follow; about: another patch may take more or fewer
+    forwards than can be seen, so that figures of a stock run are estimates.
     """
 
-    steps: int
+    steps: Steps
     batch: int
     tail: str
-    stock_rows: int
+    about: bool = False
     clock: Callable[[], float] = time.perf_counter
-    tallies: dict[str, Tally] = field(default_factory=lambda: {GUIDED: Tally(), UNGUIDED: Tally()})
+    evaluations: list[Evaluation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    _kind: str | None = None
     _since: float = 0.0
 
-    def evaluation(self, kind: str) -> None:
+    def evaluation(self, guided: bool, expected: int) -> None:
         """One begins."""
-        self._lap(kind)
-        self.tallies[kind].evaluations += 1
+        self.end()
+        self._since = self.clock()
+        self.evaluations.append(Evaluation(guided, expected))
 
-    def forward(self, rows: int) -> None:
-        """The UNet runs on so many rows."""
-        self.tallies[self._kind or GUIDED].rows += rows
-
-    def step(self) -> None:
-        """The sampler tells that a step is done, or its first evaluation."""
-        self.tallies[self._kind or GUIDED].steps += 1
+    def forward(self, rows: int, own: bool = False) -> None:
+        """The model runs on so many rows."""
+        if self.evaluations:
+            self.evaluations[-1].rows += rows
+            self.evaluations[-1].own += rows if own else 0
 
     def end(self) -> None:
-        self._lap(None)
+        """The evaluation ends, and with the last one the run."""
+        if self.evaluations and not self.evaluations[-1].seconds:
+            self.evaluations[-1].seconds = self.clock() - self._since
 
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _lap(self, kind: str | None) -> None:
-        now = self.clock()
-        if self._kind is not None:
-            self.tallies[self._kind].seconds += now - self._since
-        self._kind, self._since = kind, now
+    def of(self, guided: bool) -> list[Evaluation]:
+        return [one for one in self.evaluations if one.guided == guided]
+
+    def steps_of(self, guided: bool) -> set[int]:
+        """Numbers of the steps that have an evaluation of this kind."""
+        kinds = zip(self.steps.numbers(), self.evaluations, strict=True)
+        return {number for number, one in kinds if one.guided == guided}
 
     @property
-    def forwards(self) -> float:
-        """UNet forwards of the whole batch: an ordinary guided evaluation is two."""
-        return sum(t.rows for t in self.tallies.values()) / self.batch
+    def nfe(self) -> float:
+        """Evaluations of the network, each on the whole batch: an ordinary guided evaluation has two."""
+        return sum(one.rows for one in self.evaluations) / self.batch
 
     @property
-    def stock_forwards(self) -> float:
-        """What the same evaluations would have taken, all guided."""
-        guided, unguided = self.tallies[GUIDED], self.tallies[UNGUIDED]
-        each = guided.rows / guided.evaluations if guided.evaluations else self.stock_rows
-        return (guided.rows + each * unguided.evaluations) / self.batch
+    def stock(self) -> tuple[float, bool]:
+        """NFE of the same evaluations, all guided; and whether that is an estimate."""
+        guided = self.of(True)
+        taken = [one.rows - one.own for one in guided]
+        ratios = [
+            rows / one.expected for rows, one in zip(taken, guided, strict=True) if rows and one.expected
+        ]
+        # Evaluations that a cache answered take none; the last ones are most like those to come.
+        each = ratios[-1] * len(ratios) / len(guided) if ratios else 1.0
+        unguided = sum(one.expected for one in self.of(False))
+        steady = len(ratios) == len(guided) and len(set(ratios)) <= 1
+        about = bool(self.of(False)) and (self.about or not steady)
+        return (sum(taken) + each * unguided) / self.batch, about
 
     @property
     def saved(self) -> float:
-        """Share of the forwards of a stock run."""
-        return 1 - self.forwards / self.stock_forwards if self.stock_forwards else 0.0
+        """Share of a stock run's NFE."""
+        stock = self.stock[0]
+        return 1 - self.nfe / stock if stock else 0.0
 
     def __str__(self) -> str:
-        line = (
-            f"{self.forwards:g} forwards for {self.steps} steps, {self.tallies[GUIDED].steps} of them guided;"
-            f" a stock run takes {self.stock_forwards:g}: {self.saved:.0%} saved."
-        )
-        times = [
-            f"{tally.seconds / tally.steps:.3g} s {article} {kind} step"
-            for article, (kind, tally) in zip(("a", "an"), self.tallies.items(), strict=True)
-            if tally.steps
+        guided, unguided = self.steps_of(True), self.steps_of(False)
+        stock, about = self.stock
+        set_ = len(self.steps.levels) - 1
+        own = "" if self.steps.fits else f" of the sampler's own (set: {set_})"
+        part = len(guided & unguided)
+        lines = [
+            f"{_short(self.nfe)} NFE for {self.steps.total} steps{own}, {len(guided)} of them guided"
+            + (f" ({part} in part)" if part else "")
+            + f"; a stock run takes {'about ' if about else ''}{_short(stock)}: {self.saved:.0%} saved."
         ]
-        lines = [line, f"{', '.join(times)}; unguided steps: {self.tail}." if times else ""]
-        return "\n".join([x for x in lines if x] + self.notes)
+        times = [
+            f"{sum(one.seconds for one in self.of(kind)) / len(steps):.3g} s {name} step"
+            for name, kind, steps in (("a guided", True, guided), ("an unguided", False, unguided))
+            if steps
+        ]
+        if times:
+            lines.append(f"{', '.join(times)}; unguided steps: {self.tail}.")
+        return "\n".join(lines + self.notes)
+
+
+def _short(value: float) -> str:
+    return f"{round(value, 1):g}"
 
 
 def listing(names: Iterable[str]) -> str:

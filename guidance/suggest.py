@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from .trace import Course, StepsError, agreement, push_to_come
+import math
+
+from .trace import StepsError, Trace, agreement, push_to_come, ranges
 
 PUSH = 0.25
 FORM = 0.5
 
 
-def suggest(course: Course, push: float = PUSH, form: float = FORM) -> float:
+def suggest(trace: Trace, push: float = PUSH, form: float = FORM) -> float:
     """The least share of the steps after which both hold, a multiple of 1 / steps.
 
     The push of guidance that is still to come, for each latent value, is at most `push`: latents have a
     standard deviation of about 1. The maps of the phrases agree with their final form, F1 on the mean, at
     least by `form`; a run in which no attention was read has only the first. Both are means over the images
-    of the batch. StepsError for a run that was not guided to its end.
+    of the batch. StepsError for a run that was not guided to its end, or whose noise rises.
     """
-    steps = len(course.sigmas) - 1
-    guided = course.guidance().amin(1) > 0
+    steps = len(trace.sigmas) - 1
+    if not trace.falls:
+        raise StepsError(
+            "The noise of this run rises: what guidance still has to do can be read only from a run whose"
+            " noise falls step by step."
+        )
+    guidance = trace.guidance()
+    if bool(guidance.isnan().any()):
+        unknown = [number for number, one in enumerate(guidance, 1) if bool(one.isnan().any())]
+        raise StepsError(
+            f"Guidance was not reported in steps {ranges(unknown)} of this run: watch one with an ordinary"
+            " CFG guider, and without patches that answer whole steps."
+        )
+    guided = guidance.amin(1) > 0
     if not bool(guided.any()):
         raise StepsError("This run had no guidance: at cfg 1 there is nothing to cut.")
     if not bool(guided[-1]):
@@ -25,34 +39,34 @@ def suggest(course: Course, push: float = PUSH, form: float = FORM) -> float:
             "This run was not guided to its end: watch one without a cutoff, and with a negative prompt for"
             " all steps."
         )
-    left = push_to_come(course.guidance(), course.sigmas).mean(1)
-    agree = _agreement(course)
+    left = push_to_come(guidance, trace.sigmas).mean(1)
+    agree = _agreement(trace)
     for kept in range(steps):
-        settled = agree is None or kept > 0 and float(agree[kept - 1]) >= form
+        settled = agree is None or kept > 0 and agree[kept - 1] >= form
         if float(left[kept]) <= push and settled:
             return kept / steps
     return 1.0
 
 
-def _agreement(course: Course) -> list[float] | None:
+def _agreement(trace: Trace) -> list[float] | None:
     """Mean over images and phrases at each step."""
-    if not course.is_read:
+    if not trace.is_read:
         return None
-    return [float(one) for one in agreement(course.maps()).mean((1, 2))]
+    return [float(one) for one in agreement(trace.maps()).mean((1, 2))]
 
 
-def explain(course: Course, share: float, push: float = PUSH, form: float = FORM) -> str:
+def explain(trace: Trace, share: float, push: float = PUSH, form: float = FORM) -> str:
     """Why, for people."""
-    steps = len(course.sigmas) - 1
+    steps = len(trace.sigmas) - 1
     kept = round(share * steps)
-    left = push_to_come(course.guidance(), course.sigmas).mean(1)
+    left = push_to_come(trace.guidance(), trace.sigmas).mean(1)
     lines = [
-        f"Guide {share:.3g} of the steps, {kept} of {steps}: {(1 - share) / 2:.0%} of the forwards saved.",
+        f"Guide {share:.3g} of the steps, {kept} of {steps}: {(1 - share) / 2:.0%} of the NFE saved.",
         f"Guidance then still has a push of {float(left[kept]):.3f} to come, of {float(left[0]):.3f} in all;"
         f" the limit is {push:g}.",
     ]
-    agree = _agreement(course)
-    if agree is not None and kept:
+    agree = _agreement(trace)
+    if agree is not None and kept and not math.isnan(agree[kept - 1]):
         settled = f"{agree[kept - 1]:.2f}; the limit is {form:g}."
         lines.append(f"The maps of the phrases agree with their final form by {settled}")
     return "\n".join(lines)

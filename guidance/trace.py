@@ -7,10 +7,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.nn import functional as F
+
+from .steps import Steps, falls
 
 MOST_CELLS = 64
 MOST_PHRASES = 50
@@ -57,81 +59,136 @@ def parse_steps(text: str, steps: int) -> list[int]:
 class Evaluation:
     """One evaluation of the model.
 
-    maps: attention to each phrase [images, phrases, h, w], None where it was not read. low: share of low
-    frequencies in the denoised prediction [images]. guidance: norm of the guidance term for each latent value
-    [images], None in an evaluation without guidance.
+    low: share of low frequencies in the denoised prediction [images]. maps: attention to each phrase
+    [images, phrases, h, w], None where it was not read, for the reason `unread`. guidance: norm of the
+    guidance term for each latent value [images], 0 without guidance, None where it was not reported.
     """
 
-    sigma: float
     low: torch.Tensor
     maps: torch.Tensor | None = None
     guidance: torch.Tensor | None = None
+    unread: str = ""
 
 
 @dataclass
-class Course:
-    """A run as it was watched. sigmas: [steps + 1], as the sampler got them."""
+class Trace:
+    """A run as it was watched.
+
+    sigmas: [steps + 1]. steps: the first evaluation of each; None where another patch answered it.
+    evaluations: how many there were in all.
+    """
 
     phrases: tuple[str, ...]
     sigmas: torch.Tensor
-    evaluations: list[Evaluation] = field(default_factory=list)
+    steps: list[Evaluation | None]
+    evaluations: int = 0
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def counted(cls, phrases: tuple[str, ...], steps: Steps, evaluations: Sequence[Evaluation]) -> Trace:
+        """Of a run whose steps were counted while it was evaluated so; notes say why maps are missing."""
+        first: dict[int, Evaluation] = {}
+        for number, one in zip(steps.numbers(), evaluations, strict=True):
+            first.setdefault(number, one)
+        found = [first.get(number) for number in range(steps.total)]
+        trace = cls(phrases, torch.tensor(steps.sigmas()), found, len(evaluations))
+        reasons: dict[str, list[int]] = {}
+        for number, step in enumerate(found, 1):
+            if step is not None and step.maps is None and step.unread:
+                reasons.setdefault(step.unread, []).append(number)
+        for reason, numbers in reasons.items():
+            where = "No step" if len(numbers) == steps.total else f"Steps {ranges(numbers)}"
+            trace.notes.append(f"{where} {'has' if where == 'No step' else 'have no'} maps: {reason}.")
+        return trace
 
     @property
     def is_read(self) -> bool:
         """Whether it has attention to the phrases."""
-        return any(e.maps is not None for e in self.evaluations)
+        return any(step is not None and step.maps is not None for step in self.steps)
 
     @property
-    def steps(self) -> list[Evaluation]:
-        """For each step the evaluation nearest to its noise level; of equals the last, which is its own.
+    def falls(self) -> bool:
+        """Whether the noise never rises: else what is still to come of guidance has no meaning."""
+        return falls(self.sigmas.tolist())
 
-        Samplers of second order evaluate the next step's noise level, too, and some choose levels of their
-        own. StepsError when nothing was watched.
-        """
-        if not self.evaluations:
-            raise StepsError("Nothing was watched: sample with the watched model first.")
-        levels = torch.tensor([max(e.sigma, 1e-6) for e in self.evaluations]).log()
-        wanted = self.sigmas[:-1].float().cpu().clamp(min=1e-6).log()
-        backwards = (levels.flip(0)[None] - wanted[:, None]).abs().round(decimals=4).argmin(1)
-        return [self.evaluations[len(levels) - 1 - int(i)] for i in backwards]
+    @property
+    def images(self) -> int:
+        return len(next(step.low for step in self._known))
 
-    def of(self, image: int) -> Course:
-        """The same of one image of the batch."""
+    @property
+    def bytes(self) -> int:
+        """Memory that its maps take."""
+        return sum(step.maps.nbytes for step in self.steps if step is not None and step.maps is not None)
 
-        def one(values: torch.Tensor | None) -> torch.Tensor | None:
-            return None if values is None else values[image : image + 1]
+    @property
+    def _known(self) -> list[Evaluation]:
+        known = [step for step in self.steps if step is not None]
+        if not known:
+            raise StepsError("Nothing was watched: the run has no step.")
+        return known
 
-        evaluations = [
-            Evaluation(e.sigma, e.low[image : image + 1], one(e.maps), one(e.guidance))
-            for e in self.evaluations
-        ]
-        return Course(self.phrases, self.sigmas, evaluations, self.notes)
+    def of(self, images: Sequence[int]) -> Trace:
+        """The same of some images of the batch."""
+        chosen = list(images)
+
+        def one(step: Evaluation | None) -> Evaluation | None:
+            if step is None:
+                return None
+            maps, guidance = (None if v is None else v[chosen] for v in (step.maps, step.guidance))
+            return Evaluation(step.low[chosen], maps, guidance, step.unread)
+
+        return replace(self, steps=[one(step) for step in self.steps])
 
     def maps(self) -> torch.Tensor:
-        """[steps, images, phrases, h, w]; a step that was not read takes the one before, the first the next.
+        """[steps, images, phrases, h, w], NaN in steps that were not read; on the grid of the finest.
 
         StepsError when none was read.
         """
-        found = [step.maps for step in self.steps]
+        found = [None if step is None else step.maps for step in self.steps]
         known = [m for m in found if m is not None]
         if not known:
-            raise StepsError("No attention was read: " + (" ".join(self.notes) or "no phrase was watched."))
-        last, filled = known[0], []
-        for one in found:
-            last = one if one is not None else last
-            filled.append(last)
-        return torch.stack(filled)
+            raise StepsError("No attention was read. " + (" ".join(self.notes) or "No phrase was watched."))
+        finest = max(known, key=lambda m: m.shape[-1] * m.shape[-2])
+        none = torch.full_like(finest, math.nan)
+        size = finest.shape[-2], finest.shape[-1]
+        return torch.stack([none if m is None else resized(m, size) for m in found])
 
     def low(self) -> torch.Tensor:
-        """Share of low frequencies [steps, images]."""
-        return torch.stack([step.low for step in self.steps])
+        """Share of low frequencies [steps, images]; NaN in steps that were not evaluated."""
+        none = torch.full_like(self._known[0].low, math.nan)
+        return torch.stack([none if step is None else step.low for step in self.steps])
 
     def guidance(self) -> torch.Tensor:
-        """Norm of the guidance term [steps, images]; 0 in steps without guidance."""
-        steps = self.steps
-        none = torch.zeros_like(steps[0].low)
-        return torch.stack([none if s.guidance is None else s.guidance for s in steps])
+        """Norm of the guidance term [steps, images]; 0 in steps without, NaN where it is not known."""
+        none = torch.full_like(self._known[0].low, math.nan)
+        return torch.stack([none if s is None or s.guidance is None else s.guidance for s in self.steps])
+
+    def remaining(self) -> torch.Tensor | None:
+        """Share of guidance's push that is to come, [steps + 1, images]; None where it has no meaning."""
+        guidance = self.guidance()
+        known = bool(guidance.isfinite().all())
+        return remaining(guidance, self.sigmas) if self.falls and known else None
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers for people: 1, 3 to 5."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{p[0]}" if len(p) == 1 else f"{p[0]} to {p[-1]}" for p in parts)
+
+
+def resized(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Maps [..., h, w] on another grid: means of cells, or between them."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps.float()
+    flat = maps.flatten(0, -3)[:, None].float()
+    coarser = maps.shape[-2] > size[0] or maps.shape[-1] > size[1]
+    flat = F.adaptive_avg_pool2d(flat, size) if coarser else F.interpolate(flat, size, mode="bilinear")
+    return flat[:, 0].unflatten(0, maps.shape[:-2])
 
 
 def pooled(maps: Sequence[torch.Tensor], most: int = MOST_CELLS) -> torch.Tensor:
@@ -139,13 +196,7 @@ def pooled(maps: Sequence[torch.Tensor], most: int = MOST_CELLS) -> torch.Tensor
     finest = max(maps, key=lambda m: m.shape[-1] * m.shape[-2]).shape[-2:]
     scale = max(1.0, max(finest) / most)
     size = max(1, round(finest[0] / scale)), max(1, round(finest[1] / scale))
-    done = []
-    for one in maps:
-        flat = one.flatten(0, -3)[:, None].float()
-        fits = one.shape[-2] > size[0] or one.shape[-1] > size[1]
-        flat = F.adaptive_avg_pool2d(flat, size) if fits else F.interpolate(flat, size, mode="bilinear")
-        done.append(flat[:, 0])
-    return torch.stack(done).mean(0).unflatten(0, maps[0].shape[:-2])
+    return torch.stack([resized(one, size) for one in maps]).mean(0)
 
 
 def low_share(prediction: torch.Tensor, lowest: float = LOW) -> torch.Tensor:
@@ -182,11 +233,17 @@ def shape(maps: torch.Tensor) -> torch.Tensor:
 def agreement(maps: torch.Tensor) -> torch.Tensor:
     """F1 of each step's shape with its final one, [steps, ...] of maps [steps, ..., h, w]; the last is 1.
 
-    The paper's measure is F1 of edges over its final value; shapes need no edge detector and no image.
+    Steps whose maps are NaN have NaN; the final form is that of the last other one. The paper's measure is
+    F1 of edges over its final value; shapes need no edge detector and no image.
     """
+    read = maps.flatten(-2).isfinite().all(-1)
+    whole = read.reshape(len(read), -1).all(1).nonzero()
+    last = int(whole[-1]) if len(whole) else -1
     shapes = shape(maps).flatten(-2).float()
-    both = (shapes * shapes[-1:]).sum(-1)
-    return 2 * both / (shapes.sum(-1) + shapes[-1:].sum(-1)).clamp(min=1)
+    final = shapes[last][None]
+    both = (shapes * final).sum(-1)
+    found = 2 * both / (shapes.sum(-1) + final.sum(-1)).clamp(min=1)
+    return found.masked_fill(~read, math.nan)
 
 
 def push_to_come(guidance: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:

@@ -8,11 +8,11 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..probe.sampling.eos import MODES, SWAP, swap_eos
-from ..probe.sampling.watch import ALL, course_of, watched
-from ..probe.sampling.watch_report import shown, suggested
+from ..probe.sampling.watch import ALL, trace_of, watched
+from ..show.trace import shown, suggested
 from .inputs import CATEGORY
 
-Course = io.Custom("TICKET_STEPS")
+Steps = io.Custom("TICKET_STEPS")
 ALIASES = ["attention map", "heat map", "daam", "cross attention", "prompt attention"]
 
 
@@ -107,7 +107,7 @@ class AttentionOverStepsReport(io.ComfyNode):
                     " (red).",
                 ),
                 io.String.Output(display_name="report", tooltip="The figures of the shown steps, as text."),
-                Course.Output(display_name="watched", tooltip="For Suggest Guidance Cutoff."),
+                Steps.Output(display_name="watched", tooltip="For Suggest Guidance Cutoff."),
             ],
         )
 
@@ -120,10 +120,10 @@ class AttentionOverStepsReport(io.ComfyNode):
         number: int,
         image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        course = course_of(model)
-        seen = shown(course, steps, number, latent["samples"].shape[-2:], image)
+        trace, number = trace_of(model, latent, number)
+        seen = shown(trace, steps, number, latent["samples"].shape[-2:], image)
         told = ui.PreviewImage(seen.picture, cls=cls).as_dict() | ui.PreviewText(seen.report).as_dict()
-        return io.NodeOutput(latent, seen.picture, seen.masks, seen.curves, seen.report, course, ui=told)
+        return io.NodeOutput(latent, seen.picture, seen.masks, seen.curves, seen.report, trace, ui=told)
 
 
 class SuggestGuidanceCutoff(io.ComfyNode):
@@ -140,7 +140,7 @@ class SuggestGuidanceCutoff(io.ComfyNode):
             search_aliases=["cfg cutoff", "adaptive guidance", "speed up"],
             is_output_node=True,
             inputs=[
-                Course.Input("watched", tooltip="From Attention over Steps Report."),
+                Steps.Input("watched", tooltip="From Attention over Steps Report."),
             ],
             outputs=[
                 io.Float.Output(display_name="guided", tooltip="For guided of the Guidance Cutoff nodes."),

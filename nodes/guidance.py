@@ -342,5 +342,5 @@ class GuidanceCutoffReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent: dict[str, Any], model: Any = None, guider: Any = None) -> io.NodeOutput:
-        report = report_of(model, guider)
+        report = report_of(latent, model, guider)
         return io.NodeOutput(latent, report, ui=ui.PreviewText(report))

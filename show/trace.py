@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from ..guidance.trace import Course, agreement, remaining
+from ..guidance.suggest import explain, suggest
+from ..guidance.trace import StepsError, Trace, agreement, parse_steps
 from .chart import Axis, Line, Mark, line_chart
 from .colours import BLUE, RED, YELLOW, category_colour, heat
 from .draw import (
@@ -23,10 +26,13 @@ from .draw import (
     picture_of,
     stacked,
     tensor_of,
+    unwritten,
 )
 from .heatmap import colour_bar, grid, more, size_within, titles_width
 from .table import aligned
 
+# Image pixels to a latent pixel.
+SCALE = 8
 # Of the map laid over an image.
 COVER = 0.65
 # Phrases and steps in a picture, and curves in a chart.
@@ -84,27 +90,30 @@ def masks(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return stretched(F.interpolate(maps.float()[None], (height, width), mode="bilinear")[0])
 
 
-def curves(course: Course, image: int, cut: float | None = None) -> torch.Tensor:
+def curves(trace: Trace, image: int, cut: float | None = None) -> torch.Tensor:
     """Charts over the steps [height, width, 3], for image `image` of the batch.
 
     Agreement of each phrase's map with its final form, in the colours of the phrases; share of low
-    frequencies (blue); norm of the guidance term over its greatest value (yellow) and its push still to
-    come (red). cut: a share of the steps to mark.
+    frequencies (blue); norm of the guidance term over its greatest value (yellow) and, where the noise
+    falls, its push still to come (red). cut: a share of the steps to mark.
     """
-    count = len(course.sigmas) - 1
+    count = len(trace.sigmas) - 1
     at = torch.arange(1, count + 1)
     step = Axis("step", 0.5, count + 0.5, whole=True)
     marks = [] if cut is None else [Mark(f"guided up to here: {cut:.0%} of the steps", cut * count + 0.5)]
-    guidance = course.guidance()
-    norm = guidance[:, image] / guidance[:, image].max().clamp(min=1e-20)
-    left = remaining(guidance, course.sigmas)[:-1, image]
-    charts = [*_agreement(course, image, step, marks)]
+    guidance, left = trace.guidance()[:, image], trace.remaining()
+    norm = guidance / guidance.nan_to_num(0).max().clamp(min=1e-20)
+    pushes = [Line("size of the guidance term", at, norm, YELLOW, CIRCLE)]
+    if left is not None:
+        name = "its push still to come, this step included"
+        pushes.append(Line(name, at, left[:-1, image], RED, SQUARE))
+    charts = [*_agreement(trace, image, step, marks)]
     charts.append(
         line_chart(
             "Coarse shape in the prediction",
             step,
             Axis("share of power", *SHARES),
-            [Line("the lowest 20% of the frequencies", at, course.low()[:, image], BLUE, CIRCLE)],
+            [Line("the lowest 20% of the frequencies", at, trace.low()[:, image], BLUE, CIRCLE)],
             marks,
         )
     )
@@ -113,22 +122,19 @@ def curves(course: Course, image: int, cut: float | None = None) -> torch.Tensor
             "Guidance",
             step,
             Axis("share of the greatest", *SHARES),
-            [
-                Line("size of the guidance term", at, norm, YELLOW, CIRCLE),
-                Line("its push still to come, this step included", at, left, RED, SQUARE),
-            ],
+            pushes,
             marks,
         )
     )
     return tensor_of(framed(stacked(charts, 2 * GAP)))
 
 
-def _agreement(course: Course, image: int, step: Axis, marks: Sequence[Mark]) -> list[Image.Image]:
+def _agreement(trace: Trace, image: int, step: Axis, marks: Sequence[Mark]) -> list[Image.Image]:
     """Nothing when no attention was read."""
-    if not course.is_read:
+    if not trace.is_read:
         return []
-    shown = course.phrases[:MOST_CURVES]
-    values = agreement(course.maps())[:, image]
+    shown = trace.phrases[:MOST_CURVES]
+    values = agreement(trace.maps())[:, image]
     at = torch.arange(1, len(values) + 1)
     lines = [
         Line(name, at, values[:, i], category_colour(phrase), MARKERS[i % len(MARKERS)])
@@ -136,36 +142,87 @@ def _agreement(course: Course, image: int, step: Axis, marks: Sequence[Mark]) ->
     ]
     title = "Where attention looks: agreement of each phrase's map with its last one"
     chart = line_chart(title, step, Axis("F1 (1: the same)", *SHARES), lines, marks)
-    left_out = more(len(shown), len(course.phrases), "phrases are")
+    left_out = more(len(shown), len(trace.phrases), "phrases are")
     return [stacked([chart, lines_of(left_out, WIDTH)], 0) if left_out else chart]
 
 
-def table(course: Course, image: int, steps: Sequence[int]) -> str:
+def figure(value: float, digits: int = 2) -> str:
+    """Of a step; a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def table(trace: Trace, image: int, steps: Sequence[int]) -> str:
     """Figures of these steps for one image of the batch, for people.
 
     Agreement has a column for each phrase, or of many phrases a table of its own with a row for each.
     """
-    phrases = course.phrases if course.is_read else ()
-    agree = agreement(course.maps())[:, image] if phrases else torch.empty(len(course.sigmas) - 1, 0)
-    guidance, low = course.guidance(), course.low()[:, image]
-    left = remaining(guidance, course.sigmas)[:, image]
+    phrases = trace.phrases if trace.is_read else ()
+    agree = agreement(trace.maps())[:, image] if phrases else torch.empty(len(trace.sigmas) - 1, 0)
+    guidance, low = trace.guidance(), trace.low()[:, image]
+    left = trace.remaining()
     beside = phrases if len(phrases) <= MOST_BESIDE else ()
-    rows = [["step", "sigma", *beside, "low freq.", "guidance", "still to come"]]
+    rows = [
+        ["step", "sigma", *beside, "low freq.", "guidance", *(["still to come"] if left is not None else [])]
+    ]
     for step in steps:
         rows.append(
             [
                 f"{step + 1:4}",
-                f"{float(course.sigmas[step]):.3g}",
-                *(f"{value:.2f}" for value in agree[step, : len(beside)].tolist()),
-                f"{float(low[step]):.2f}",
-                f"{float(guidance[step, image]):.3f}",
-                f"{float(left[step]):.0%}",
+                f"{float(trace.sigmas[step]):.3g}",
+                *(figure(value) for value in agree[step, : len(beside)].tolist()),
+                figure(float(low[step])),
+                figure(float(guidance[step, image]), 3),
+                *([f"{float(left[step, image]):.0%}"] if left is not None else []),
             ]
         )
     lines = aligned(rows)
     if len(beside) < len(phrases):
         rows = [["agreement", *(f"step {step + 1}" for step in steps)]]
         for phrase, values in zip(phrases, agree.T[:, list(steps)].tolist(), strict=True):
-            rows.append([phrase, *(f"{value:.2f}" for value in values)])
+            rows.append([phrase, *map(figure, values)])
         lines += ["", *aligned(rows)]
     return "\n".join(lines)
+
+
+class Shown(NamedTuple):
+    """picture, curves: IMAGE; masks: MASK [phrases, height, width]."""
+
+    picture: torch.Tensor
+    masks: torch.Tensor
+    curves: torch.Tensor
+    report: str
+
+
+def shown(
+    trace: Trace, steps: str, number: int, latent: Sequence[int], image: torch.Tensor | None = None
+) -> Shown:
+    """Of image `number` of the batch, from 1, at these steps. latent: height and width in latent pixels.
+
+    image: IMAGE [images, height, width, 3] to lay the maps over. StepsError for steps or images that the
+    run has not, and for steps that were not read.
+    """
+    chosen = parse_steps(steps, len(trace.sigmas) - 1)
+    if number > trace.images:
+        raise StepsError(f"number is {number}, but the run has images 1 to {trace.images}.")
+    maps = trace.maps()[:, number - 1]
+    read = [step for step in chosen if bool(maps[step].isfinite().all())]
+    if not read:
+        raise StepsError("None of the chosen steps was read. " + " ".join(trace.notes))
+    under = None if image is None else image[min(number, len(image)) - 1]
+    height, width = (side * SCALE for side in latent) if image is None else image.shape[1:3]
+    lines = [table(trace, number - 1, chosen), *trace.notes, *unwritten(trace.phrases)]
+    if read[-1] != chosen[-1]:
+        lines.append(f"The masks are of step {read[-1] + 1}.")
+    return Shown(
+        heat_maps(maps[chosen], trace.phrases, chosen, under)[None],
+        masks(maps[read[-1]], int(height), int(width)),
+        curves(trace, number - 1)[None],
+        "\n".join(lines),
+    )
+
+
+def suggested(trace: Trace) -> tuple[float, torch.Tensor, str]:
+    """The share of the steps to guide, the curves that it was read from, and why."""
+    share = suggest(trace)
+    text = "\n".join([explain(trace, share), *unwritten(trace.phrases)])
+    return share, curves(trace, 0, share)[None], text

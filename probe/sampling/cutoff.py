@@ -12,107 +12,92 @@ import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...guidance.cutoff import CONDITIONAL, LOWER, NEVER, UNCONDITIONAL, Cutoff, Similar
-from ...guidance.record import GUIDED, UNGUIDED, Run, listing
+from ...guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Sigma, Similar
+from ...guidance.record import Record, listing
+from ...guidance.steps import Steps
 from ..server import announce
 from . import tail
-from .patch import CUTOFF as KEY
-from .patch import with_patch
+from .forwards import Forwards
+from .patch import CUTOFF, SamplerPatch, is_ours
 
 COMBINING = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 
 
-class CutoffPatch:
-    """`attach` it to a MODEL; `run` is the last run that it saw.
+class CutoffPatch(SamplerPatch[Record]):
+    """Guidance as a cutoff says, in every sampler node that gets the MODEL, and in our own."""
 
-    On the MODEL's clone is one OUTER_SAMPLE wrapper. What a run needs is put on the run's own copy of the
-    model options, which ComfyUI drops when sampling ends, however it ends.
-    """
+    key = CUTOFF
 
     def __init__(self, cutoff: Cutoff, tell: bool = True) -> None:
+        super().__init__()
         self.cutoff, self.tell = cutoff, tell
-        self.run: Run | None = None
 
-    def attach(self, model: Any) -> Any:
-        """A clone of MODEL with this cutoff, in place of any other one of ours."""
-        return with_patch(model, KEY, self._sample)
-
-    def _sample(
-        self,
-        executor: Any,
-        noise: Any,
-        latent_image: Any,
-        sampler: Any,
-        sigmas: torch.Tensor,
-        denoise_mask: Any = None,
-        callback: Any = None,
-        *rest: Any,
-        **options: Any,
-    ) -> torch.Tensor:
-        guider = executor.class_obj
-        running = _Running(self.cutoff, guider, sigmas.clone(), len(noise))
-        self.run = running.run
-        running.install()
-
-        def told(step: int, *about: Any) -> Any:
-            running.run.step()
-            return callback(step, *about) if callback is not None else None
-
-        try:
-            return executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *rest, **options)
-        finally:
-            running.run.end()
-            running.conclude()
-            if self.tell:
-                announce(str(running.run))
+    def begin(self, guider: Any, sigmas: list[float], batch: int) -> CutoffRun:
+        return CutoffRun(self, guider, sigmas, batch)
 
 
-class _Running:
+class CutoffRun:
     """One run of a sampler."""
 
-    def __init__(self, cutoff: Cutoff, guider: Any, sigmas: torch.Tensor, batch: int) -> None:
-        self.cutoff, self.guider = cutoff, guider
-        self.cut = cutoff.trigger.cut(sigmas)
-        self.adaptive = cutoff.trigger if isinstance(cutoff.trigger, Similar) else None
+    def __init__(self, patch: CutoffPatch, guider: Any, sigmas: list[float], batch: int) -> None:
+        self.patch, self.cutoff, self.guider = patch, patch.cutoff, guider
+        self.steps = Steps(sigmas)
+        trigger, steps = self.cutoff.trigger, self.steps.total
+        self.kept = trigger.kept(steps)
+        self.level = trigger.sigma if isinstance(trigger, Sigma) and trigger.applies(sigmas) else None
+        self.adaptive = trigger if isinstance(trigger, Similar) else None
         self.agreed = torch.zeros(batch, dtype=torch.bool)
         self.compared = False
-        self.run = Run(len(sigmas) - 1, batch, cutoff.tail, self._stock_rows(batch))
+        self.record = Record(self.steps, batch, self.cutoff.tail)
         self.possible = tail.followed(guider, CONDITIONAL) is not None
         # Guidance may end in this run.
-        self.ends = self.possible and (self.cut != NEVER or self.adaptive is not None)
+        counts = self.kept < steps or self.level is not None or self.adaptive is not None
+        self.ends = self.possible and counts
+        self._install()
 
-    def _stock_rows(self, batch: int) -> int:
-        """Of an evaluation with guidance: all that the guider has, but for core's shortcut at cfg 1."""
-        guider, options = self.guider, self.guider.model_options
-        own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
-        both = not math.isclose(guider.cfg, 1.0) or options.get("disable_cfg1_optimization", False)
-        names = list(guider.conds) if own or both else ["positive"]
-        return batch * sum(len(guider.conds[name]) for name in names if name in guider.conds)
-
-    def install(self) -> None:
+    def _install(self) -> None:
         """Put what this run needs on the guider's own copies; last, so that it counts real forwards."""
-        add = functools.partial(comfy.patcher_extension.add_wrapper_with_key, key=KEY, is_model_options=True)
         options = self.guider.model_options
-        add(WrappersMP.DIFFUSION_MODEL, wrapper=self._forward, transformer_options=options)
-        add(WrappersMP.PREDICT_NOISE, wrapper=self._predict, transformer_options=options)
+        self.record.about = bool(self._others()) or self._own_guider()
+        self._only_ours = False
+        Forwards(lambda rows: self.record.forward(rows, self._only_ours)).install(options, CUTOFF)
+        comfy.patcher_extension.add_wrapper_with_key(
+            WrappersMP.PREDICT_NOISE, CUTOFF, self._predict, options, is_model_options=True
+        )
         if self.cutoff.tail == UNCONDITIONAL and self.ends:
             tail.provide(self.guider, self.cutoff.empty)
 
-    def _forward(self, executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.run.forward(len(x))
-        return executor(x, *args, **kwargs)
+    def _own_guider(self) -> bool:
+        return type(self.guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
+
+    def _expected(self, sigma: float) -> int:
+        """Rows of an evaluation with guidance here: all entries of the guider, but for core's shortcut at
+        cfg 1."""
+        guider, options = self.guider, self.guider.model_options
+        both = not math.isclose(getattr(guider, "cfg", 0.0), 1.0)
+        both = both or options.get("disable_cfg1_optimization", False)
+        names = (
+            [name for name in guider.conds if name != tail.EMPTY]
+            if self._own_guider() or both
+            else ["positive"]
+        )
+        entries = [entry for name in names for entry in guider.conds.get(name) or ()]
+        return self.record.batch * sum(_holds(entry, sigma) for entry in entries)
 
     def _predict(
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, options: Any = None, seed: Any = None
     ) -> torch.Tensor:
         options = options or {}
-        if self.ends and (float(timestep.max()) <= self.cut or bool(self.agreed.all())):
-            self.run.evaluation(UNGUIDED)
+        sigma = float(timestep.max())
+        place = self.steps.evaluate(sigma)
+        over = place >= self.kept or (self.level is not None and sigma <= self.level)
+        if self.ends and (over or bool(self.agreed.all())):
+            self.record.evaluation(False, self._expected(sigma))
             if self.cutoff.tail == LOWER:
                 return self._lower(executor, x, timestep, options, seed)
             self._tell_what_is_left_out()
             return tail.predict(self.guider, self.cutoff.tail, x, timestep, options)
-        self.run.evaluation(GUIDED)
+        self.record.evaluation(True, self._expected(sigma))
         if self.adaptive and self.ends:
             return self._until_they_agree(self.adaptive, executor, x, timestep, options, seed)
         return executor(x, timestep, options, seed)
@@ -142,77 +127,109 @@ class _Running:
         before = self.agreed.clone().to(x.device)
         single = None
         if bool(before.any()) and self.cutoff.tail == LOWER:
-            single = self._lower(executor, x, timestep, options, seed)
+            self._only_ours = True
+            try:
+                single = self._lower(executor, x, timestep, options, seed)
+            finally:
+                self._only_ours = False
         rows = before.view(-1, *[1] * (x.dim() - 1))
 
+        # A guider may report less than core's does; what is missing is not needed.
         def compare(args: dict[str, Any]) -> Any:
-            self.compared = True
-            conditional, unconditional = args["conds_out"][:2]
-            if args["conds"][1] is not None:
-                self.agreed |= trigger.agree(conditional, unconditional).to(self.agreed.device)
-            return args["conds_out"]
+            outs, conds = args.get("conds_out"), args.get("conds")
+            if outs is not None and len(outs) > 1:
+                self.compared = True
+                if conds is None or len(conds) < 2 or conds[1] is not None:
+                    self.agreed |= trigger.agree(outs[0], outs[1])
+            return outs
 
         def replace(args: dict[str, Any]) -> Any:
             nonlocal single
-            if self.cutoff.tail == LOWER or not bool(before.any()):
-                return args["conds_out"]
+            outs = args.get("conds_out")
+            if outs is None or self.cutoff.tail == LOWER or not bool(before.any()):
+                return outs
             if single is None:
-                single = self._single(args)
-            return [torch.where(rows, single, out) for out in args["conds_out"]]
+                single = self._single(args.get("conds") or (), outs, x, timestep, seen)
+            return [torch.where(rows, single, out) for out in outs]
 
         hooks = options.get("sampler_pre_cfg_function", [])
         seen = {**options, "sampler_pre_cfg_function": [compare, *hooks, replace]}
         result = executor(x, timestep, seen, seed)
         return result if single is None else torch.where(rows, single, result)
 
-    def _single(self, args: dict[str, Any]) -> torch.Tensor:
+    def _single(
+        self, conds: Any, outs: Any, x: torch.Tensor, timestep: torch.Tensor, options: dict[str, Any]
+    ) -> torch.Tensor:
         """The tail's prediction beside the guided one, from which it is taken where it can be."""
         entries = tail.followed(self.guider, self.cutoff.tail)
-        for conds, out in zip(args["conds"], args["conds_out"], strict=True):
-            if conds is entries:
+        for given, out in zip(conds, outs, strict=False):
+            if given is entries:
                 return out
         pair = [None, entries] if self.cutoff.tail == UNCONDITIONAL else [entries, None]
-        found = comfy.samplers.calc_cond_batch(
-            self.guider.inner_model, pair, args["input"], args["sigma"], args["model_options"]
-        )
+        self._only_ours = True
+        try:
+            found = comfy.samplers.calc_cond_batch(self.guider.inner_model, pair, x, timestep, options)
+        finally:
+            self._only_ours = False
         return found[tail.SLOT[self.cutoff.tail]]
 
     def _tell_what_is_left_out(self) -> None:
         found: list[str] = []
         for name in COMBINING:
             there = self.guider.model_options.get(name, [])
-            found += map(name_of, there if isinstance(there, list) else [there])
+            hooks = there if isinstance(there, list) else [there]
+            found += [name_of(hook) for hook in hooks if not is_ours(hook)]
         if found:
-            self.run.note(f"Off in unguided steps: {listing(found)}.")
+            self.record.note(f"Off in unguided steps: {listing(found)}.")
 
-    def conclude(self) -> None:
+    def finish(self) -> Record:
         """What the user should know of this run."""
-        note, unguided = self.run.note, self.run.tallies[UNGUIDED]
+        self.record.end()
+        self._conclude()
+        if self.patch.tell:
+            announce(str(self.record))
+        return self.record
+
+    def _conclude(self) -> None:
+        record = self.record
+        note, guided, unguided = record.note, record.of(True), record.of(False)
+        name = type(self.guider).__name__
         if not self.possible:
-            note(f"{type(self.guider).__name__} has no positive prompt of its own: nothing was cut.")
-        elif self.cutoff.tail != LOWER and unguided.evaluations and self.run.saved <= 0:
-            note("A guided step takes no more forwards than an unguided one, as at cfg 1: nothing to save.")
-        if self.adaptive and self.possible and not self.compared and self.run.tallies[GUIDED].evaluations:
-            note(f"{type(self.guider).__name__} does not show both predictions: adaptive saw no agreement.")
-        elif self.adaptive and bool(self.agreed.any()) and not unguided.evaluations:
+            note(f"{name} has no positive prompt of its own: nothing was cut.")
+        elif self.cutoff.tail != LOWER and unguided and record.saved <= 0:
+            note("A guided step takes no more NFE than an unguided one, as at cfg 1: nothing to save.")
+        if isinstance(self.cutoff.trigger, Sigma) and self.level is None:
+            note("The noise of this run rises: a noise level ends no guidance there, and all steps had it.")
+        if self.adaptive and self.possible and not self.compared and guided:
+            note(f"{name} does not show both predictions: adaptive saw no agreement.")
+        elif self.adaptive and bool(self.agreed.any()) and not unguided:
             count = int(self.agreed.sum())
-            note(f"{count} of {len(self.agreed)} images agreed; a forward is saved when all do.")
+            note(f"{count} of {len(self.agreed)} images agreed; NFE are saved when all do.")
+        evaluated = len(set(self.steps.numbers()))
+        if guided + unguided and evaluated < record.steps.total:
+            note(f"{record.steps.total - evaluated} steps were answered by another patch, without the model.")
         entries = tail.followed(self.guider, self.cutoff.tail) if self.cutoff.tail != LOWER else None
-        if entries and unguided.rows > len(entries) * self.run.batch * unguided.evaluations:
+        rows = sum(one.rows for one in unguided)
+        if entries and rows > len(entries) * record.batch * len(unguided):
             names = [name_of(f) for f in self._others()]
             note(
-                f"Unguided steps took {unguided.rows / self.run.batch / unguided.evaluations:.3g} forwards"
-                f" each instead of {len(entries)}; on this MODEL are {listing(names) or 'no other patches'}."
+                f"Unguided steps took {rows / record.batch / len(unguided):.3g} NFE each instead of"
+                f" {len(entries)}; on this MODEL are {listing(names) or 'no other patches'}."
             )
 
     def _others(self) -> list[Callable[..., Any]]:
-        """Patches that may run the model more than once."""
+        """Patches that may run the model more than once, or less often."""
         options = self.guider.model_options
         kinds = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL)
         found = [f for kind in kinds for f in comfy.patcher_extension.get_all_wrappers(kind, options, True)]
         slots = ("sampler_calc_cond_batch_function", "model_function_wrapper")
         found += [options[name] for name in slots if name in options]
-        return [f for f in found if getattr(f, "__self__", None) is not self]
+        return [f for f in found if not is_ours(f)]
+
+
+def _holds(entry: dict[str, Any], sigma: float) -> bool:
+    """Whether an entry of a prompt, as ComfyUI prepares it, counts at this noise level."""
+    return sigma <= entry.get("timestep_start", math.inf) and sigma >= entry.get("timestep_end", -math.inf)
 
 
 def name_of(function: Any) -> str:

@@ -13,6 +13,7 @@ import latent_preview
 import torch
 
 from ...guidance.cutoff import Cutoff, CutoffError
+from ...guidance.trace import ranges
 from ..build.noise import is_noise
 from .cutoff import CutoffPatch
 from .patch import CUTOFF, patch_on
@@ -61,8 +62,8 @@ def sample(
     )
     if not getattr(samples, "is_nested", False) and not bool(torch.isfinite(samples).all()):
         raise CutoffError(
-            f"{NODE}: latent_image holds values that are no numbers (NaN or infinite): it was spoilt by an"
-            " earlier node, often a VAE in half precision."
+            f"{NODE}: latent_image contains NaN or Inf, often from a half-precision VAE: encode it in full"
+            " precision."
         )
     patch = CutoffPatch(cutoff, tell=False)
     result = comfy.sample.sample(
@@ -82,7 +83,7 @@ def sample(
         seed=settings.seed,
     )
     out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
-    return {**out, "samples": result}, str(patch.run or "0 forwards: denoise leaves no step to run.")
+    return {**out, "samples": result}, str(patch.run or "0 NFE: denoise leaves no step to run.")
 
 
 def initial_noise(latent: dict[str, Any], samples: torch.Tensor, seed: int, noise: Any) -> torch.Tensor:
@@ -109,14 +110,28 @@ def make_guider(model: Any, positive: Any, negative: Any, cfg: float, cutoff: Cu
     return guider
 
 
-def report_of(model: Any = None, guider: Any = None) -> str:
-    """Of the last run with the cutoff that is on a MODEL or in a GUIDER."""
+def report_of(latent: dict[str, Any], model: Any = None, guider: Any = None) -> str:
+    """Of the runs that made a LATENT with the cutoff that is on a MODEL or in a GUIDER."""
+    node = "Guidance Cutoff Report"
     if model is None and guider is None:
-        raise CutoffError("Guidance Cutoff Report needs the model or the guider that sampled: connect one.")
+        raise CutoffError(f"{node} needs the model or the guider that sampled: connect one.")
     patch = patch_on(model if model is not None else guider.model_patcher, CUTOFF)
     if patch is None:
         raise CutoffError(
-            "Guidance Cutoff Report: this model has no cutoff: connect the output of Guidance Cutoff or"
-            " Guidance Cutoff Guider."
+            f"{node}: this model has no cutoff: connect the output of Guidance Cutoff or Guidance Cutoff"
+            " Guider."
         )
-    return str(patch.run or "Not sampled with yet.")
+    if patch.run is None:
+        return "Not sampled with yet: connect the latent of the sampler that has this model or guider."
+    images: dict[int, list[int]] = {}
+    runs: dict[int, Any] = {}
+    for image, found in enumerate(patch.of(latent), 1):
+        run = found[0] if found else None
+        images.setdefault(id(run), []).append(image)
+        runs[id(run)] = run or (
+            "No run with this cutoff made this latent as it is: connect the sampler's own output, before any"
+            " node that changes it, and the model or guider that this sampler has."
+        )
+    if len(runs) == 1:
+        return str(next(iter(runs.values())))
+    return "\n".join(f"Images {ranges(images[number])}: {run}" for number, run in runs.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,47 +10,42 @@ import comfy.patcher_extension
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...guidance.trace import Course, Evaluation, StepsError, guidance_norm, low_share, parse_phrases, pooled
-from ..attention.reader import Reader
+from ...guidance.steps import Steps
+from ...guidance.trace import Evaluation, StepsError, Trace, guidance_norm, low_share, parse_phrases, pooled
+from ..attention.reader import Layer, Reader, cross_attention_layers, find_layers
 from ..attention.tokens import PromptTokens, find_phrases
-from ..model.family import Family, Layer, ProbeError, find_layers
-from ..model.unet import UNet
-from .patch import WATCH as KEY
-from .patch import patch_on, with_patch
+from .forwards import Call, Forwards
+from .patch import WATCH, SamplerPatch, patch_on
 
 NODE = "Attention over Steps"
 ALL = "all"
 
+OTHER_PROMPT = (
+    f"no prompt of this run is the one that {NODE} was given; connect its output positive to the sampler, or"
+    " give it the sampler's prompt and the same CLIP"
+)
+ONLY_AREAS = "the prompt holds only in areas of its own, which are not read"
+ANSWERED = "another patch, such as a cache, answered without the model"
+FOLLOWED = "they followed another entry of the conditioning than the watched prompt, or another prompt"
+REPLACED = "another patch has replaced the model's forward, so that its attention cannot be read"
+UNREAD = "the watched layers were not run, or their attention is no longer that of the prompt"
 
-class Watch:
-    """`attach` it to a MODEL; `course` is of the last run that it saw.
 
-    On the MODEL's clone is one OUTER_SAMPLE wrapper; what a run needs is put on the run's own copy of the
-    model options, as by the guidance cutoff. No value that sampling uses is changed.
-    """
+class Watch(SamplerPatch[Trace]):
+    """Changes no value that sampling uses, and never ends a run: what it cannot see, it notes."""
 
-    def __init__(self, phrases: PromptTokens, family: Family, layers: Sequence[Layer]) -> None:
-        self.phrases, self.family, self.layers = phrases, family, layers
-        self.course: Course | None = None
+    key = WATCH
 
-    def attach(self, model: Any) -> Any:
-        """A clone of MODEL with this watch, in place of any other one of ours."""
-        return with_patch(model, KEY, self._sample)
+    def __init__(self, phrases: PromptTokens, layers: Sequence[Layer]) -> None:
+        super().__init__(lambda trace: trace.bytes)
+        self.phrases, self.layers = phrases, layers
 
-    def _sample(
-        self,
-        executor: Any,
-        noise: Any,
-        latent: Any,
-        sampler: Any,
-        sigmas: torch.Tensor,
-        *rest: Any,
-        **more: Any,
-    ) -> torch.Tensor:
-        guider = executor.class_obj
-        self.course = Course(self.phrases.names, sigmas.detach().float().cpu())
-        _Running(self, guider, self.course, noise).install()
-        return executor(noise, latent, sampler, sigmas, *rest, **more)
+    def begin(self, guider: Any, sigmas: list[float], batch: int) -> WatchedRun | None:
+        try:
+            return WatchedRun(self, guider, sigmas)
+        except Exception:
+            logging.exception("%s: this run cannot be watched.", NODE)
+            return None
 
 
 def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) -> tuple[Any, list[Any]]:
@@ -65,78 +60,163 @@ def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) 
     return Watch(found, family, layers).attach(model), found.conditioning
 
 
-def course_of(model: Any) -> Course:
-    """Of the last run that the watch on a MODEL saw; StepsError when there is none."""
-    watch = patch_on(model, KEY)
+def last_trace(model: Any) -> Trace:
+    """Of the last whole run of a watched MODEL; StepsError when there is none."""
+    return _watch_on(model).records.last
+
+
+def _watch_on(model: Any) -> Any:
+    watch = patch_on(model, WATCH)
     if watch is None:
         raise StepsError(f"This model is not watched: connect the model that comes out of {NODE}.")
-    if watch.course is None:
+    if watch.records.last is None:
         raise StepsError(
             "Not sampled with yet: connect the latent of the sampler that has the watched model."
         )
-    return watch.course
+    return watch
 
 
-class _Running:
+def trace_of(model: Any, latent: dict[str, Any], number: int) -> tuple[Trace, int]:
+    """The run of a watched MODEL that returned image `number`, from 1, of a LATENT; and its number there.
+
+    The run has the images that the latent still has of it. StepsError when no run returned it.
+    """
+    found = _watch_on(model).of(latent)
+    if number > len(found):
+        raise StepsError(f"number is {number}, but the latent has images 1 to {len(found)}.")
+    if found[number - 1] is None:
+        raise StepsError(
+            "No run of this watched model made this latent as it is: connect the sampler's own output, before"
+            " any node that changes it, and the model that this sampler has."
+        )
+    run = found[number - 1][0]
+    images = [one[1] for one in found if one is not None and one[0] is run]
+    position = sum(one is not None and one[0] is run for one in found[:number])
+    return run.of(images), position
+
+
+class WatchedRun:
     """One run of a sampler."""
 
-    def __init__(self, watch: Watch, guider: Any, course: Course, noise: torch.Tensor) -> None:
-        self.guider, self.course = guider, course
-        phrases = watch.phrases
+    def __init__(self, watch: Watch, guider: Any, sigmas: list[float]) -> None:
+        self.guider, self.phrases = guider, watch.phrases
+        self.steps = Steps(sigmas)
+        self.evaluations: list[Evaluation] = []
+        self.notes: list[str] = []
         prompts = [conds for name, conds in guider.conds.items() if name != "negative"]
-        mine = [entry for conds in prompts for entry in conds if _is(entry, phrases)]
-        if not mine:
-            raise ProbeError(
-                f"{NODE}: no prompt of this run is the one it was given. Connect its output positive to the"
-                " sampler, or give it the sampler's prompt and the same CLIP."
-            )
+        mine = [entry for conds in prompts for entry in conds if _is(entry, self.phrases)]
         whole = [entry for entry in mine if entry.get("area") is None]
-        if len(whole) < len(mine):
-            course.notes.append("Prompts with an area of their own are not read.")
-        images, (height, width) = len(noise), noise.shape[-2:]
-        read = {entry["uuid"]: phrases for entry in whole}
+        self.missing = "" if whole else ONLY_AREAS if mine else OTHER_PROMPT
+        if whole and len(whole) < len(mine):
+            self.notes.append("Prompts with an area of their own are not read.")
+        groups = (self.phrases.positions, self.phrases.length)
         self.reader = Reader(
             watch.family, watch.layers, images, height, width, read, stop=False, keep=lambda maps: maps
         )
+        # Of the evaluation that is going on: calls of the model, and what is known of guidance.
+        self.calls: list[Call] = []
+        self.compared = False
         self.guidance: torch.Tensor | None = None
+        self._install()
 
-    def install(self) -> None:
+    def _install(self) -> None:
         """Put what this run needs on the guider's own copies."""
         options = self.guider.model_options
-        add = functools.partial(comfy.patcher_extension.add_wrapper_with_key, key=KEY, is_model_options=True)
-        add(WrappersMP.APPLY_MODEL, wrapper=self.reader.evaluate, transformer_options=options)
-        add(WrappersMP.PREDICT_NOISE, wrapper=self._predict, transformer_options=options)
-        # Outermost: a guidance cutoff answers evaluations itself.
+        add = comfy.patcher_extension.add_wrapper_with_key
+        add(WrappersMP.DIFFUSION_MODEL, WATCH, self.reader.evaluate, options, is_model_options=True)
+        Forwards(lambda rows: None, self.calls.append).install(options, WATCH)
+        # Outermost: a guidance cutoff and caches answer evaluations themselves.
         wrappers = options["transformer_options"]["wrappers"]
-        others = wrappers[WrappersMP.PREDICT_NOISE]
-        wrappers[WrappersMP.PREDICT_NOISE] = {KEY: others.pop(KEY), **others}
+        others = wrappers.get(WrappersMP.PREDICT_NOISE, {})
+        wrappers[WrappersMP.PREDICT_NOISE] = {WATCH: [self._predict], **others}
         hooks = options.get("sampler_post_cfg_function", [])
         options["sampler_post_cfg_function"] = [*hooks, self._compare]
-
-    def _compare(self, args: dict[str, Any]) -> torch.Tensor:
-        conditional, unconditional = args["cond_denoised"], args["uncond_denoised"]
-        if unconditional is not None and args["cond_scale"] != 1:
-            self.guidance = guidance_norm(conditional, unconditional, args["sigma"], args["cond_scale"])
-        return args["denoised"]
 
     def _predict(
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, options: Any = None, seed: Any = None
     ) -> torch.Tensor:
-        self.guidance = None
+        self.steps.evaluate(float(timestep.max()))
+        self.compared, self.guidance = False, None
+        self.calls.clear()
         self.reader.maps.clear()
         denoised = executor(x, timestep, options or {}, seed)
-        for why in self.reader.refused:
-            note = f"Steps in which another patch {why} were not read."
-            if note not in self.course.notes:
-                self.course.notes.append(note)
+        try:
+            self.evaluations.append(self._evaluation(denoised, timestep))
+        except Exception as error:
+            self._note_failure(error)
+            self.evaluations.append(Evaluation(torch.full((len(denoised),), torch.nan), unread=UNREAD))
+        self.reader.maps.clear()
+        return denoised
+
+    def _evaluation(self, denoised: torch.Tensor, timestep: torch.Tensor) -> Evaluation:
         layers = list(self.reader.maps.values())
         maps = pooled(layers).cpu() if layers else None
-        self.reader.maps.clear()
-        sigma = float(timestep.max())
-        self.course.evaluations.append(Evaluation(sigma, low_share(denoised), maps, self.guidance))
-        return denoised
+        if maps is not None and len(maps) != len(denoised):
+            maps = None
+        low = low_share(denoised)
+        return Evaluation(low, maps, self._guidance(low), "" if maps is not None else self._unread())
+
+    def _unread(self) -> str:
+        """Why there is no map of this evaluation."""
+        if self.missing:
+            return self.missing
+        mine = [call for call in self.calls if set(call.options.get("uuids", ())) & set(self.reader.tokens)]
+        if not self.calls:
+            return ANSWERED
+        if not mine:
+            return FOLLOWED
+        if not any(call.whole for call in mine):
+            return REPLACED
+        return UNREAD if any(call.ran for call in mine) else ANSWERED
+
+    def _guidance(self, none: torch.Tensor) -> torch.Tensor | None:
+        """Norm of the guidance term [images], 0 without guidance, None where it cannot be known."""
+        if self.compared:
+            return self.guidance
+        kinds = {kind for call in self.calls for kind in call.options.get("cond_or_uncond", ())}
+        return torch.zeros_like(none) if len(kinds) == 1 else None
+
+    def _compare(self, args: dict[str, Any]) -> Any:
+        """A post-cfg function that changes nothing; a guider may report less than core's does."""
+        try:
+            self._measure(args)
+        except Exception as error:
+            self._note_failure(error)
+        return args["denoised"]
+
+    def _measure(self, args: dict[str, Any]) -> None:
+        conditional, unconditional = args.get("cond_denoised"), args.get("uncond_denoised")
+        scale, sigma = args.get("cond_scale"), args.get("sigma", args.get("timestep"))
+        if conditional is None:
+            return
+        none = torch.zeros(len(conditional))
+        if (
+            unconditional is None
+            and "uncond_denoised" in args
+            or args.get("uncond", ()) is None
+            or scale == 1
+        ):
+            self.compared, self.guidance = True, none
+        elif unconditional is not None and scale is not None and sigma is not None:
+            self.compared = True
+            self.guidance = guidance_norm(conditional, unconditional, sigma, scale)
+
+    def _note_failure(self, error: Exception) -> None:
+        logging.debug("%s: an evaluation could not be read.", NODE, exc_info=error)
+        text = f"Some evaluations could not be read: {type(error).__name__}: {error}"
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def finish(self) -> Trace:
+        trace = Trace.counted(self.phrases.names, self.steps, self.evaluations)
+        trace.notes += [*self.notes, *getattr(self.reader, "notes", [])]
+        return trace
 
 
 def _is(entry: dict[str, Any], phrases: PromptTokens) -> bool:
-    theirs, ours = entry.get("cross_attn"), phrases.conditioning[0][0]
-    return theirs is not None and theirs.shape == ours.shape and bool(torch.equal(theirs.cpu(), ours.cpu()))
+    """Whether an entry carries the prompt, in any of the forms that hooks give it over time."""
+    theirs = entry.get("cross_attn")
+    return theirs is not None and any(
+        theirs.shape == ours.shape and bool(torch.equal(theirs.cpu(), ours.cpu()))
+        for ours, *_ in phrases.conditioning
+    )

@@ -108,7 +108,7 @@ def test_forwards_that_a_cache_skips_are_not_counted(spied: Any, encode: Any, na
     # The cutoff lies nearer to the model than the cache, and still counts what the model really does.
     cached = core("nodes_easycache", name, patch.attach(model), 1e6, 0.0, 1.0, False)
     run(cached, encode(PROMPT), encode(NEGATIVE))
-    assert str(patch.run).startswith(f"{patch.run.forwards:g} forwards") and patch.run.forwards < STEPS * 1.5
+    assert str(patch.run).startswith(f"{patch.run.nfe:g} NFE") and patch.run.nfe < STEPS * 1.5
 
 
 @pytest.mark.parametrize(("tail", "slot"), [(CONDITIONAL, 0), (UNCONDITIONAL, 1)])
@@ -162,8 +162,8 @@ class TestConditionings:
             model, _ = spied
             patch = CutoffPatch(Cutoff(Share(0.5)))
             run(patch.attach(model), positive, encode(NEGATIVE))
-            unguided, guided = patch.run.tallies["unguided"], patch.run.tallies["guided"]
-            assert unguided.rows == 2 * 2 * 3 and guided.rows > unguided.rows
+            unguided, guided = (sum(e.rows for e in patch.run.of(kind)) for kind in (False, True))
+            assert unguided == 2 * 2 * 3 and guided > unguided
             seen, _ = self.rows(spied, positive, encode(NEGATIVE), UNCONDITIONAL, encode(""))
 
     def test_negatives_areas_are_the_empty_prompts_too(self, model: Any, encode: Any) -> None:
@@ -206,7 +206,7 @@ class TestConditionings:
                 without = run(patch.attach(model), encode(PROMPT), encode(NEGATIVE))
                 assert torch.isfinite(with_lora).all()
                 assert not torch.allclose(with_lora, without, atol=1e-3), (tail, empty is None, guided)
-                assert patch.run.forwards == STEPS * (1 + guided)
+                assert patch.run.nfe == STEPS * (1 + guided)
         seen, report = self.rows(spied, *hooked, CONDITIONAL, None)
         assert "instead of" not in report
 
@@ -298,7 +298,10 @@ class TestGuiders:
         assert ("nothing to save" in str(patch.run)) == (guided == 1)
         never = CutoffPatch(Cutoff(Share(0.0)))
         self.sampled(self.make(name, never.attach(model), encode))
-        assert f"6 forwards for 6 steps, 0 of them guided; a stock run takes {6 * guided}:" in str(never.run)
+        about = "" if name in ("Basic", "CFG") else "about "
+        assert f"6 NFE for 6 steps, 0 of them guided; a stock run takes {about}{6 * guided}:" in str(
+            never.run
+        )
 
     def test_perpneg_has_an_empty_prompt_of_its_own(self, spied: Any, encode: Any) -> None:
         model, _ = spied
@@ -350,5 +353,5 @@ def test_a_patch_that_runs_the_model_again_is_named(spied: Any, encode: Any) -> 
     patch = CutoffPatch(Cutoff(Share(0.5)))
     run(patch.attach(model), encode(PROMPT), encode(NEGATIVE))
     assert seen.rows == [4, 4] * 3 + [2, 2] * 3
-    assert "Unguided steps took 2 forwards each instead of 1; on this MODEL are" in str(patch.run)
+    assert "Unguided steps took 2 NFE each instead of 1; on this MODEL are" in str(patch.run)
     assert "greedy" in str(patch.run) or "test_a_patch_that_runs_the_model_again" in str(patch.run)

@@ -39,7 +39,7 @@ class TestTails:
         expected = two_passes(model, encode, latent, "negative", 2.5)
         found, report = ours(model, encode, latent, "euler", "simple", cutoff(2 / STEPS, LOWER, cfg=2.5))
         assert torch.equal(found["samples"], expected)
-        assert report.startswith(f"{2 * STEPS} forwards for {STEPS} steps, 2 of them guided")
+        assert report.startswith(f"{2 * STEPS} NFE for {STEPS} steps, 2 of them guided")
 
     def test_cfgpp_becomes_its_plain_form(self, model: Any, encode: Any, latent: Any) -> None:
         """With one prediction in both places, euler_cfg_pp's step is euler's."""
@@ -111,7 +111,7 @@ class TestAdaptive:
         model, seen = spied
         _, report = ours(model, encode, latent, "euler", "simple", Cutoff(Similar(-1.0)))
         assert seen.rows == [4] + [2] * (STEPS - 1)
-        assert report.startswith(f"{STEPS + 1} forwards for {STEPS} steps, 1 of them guided")
+        assert report.startswith(f"{STEPS + 1} NFE for {STEPS} steps, 1 of them guided")
 
     def test_ends_at_the_latest_step(self, spied: Any, encode: Any, latent: Any) -> None:
         model, seen = spied

@@ -12,14 +12,14 @@ import pytest
 import torch
 from cutoff_runs import PROMPT, STEPS, ours, stock
 from winning_tickets.guidance.cutoff import Cutoff, Share
-from winning_tickets.guidance.trace import Course, StepsError, agreement
+from winning_tickets.guidance.trace import StepsError, Trace, agreement, low_share
 from winning_tickets.probe.attention.reader import token_attention
 from winning_tickets.probe.attention.tokens import find_phrases
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
-from winning_tickets.probe.sampling.watch import course_of, watched
-from winning_tickets.probe.sampling.watch_report import shown
+from winning_tickets.probe.sampling.watch import last_trace, watched
+from winning_tickets.show.trace import shown
 
 SAMPLERS = (
     "euler",
@@ -46,7 +46,10 @@ def test_no_bit_of_the_picture_changes(
 ) -> None:
     plain = stock(model, encode, latent, sampler, "normal")
     assert torch.equal(stock(watching, encode, latent, sampler, "normal"), plain)
-    assert len(course_of(watching).steps) == STEPS
+    trace = last_trace(watching)
+    # dpm_adaptive goes its own way.
+    assert sampler == "dpm_adaptive" or len(trace.steps) == STEPS
+    assert len(trace.sigmas) == len(trace.steps) + 1 and None not in trace.steps
 
 
 def test_nor_on_other_kinds_of_models(any_model: Any, clip: Any, encode: Any, latent: Any) -> None:
@@ -75,7 +78,7 @@ def test_an_error_leaves_nothing_either(watching: Any, encode: Any, latent: Any)
         stock(broken, encode, latent, "euler", "normal")
     assert "sampler_post_cfg_function" not in watching.model_options
     assert stock(watching, encode, latent, "euler", "normal").isfinite().all()
-    assert len(course_of(watching).evaluations) == STEPS
+    assert last_trace(watching).evaluations == STEPS
 
 
 def test_maps_are_the_attention_of_the_phrases_tokens(
@@ -99,37 +102,53 @@ def test_maps_are_the_attention_of_the_phrases_tokens(
     spied.set_model_attn2_replace(spy, "middle", 0)
     watching = watched(spied, clip, PROMPT, "cat", "middle 0")[0]
     stock(watching, encode, latent, "euler", "normal")
-    maps = course_of(watching).maps()
+    maps = last_trace(watching).maps()
     assert maps.shape[:3] == (STEPS, 2, 1)
     assert torch.allclose(maps.flatten(-2), torch.stack(seen), atol=1e-6)
 
 
 def test_the_run_is_measured_step_by_step(watching: Any, encode: Any, latent: Any) -> None:
     stock(watching, encode, latent, "euler", "normal")
-    course = course_of(watching)
-    assert [round(e.sigma, 3) for e in course.steps] == [round(float(s), 3) for s in course.sigmas[:-1]]
-    assert course.guidance().shape == course.low().shape == (STEPS, 2)
-    assert float(course.guidance().min()) > 0 and 0 < float(course.low().min()) < 1
-    agree = agreement(course.maps())
+    trace = last_trace(watching)
+    model_sampling = watching.get_model_object("model_sampling")
+    assert torch.equal(trace.sigmas, comfy.samplers.calculate_sigmas(model_sampling, "normal", STEPS))
+    assert trace.guidance().shape == trace.low().shape == (STEPS, 2)
+    assert float(trace.guidance().min()) > 0 and 0 < float(trace.low().min()) < 1
+    agree = agreement(trace.maps())
     assert agree.shape == (STEPS, 2, 1) and torch.equal(agree[-1], torch.ones(2, 1))
+
+
+def watched_evaluations(model: Any, encode: Any, latent: Any, sampler: str) -> list[torch.Tensor]:
+    """The prediction of each evaluation, seen apart from the watch."""
+    seen: list[torch.Tensor] = []
+
+    def predict(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.append(executor(*args, **kwargs))
+        return seen[-1]
+
+    spied = model.clone()
+    spied.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, "spy", predict)
+    stock(spied, encode, latent, sampler, "normal")
+    return seen
 
 
 def test_second_evaluations_of_a_step_are_not_taken_for_the_next(
     watching: Any, encode: Any, latent: Any
 ) -> None:
     stock(watching, encode, latent, "heun", "normal")
-    course = course_of(watching)
-    assert len(course.evaluations) == 2 * STEPS - 1
+    trace = last_trace(watching)
+    assert trace.evaluations == 2 * STEPS - 1
     # heun looks ahead to the next step's noise level and then begins that step there.
-    assert course.steps == [course.evaluations[i] for i in range(0, 2 * STEPS - 1, 2)]
+    first = watched_evaluations(watching, encode, latent, "heun")[::2]
+    assert torch.equal(trace.low(), torch.stack([low_share(denoised) for denoised in first]))
 
 
 def test_an_image_is_watched_alike_alone_and_in_a_batch(watching: Any, encode: Any) -> None:
     together = {"samples": torch.zeros(2, 4, 19, 13), "batch_index": [0, 1]}
     stock(watching, encode, together, "euler", "normal")
-    both = course_of(watching)
+    both = last_trace(watching)
     stock(watching, encode, {"samples": torch.zeros(1, 4, 19, 13), "batch_index": [0]}, "euler", "normal")
-    alone = course_of(watching)
+    alone = last_trace(watching)
     assert torch.allclose(both.maps()[:, :1], alone.maps(), atol=1e-5)
     assert torch.allclose(both.guidance()[:, :1], alone.guidance(), atol=1e-4)
 
@@ -145,16 +164,20 @@ def test_beside_a_guidance_cutoff(
     else:
         watching = CutoffPatch(cut, tell=False).attach(watched(model, clip, PROMPT, "cat")[0])
     assert torch.equal(stock(watching, encode, latent, "euler", "normal"), expected["samples"])
-    guidance = course_of(watching).guidance()
+    guidance = last_trace(watching).guidance()
     assert float(guidance[: STEPS // 2].min()) > 0 and float(guidance[STEPS // 2 :].max()) == 0
 
 
-def test_a_prompt_that_the_sampler_has_not_is_explained(
+def test_a_run_with_another_prompt_is_not_ended_but_explained(
     model: Any, clip: Any, encode: Any, latent: Any
 ) -> None:
+    """Rule: what only watches never ends a run; a second pass may have another prompt."""
     watching = watched(model, clip, "a tree", "tree")[0]
-    with pytest.raises(ProbeError, match="no prompt of this run is the one .* Connect its output positive"):
-        stock(watching, encode, latent, "euler", "normal")
+    plain = stock(model, encode, latent, "euler", "normal")
+    assert torch.equal(stock(watching, encode, latent, "euler", "normal"), plain)
+    with pytest.raises(StepsError, match="no prompt of this run is the one .* connect its output positive"):
+        last_trace(watching).maps()
+    assert float(last_trace(watching).guidance().min()) > 0
 
 
 def test_a_phrase_that_the_prompt_has_not_is_explained(model: Any, clip: Any) -> None:
@@ -166,23 +189,23 @@ def test_a_phrase_that_the_prompt_has_not_is_explained(model: Any, clip: Any) ->
 
 def test_a_report_before_any_run_is_explained(model: Any, watching: Any) -> None:
     with pytest.raises(StepsError, match="Not sampled with yet: connect the latent"):
-        course_of(watching)
+        last_trace(watching)
     with pytest.raises(StepsError, match="not watched: connect the model that comes out of Attention over"):
-        course_of(model)
+        last_trace(model)
 
 
 def test_report_shows_the_chosen_steps_and_image(watching: Any, encode: Any, latent: Any) -> None:
     stock(watching, encode, latent, "euler", "normal")
-    course = course_of(watching)
-    seen = shown(course, "1, 3 6", 2, latent["samples"].shape[-2:])
+    trace = last_trace(watching)
+    seen = shown(trace, "1, 3 6", 2, latent["samples"].shape[-2:])
     assert seen.masks.shape == (1, 152, 104) and float(seen.masks.max()) == 1
     assert [line.split()[0] for line in seen.report.splitlines()] == ["step", "1", "3", "6"]
-    pictured = shown(course, "", 1, latent["samples"].shape[-2:], torch.rand(2, 32, 48, 3))
+    pictured = shown(trace, "", 1, latent["samples"].shape[-2:], torch.rand(2, 32, 48, 3))
     assert pictured.masks.shape == (1, 32, 48) and pictured.picture.shape[-1] == 3
     with pytest.raises(StepsError, match="steps has 7, but this run has the steps 1 to 6"):
-        shown(course, "7", 1, (19, 13))
+        shown(trace, "7", 1, (19, 13))
     with pytest.raises(StepsError, match="number is 3, but the run has images 1 to 2"):
-        shown(course, "", 3, (19, 13))
+        shown(trace, "", 3, (19, 13))
 
 
 @pytest.mark.parametrize("name", ["L", "H", "L and G"])
@@ -203,8 +226,8 @@ def test_maps_of_a_long_prompt_are_read(model: Any, clip: Any, encode: Any, late
     comfy.sample.sample(
         watching, noise, 3, 5.0, "euler", "normal", positive, encode(""), latent["samples"], disable_pbar=True
     )
-    course: Course = course_of(watching)
-    assert float(course.maps().std()) > 0
+    trace: Trace = last_trace(watching)
+    assert float(trace.maps().std()) > 0
 
 
 def test_a_compiled_model_is_watched_too(model: Any, clip: Any, encode: Any, latent: Any) -> None:
@@ -216,7 +239,7 @@ def test_a_compiled_model_is_watched_too(model: Any, clip: Any, encode: Any, lat
     watching = watched(compiled, clip, PROMPT, "cat")[0]
     plain = stock(model, encode, latent, "euler", "normal")
     assert torch.equal(stock(watching, encode, latent, "euler", "normal"), plain)
-    assert float(course_of(watching).maps().std()) > 0
+    assert float(last_trace(watching).maps().std()) > 0
 
 
 def test_tickets_are_collected_on_a_watched_model(model: Any, watching: Any, clip: Any) -> None:

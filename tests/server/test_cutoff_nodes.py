@@ -12,7 +12,7 @@ from comfyui import ROOT
 
 Prompt = dict[str, Any]
 API = ROOT / "demo" / "example_workflows" / "api" / "cutoff_side_by_side.json"
-SAVED = "30 forwards for 20 steps, 10 of them guided; a stock run takes 40: 25% saved."
+SAVED = "30 NFE for 20 steps, 10 of them guided; a stock run takes 40: 25% saved."
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_switched_off_it_is_the_stock_ksampler(run: Any, example: Any, half: Pro
     half["5"]["inputs"]["cutoff.guided"] = 1.0
     found = run(half)
     assert found.pictures["9"].tobytes() == example.pictures["12"].tobytes()
-    assert "40 forwards for 20 steps, 20 of them guided; a stock run takes 40: 0% saved." in found.text("7")
+    assert "40 NFE for 20 steps, 20 of them guided; a stock run takes 40: 0% saved." in found.text("7")
 
 
 def test_guider_and_ksampler_draw_the_same(run: Any, example: Any, half: Prompt) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from winning_tickets.guidance.eos import replace_eos
+from winning_tickets.guidance.record import MOST_BYTES, MOST_RUNS, Record, Records
+from winning_tickets.guidance.steps import Steps
 from winning_tickets.guidance.suggest import explain, suggest
 from winning_tickets.guidance.trace import (
-    Course,
     Evaluation,
     StepsError,
+    Trace,
     agreement,
     guidance_norm,
     low_share,
@@ -22,39 +24,184 @@ from winning_tickets.guidance.trace import (
 )
 
 
-def course_at(sigmas: list[float], evaluated: list[float]) -> Course:
-    """Evaluations whose maps hold their own number."""
-    course = Course(("cat",), torch.tensor([*sigmas, 0.0]))
-    for number, sigma in enumerate(evaluated):
-        maps = torch.full((1, 1, 2, 2), float(number))
-        course.evaluations.append(Evaluation(sigma, torch.tensor([0.5]), maps, torch.tensor([1.0])))
-    return course
+def reported_after_each(sigmas: list[float]) -> Steps:
+    """Each step of these noise levels is evaluated once and then reported, as by euler."""
+    steps = Steps(sigmas)
+    for number, sigma in enumerate(sigmas[:-1]):
+        steps.evaluate(sigma)
+        steps.report(number)
+    return steps
 
 
-class TestCourse:
-    def test_each_step_has_the_last_evaluation_at_its_noise_level(self) -> None:
-        course = course_at([8, 4, 2], [8, 4, 4, 2, 2])
-        assert [int(s.maps.max()) for s in course.steps if s.maps is not None] == [0, 2, 4]
+def evaluation(number: int, read: bool = True, unread: str = "") -> Evaluation:
+    """Its map holds its own number."""
+    maps = torch.full((1, 1, 2, 2), float(number)) if read else None
+    return Evaluation(torch.tensor([0.5]), maps, torch.tensor([1.0]), unread)
 
-    def test_levels_of_a_samplers_own_are_taken_where_they_are_nearest(self) -> None:
-        course = course_at([8, 4, 2], [7.5, 5, 3.9, 2.5, 1.9, 0.1])
-        assert [int(s.maps.max()) for s in course.steps if s.maps is not None] == [0, 2, 4]
 
-    def test_steps_without_a_map_take_the_one_before(self) -> None:
-        course = course_at([8, 4, 2], [8, 4, 2])
-        e = course.evaluations
-        e[1] = Evaluation(e[1].sigma, e[1].low)
-        assert course.maps().flatten(1).amax(1).tolist() == [0, 0, 2]
-        e[0] = Evaluation(e[0].sigma, e[0].low)
-        assert course.maps().flatten(1).amax(1).tolist() == [2, 2, 2]
-        assert course.guidance().flatten().tolist() == [0, 0, 1]
+SEQUENCES = {
+    "falling": [8.0, 4.0, 2.0, 1.0, 0.0],
+    "rising": [0.0, 1.0, 2.0, 4.0, 8.0],
+    "repeated": [8.0, 8.0, 4.0, 4.0, 4.0, 0.0],
+    "restarted": [8.0, 4.0, 2.0, 8.0, 4.0, 2.0, 0.0],
+    "to and fro": [8.0, 2.0, 4.0, 2.0, 4.0, 0.0],
+}
+
+
+class TestSteps:
+    """Rule: the run's own steps are counted, from the first on, for any sequence of noise levels."""
+
+    @pytest.mark.parametrize("sigmas", SEQUENCES.values(), ids=SEQUENCES)
+    def test_one_evaluation_for_each_step(self, sigmas: list[float]) -> None:
+        steps = Steps(sigmas)
+        for number, sigma in enumerate(sigmas[:-1]):
+            assert steps.evaluate(sigma) == number
+            steps.report(number)
+        assert steps.numbers() == list(range(len(sigmas) - 1)) and steps.fits
+
+    @pytest.mark.parametrize("sigmas", SEQUENCES.values(), ids=SEQUENCES)
+    def test_without_any_report(self, sigmas: list[float]) -> None:
+        steps = Steps(sigmas)
+        assert [steps.evaluate(sigma) for sigma in sigmas[:-1]] == list(range(len(sigmas) - 1))
+        assert steps.numbers() == list(range(len(sigmas) - 1))
+
+    @pytest.mark.parametrize("early", [True, False], ids=["reported early", "reported late"])
+    @pytest.mark.parametrize("sigmas", SEQUENCES.values(), ids=SEQUENCES)
+    def test_evaluations_in_between_belong_to_the_step(self, sigmas: list[float], early: bool) -> None:
+        """As dpm_2 does it; or with the report after all of them."""
+        steps, places = Steps(sigmas), []
+        for number, (here, there) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+            places.append(steps.evaluate(here))
+            if early:
+                steps.report(number)
+            if here != there:
+                places.append(steps.evaluate(here * 0.3 + there * 0.7))
+            if not early:
+                steps.report(number)
+        wanted = [n for n, pair in enumerate(zip(sigmas, sigmas[1:], strict=False)) for _ in set(pair)]
+        assert places == wanted and steps.numbers() == wanted
+
+    @pytest.mark.parametrize("sigmas", [SEQUENCES["falling"], SEQUENCES["rising"]], ids=["falling", "rising"])
+    def test_a_look_ahead_is_there_already_and_still_of_its_step(self, sigmas: list[float]) -> None:
+        """heun evaluates the next step's noise level twice: at a step's end, and where the next begins."""
+        steps, places = Steps(sigmas), []
+        for number in range(3):
+            places.append(steps.evaluate(sigmas[number]))
+            steps.report(number)
+            places.append(steps.evaluate(sigmas[number + 1]))
+        assert places == [0, 1, 1, 2, 2, 3] and steps.numbers() == [0, 0, 1, 1, 2, 2]
+
+    def test_a_sampler_that_goes_its_own_way_has_its_own_steps(self) -> None:
+        steps = Steps([8.0, 4.0, 2.0, 0.0])
+        places = []
+        for number, sigma in enumerate([8.0, 7.0, 5.0, 3.0, 0.5]):
+            places.append(steps.evaluate(sigma))
+            steps.report(number)
+        assert places == [0, 0, 0, 1, 2] and not steps.fits
+        assert steps.total == 5 and steps.sigmas() == [8.0, 7.0, 5.0, 3.0, 0.5, 0.0]
+
+
+class TestTrace:
+    def test_a_step_is_its_first_evaluation_as_counted(self) -> None:
+        steps = Steps([8.0, 4.0, 2.0, 0.0])
+        for number in range(3):
+            steps.evaluate(steps.levels[number])
+            steps.report(number)
+            steps.evaluate(steps.levels[number + 1] + 0.1)
+        trace = Trace.counted(("cat",), steps, [evaluation(n) for n in range(6)])
+        assert trace.maps().flatten(1).amax(1).tolist() == [0, 2, 4] and trace.evaluations == 6
+
+    def test_a_rising_run_has_its_steps_in_their_order(self) -> None:
+        """They were found by the nearest noise level, whatever their order was."""
+        steps = reported_after_each(SEQUENCES["rising"])
+        trace = Trace.counted(("cat",), steps, [evaluation(n) for n in range(4)])
+        assert trace.maps().flatten(1).amax(1).tolist() == [0, 1, 2, 3]
+        assert not trace.falls and trace.remaining() is None
+        with pytest.raises(StepsError, match="The noise of this run rises"):
+            suggest(trace)
+
+    def test_a_step_that_was_not_read_has_no_map_and_a_note(self) -> None:
+        """Rule: the last map is never repeated, as if it agreed with itself."""
+        seen = [evaluation(0), evaluation(1), evaluation(2, False, "why"), evaluation(3, False, "why")]
+        trace = Trace.counted(("cat",), reported_after_each(SEQUENCES["falling"]), seen)
+        assert trace.maps().isnan().flatten(1).all(1).tolist() == [False, False, True, True]
+        found = agreement(trace.maps()).flatten()
+        assert found[1] == 0 and found.isnan().tolist() == [False, False, True, True]
+        assert trace.notes == ["Steps 3 to 4 have no maps: why."]
+
+    def test_maps_of_several_sizes_are_brought_to_the_finest(self) -> None:
+        """PatchModelAddDownscale makes them smaller in some steps."""
+        sizes = [(3, 5), (3, 5), (6, 10), (6, 10)]
+        seen = [Evaluation(torch.tensor([0.5]), torch.rand(1, 1, *size)) for size in sizes]
+        trace = Trace.counted(("cat",), reported_after_each(SEQUENCES["falling"]), seen)
+        assert trace.maps().shape == (4, 1, 1, 6, 10) and agreement(trace.maps()).isfinite().all()
 
     def test_nothing_watched_is_explained(self) -> None:
-        with pytest.raises(StepsError, match="sample with the watched model first"):
-            _ = Course(("cat",), torch.tensor([1.0, 0.0])).steps
-        bare = Course(("cat",), torch.tensor([1.0, 0.0]), [Evaluation(1.0, torch.tensor([0.5]))], ["Why."])
-        with pytest.raises(StepsError, match="No attention was read: Why."):
+        with pytest.raises(StepsError, match="Nothing was watched: the run has no step"):
+            Trace(("cat",), torch.tensor([1.0]), []).low()
+        bare = Trace(("cat",), torch.tensor([1.0, 0.0]), [Evaluation(torch.tensor([0.5]))], 1, ["Why."])
+        with pytest.raises(StepsError, match="No attention was read. Why."):
             bare.maps()
+
+    def test_some_images_of_it(self) -> None:
+        both = Evaluation(torch.tensor([0.1, 0.2]), torch.rand(2, 1, 2, 2), torch.tensor([1.0, 2.0]))
+        trace = Trace(("cat",), torch.tensor([1.0, 0.0]), [both]).of([1])
+        assert trace.guidance().tolist() == [[2.0]] and trace.images == 1
+
+
+class TestRecords:
+    """Rule: a report shows the run that made what it is given."""
+
+    def test_each_image_finds_the_last_run_that_returned_it(self) -> None:
+        records: Records[str] = Records()
+        records.add("one", ["a", "b"])
+        records.add("other", ["c"], ["c as stored"])
+        assert records.find(["b", "c as stored", "?", "a"]) == [("one", 1), ("other", 0), None, ("one", 0)]
+        records.add("again", ["b"])
+        assert records.find(["b", "a"]) == [("again", 0), ("one", 0)] and records.last == "again"
+
+    def test_they_are_bounded(self) -> None:
+        records: Records[int] = Records(lambda size: size)
+        for number in range(MOST_RUNS + 3):
+            records.add(0, [str(number)])
+        assert [f is None for f in records.find(["0", "2", "3"])] == [True, True, False]
+        records.add(MOST_BYTES, ["big"])
+        records.add(MOST_BYTES + 1, ["bigger"])
+        assert records.find(["3", "big"]) == [None, None] and records.find(["bigger"]) != [None]
+
+
+class TestRecord:
+    def record(self, *kinds: tuple[bool, int, int]) -> Record:
+        """guided, expected and taken rows of each step's one evaluation."""
+        record = Record(Steps([float(n) for n in range(len(kinds), -1, -1)]), 1, "conditional")
+        for number, (guided, expected, rows) in enumerate(kinds):
+            record.steps.evaluate(record.steps.levels[number])
+            record.evaluation(guided, expected)
+            record.forward(rows)
+            record.steps.report(number)
+        return record
+
+    def test_a_stock_run_is_counted_entry_by_entry(self) -> None:
+        """Rule: prompts in time ranges hold in some steps only; the mean of the others is not theirs."""
+        record = self.record((True, 3, 3), (True, 2, 2), (False, 2, 1), (False, 2, 1))
+        assert record.stock == (9, False) and record.nfe == 7
+
+    def test_beside_a_patch_that_skips_the_negative_nothing_is_saved(self) -> None:
+        """Rule: what another patch saves is not the cutoff's; that it goes on so is a guess."""
+        record = self.record((True, 2, 2), (True, 2, 1), (False, 2, 1), (False, 2, 1))
+        assert record.stock == (5, True) and record.saved == 0
+        assert "a stock run takes about 5: 0% saved" in str(record)
+
+    def test_a_step_is_guided_if_any_of_its_evaluations_was(self) -> None:
+        """Rule: a step whose last evaluation was unguided was told as unguided."""
+        record = Record(Steps([2.0, 1.0, 0.0]), 1, "conditional")
+        for sigma, guided in ((2.0, True), (1.5, False), (1.0, True), (0.5, False)):
+            record.steps.evaluate(sigma)
+            record.evaluation(guided, 2)
+            record.forward(2 if guided else 1)
+            if not guided:
+                record.steps.report(int(2 - sigma))
+        assert str(record).startswith("6 NFE for 2 steps, 2 of them guided (2 in part); a stock run takes 8")
 
 
 class TestFigures:
@@ -135,15 +282,14 @@ class TestEos:
 
 
 class TestSuggestion:
-    def watched(self, guidance: list[float], agree_from: int = 0) -> Course:
+    def watched(self, guidance: list[float], agree_from: int = 0) -> Trace:
         """Noise levels 4, 3, 2, 1; the map has its final form from a step on."""
-        course = Course(("cat",), torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0]))
         final, other = torch.eye(4), 1 - torch.eye(4)
+        steps: list[Evaluation | None] = []
         for step, norm in enumerate(guidance):
             maps = (final if step >= agree_from else other)[None, None]
-            told = torch.tensor([norm]) if norm else None
-            course.evaluations.append(Evaluation(4.0 - step, torch.tensor([0.5]), maps, told))
-        return course
+            steps.append(Evaluation(torch.tensor([0.5]), maps, torch.tensor([norm])))
+        return Trace(("cat",), torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0]), steps)
 
     def test_it_is_where_little_push_is_left(self) -> None:
         assert suggest(self.watched([1.0, 1.0, 0.1, 0.1])) == 0.5
@@ -153,13 +299,19 @@ class TestSuggestion:
     def test_and_where_the_maps_have_settled(self) -> None:
         assert suggest(self.watched([1.0, 0.1, 0.1, 0.04], agree_from=2)) == 0.75
         told = explain(self.watched([1.0, 0.1, 0.1, 0.04], agree_from=2), 0.75)
-        assert "Guide 0.75 of the steps, 3 of 4: 12% of the forwards saved" in told
+        assert "Guide 0.75 of the steps, 3 of 4: 12% of the NFE saved" in told
         assert "a push of 0.040 to come, of 1.240 in all; the limit is 0.25" in told and "by 1.00" in told
 
     def test_without_maps_the_push_alone_decides(self) -> None:
-        course = self.watched([1.0, 1.0, 0.1, 0.1])
-        course.evaluations = [Evaluation(e.sigma, e.low, None, e.guidance) for e in course.evaluations]
-        assert suggest(course) == 0.5 and "agree" not in explain(course, 0.5)
+        trace = self.watched([1.0, 1.0, 0.1, 0.1])
+        trace.steps = [Evaluation(e.low, None, e.guidance) for e in trace.steps if e is not None]
+        assert suggest(trace) == 0.5 and "agree" not in explain(trace, 0.5)
+
+    def test_guidance_that_was_not_reported_is_not_taken_for_none(self) -> None:
+        trace = self.watched([1.0, 1.0, 0.1, 0.1])
+        trace.steps[2] = Evaluation(torch.tensor([0.5]))
+        with pytest.raises(StepsError, match="Guidance was not reported in steps 3 of this run"):
+            suggest(trace)
 
     def test_a_run_that_was_cut_is_refused(self) -> None:
         with pytest.raises(StepsError, match="not guided to its end: watch one without a cutoff"):
