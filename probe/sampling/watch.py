@@ -18,6 +18,7 @@ from .forwards import Call, Forwards
 from .patch import WATCH, SamplerPatch, patch_on
 
 NODE = "Attention over Steps"
+REPORT = f"{NODE} Report"
 ALL = "all"
 
 OTHER_PROMPT = (
@@ -68,10 +69,10 @@ def last_trace(model: Any) -> Trace:
 def _watch_on(model: Any) -> Any:
     watch = patch_on(model, WATCH)
     if watch is None:
-        raise StepsError(f"This model is not watched: connect the model that comes out of {NODE}.")
+        raise StepsError(f"{REPORT}: this model is not watched: connect the model that comes out of {NODE}.")
     if watch.records.last is None:
         raise StepsError(
-            "Not sampled with yet: connect the latent of the sampler that has the watched model."
+            f"{REPORT}: not sampled with yet: connect the latent of the sampler that has the watched model."
         )
     return watch
 
@@ -83,10 +84,10 @@ def trace_of(model: Any, latent: dict[str, Any], number: int) -> tuple[Trace, in
     """
     found = _watch_on(model).of(latent)
     if number > len(found):
-        raise StepsError(f"number is {number}, but the latent has images 1 to {len(found)}.")
+        raise StepsError(f"{REPORT}: number is {number}, but the latent has images 1 to {len(found)}.")
     if found[number - 1] is None:
         raise StepsError(
-            "No run of this watched model made this latent as it is: connect the sampler's own output, before"
+            f"{REPORT}: no run of this watched model made this latent as it is: connect the sampler's own output, before"
             " any node that changes it, and the model that this sampler has."
         )
     run = found[number - 1][0]

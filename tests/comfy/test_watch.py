@@ -188,7 +188,7 @@ def test_a_phrase_that_the_prompt_has_not_is_explained(model: Any, clip: Any) ->
 
 
 def test_a_report_before_any_run_is_explained(model: Any, watching: Any) -> None:
-    with pytest.raises(StepsError, match="Not sampled with yet: connect the latent"):
+    with pytest.raises(StepsError, match="not sampled with yet: connect the latent"):
         last_trace(watching)
     with pytest.raises(StepsError, match="not watched: connect the model that comes out of Attention over"):
         last_trace(model)

@@ -77,8 +77,9 @@ def test_a_second_run_from_the_cache_reports_the_same(run: Any, example: Any, ch
         (WATCH, {"phrases": "dog"}, '"dog" does not stand in the prompt "a castle and a tree"'),
         (WATCH, {"layer": "input 99"}, "has cross-attention in:"),
         (REPORT, {"steps": "21"}, "this run has the steps 1 to 20"),
-        (REPORT, {"number": 2}, "number is 2, but the run has images 1 to 1"),
+        (REPORT, {"number": 2}, "number is 2, but the latent has images 1 to 1"),
         (REPORT, {"model": ["1", 0]}, "connect the model that comes out of Attention over Steps"),
+        (REPORT, {"latent": ["4", 0]}, "no run of this watched model made this latent as it is"),
     ],
 )
 def test_what_cannot_be_shown_is_explained(
@@ -93,7 +94,8 @@ def test_another_prompt_at_the_sampler_is_explained(failure: Any, changed: Promp
     changed[WATCHED]["inputs"]["positive"] = [NEGATIVE, 0]
     changed[NEGATIVE]["inputs"]["text"] = "blurry"
     answer = failure(changed)
-    assert answer.node == "KSampler" and "Connect its output positive to the sampler" in answer.message
+    assert answer.node == "AttentionOverStepsReport"
+    assert "connect its output positive to the sampler" in answer.message
 
 
 def test_a_cut_run_gives_no_suggestion(failure: Any, changed: Prompt) -> None:
