@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..guidance.suggest import explain, suggest
 from ..guidance.trace import StepsError, Trace, agreement, parse_steps
+from ..tickets.grid import PIXELS
 from .chart import Axis, Line, Mark, line_chart
 from .colours import BLUE, RED, YELLOW, category_colour, heat
 from .draw import (
@@ -31,8 +32,6 @@ from .draw import (
 from .heatmap import colour_bar, grid, more, size_within, titles_width
 from .table import aligned
 
-# Image pixels to a latent pixel.
-SCALE = 8
 # Of the map laid over an image.
 COVER = 0.65
 # Phrases and steps in a picture, and curves in a chart.
@@ -209,7 +208,7 @@ def shown(
     if not read:
         raise StepsError("None of the chosen steps was read. " + " ".join(trace.notes))
     under = None if image is None else image[min(number, len(image)) - 1]
-    height, width = (side * SCALE for side in latent) if image is None else image.shape[1:3]
+    height, width = (side * PIXELS for side in latent) if image is None else image.shape[1:3]
     lines = [table(trace, number - 1, chosen), *trace.notes, *unwritten(trace.phrases)]
     if read[-1] != chosen[-1]:
         lines.append(f"The masks are of step {read[-1] + 1}.")

@@ -32,8 +32,8 @@ class CutoffPatch(SamplerPatch[Record]):
         super().__init__()
         self.cutoff, self.tell = cutoff, tell
 
-    def begin(self, guider: Any, sigmas: list[float], batch: int) -> CutoffRun:
-        return CutoffRun(self, guider, sigmas, batch)
+    def begin(self, guider: Any, sigmas: list[float], noise: torch.Tensor) -> CutoffRun:
+        return CutoffRun(self, guider, sigmas, len(noise))
 
 
 class CutoffRun:

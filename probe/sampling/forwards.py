@@ -9,6 +9,8 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
+COMPILE_KEY = "torch.compile"
+
 
 @dataclass
 class Call:
@@ -36,6 +38,9 @@ class Forwards:
         """On a run's own copy of the options: outside of all wrappers of the forward, and inside."""
         wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         wrappers.setdefault(WrappersMP.APPLY_MODEL, {}).setdefault(key, []).append(self._apply)
+        if COMPILE_KEY in wrappers[WrappersMP.APPLY_MODEL]:
+            # A compiled forward takes its wrappers with it; these are not to be compiled.
+            return
         others = wrappers.get(WrappersMP.DIFFUSION_MODEL, {})
         first, last = {f"{key}_first": [self._enter]}, {f"{key}_last": [self._forward]}
         wrappers[WrappersMP.DIFFUSION_MODEL] = {**first, **others, **last}

@@ -60,7 +60,7 @@ class SamplerPatch(ABC, Generic[T]):
         return self.records.find(fingerprints(latent["samples"])[0])
 
     @abstractmethod
-    def begin(self, guider: Any, sigmas: list[float], batch: int) -> Run[T] | None:
+    def begin(self, guider: Any, sigmas: list[float], noise: torch.Tensor) -> Run[T] | None:
         """Puts what a run needs on the guider's own copies; None leaves the run alone."""
 
     def _sample(
@@ -75,7 +75,7 @@ class SamplerPatch(ABC, Generic[T]):
         *rest: Any,
         **options: Any,
     ) -> torch.Tensor:
-        run = self.begin(executor.class_obj, [float(sigma) for sigma in sigmas], len(noise))
+        run = self.begin(executor.class_obj, [float(sigma) for sigma in sigmas], noise)
         if run is None:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *rest, **options)
         last: list[Any] = [None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.patcher_extension
@@ -12,8 +13,10 @@ from comfy.patcher_extension import WrappersMP
 
 from ...guidance.steps import Steps
 from ...guidance.trace import Evaluation, StepsError, Trace, guidance_norm, low_share, parse_phrases, pooled
-from ..attention.reader import Layer, Reader, cross_attention_layers, find_layers
+from ..attention.reader import Reader
 from ..attention.tokens import PromptTokens, find_phrases
+from ..model.family import Family, Layer, find_layers
+from ..model.unet import UNet
 from .forwards import Call, Forwards
 from .patch import WATCH, SamplerPatch, patch_on
 
@@ -26,7 +29,7 @@ OTHER_PROMPT = (
     " give it the sampler's prompt and the same CLIP"
 )
 ONLY_AREAS = "the prompt holds only in areas of its own, which are not read"
-ANSWERED = "another patch, such as a cache, answered without the model"
+ANSWERED = "another patch, such as a cache, replaces the model's forward and answered without it"
 FOLLOWED = "they followed another entry of the conditioning than the watched prompt, or another prompt"
 REPLACED = "another patch has replaced the model's forward, so that its attention cannot be read"
 UNREAD = "the watched layers were not run, or their attention is no longer that of the prompt"
@@ -37,13 +40,13 @@ class Watch(SamplerPatch[Trace]):
 
     key = WATCH
 
-    def __init__(self, phrases: PromptTokens, layers: Sequence[Layer]) -> None:
+    def __init__(self, phrases: PromptTokens, family: Family, layers: Sequence[Layer]) -> None:
         super().__init__(lambda trace: trace.bytes)
-        self.phrases, self.layers = phrases, layers
+        self.phrases, self.family, self.layers = phrases, family, layers
 
-    def begin(self, guider: Any, sigmas: list[float], batch: int) -> WatchedRun | None:
+    def begin(self, guider: Any, sigmas: list[float], noise: torch.Tensor) -> WatchedRun | None:
         try:
-            return WatchedRun(self, guider, sigmas)
+            return WatchedRun(self, guider, sigmas, noise)
         except Exception:
             logging.exception("%s: this run cannot be watched.", NODE)
             return None
@@ -87,8 +90,8 @@ def trace_of(model: Any, latent: dict[str, Any], number: int) -> tuple[Trace, in
         raise StepsError(f"{REPORT}: number is {number}, but the latent has images 1 to {len(found)}.")
     if found[number - 1] is None:
         raise StepsError(
-            f"{REPORT}: no run of this watched model made this latent as it is: connect the sampler's own output, before"
-            " any node that changes it, and the model that this sampler has."
+            f"{REPORT}: no run of this watched model made this latent as it is: connect the sampler's own"
+            " output, before any node that changes it, and the model that this sampler has."
         )
     run = found[number - 1][0]
     images = [one[1] for one in found if one is not None and one[0] is run]
@@ -99,20 +102,20 @@ def trace_of(model: Any, latent: dict[str, Any], number: int) -> tuple[Trace, in
 class WatchedRun:
     """One run of a sampler."""
 
-    def __init__(self, watch: Watch, guider: Any, sigmas: list[float]) -> None:
+    def __init__(self, watch: Watch, guider: Any, sigmas: list[float], noise: torch.Tensor) -> None:
         self.guider, self.phrases = guider, watch.phrases
         self.steps = Steps(sigmas)
         self.evaluations: list[Evaluation] = []
         self.notes: list[str] = []
         prompts = [conds for name, conds in guider.conds.items() if name != "negative"]
-        mine = [entry for conds in prompts for entry in conds if _is(entry, self.phrases)]
-        whole = [entry for entry in mine if entry.get("area") is None]
+        mine = [(entry, form) for conds in prompts for entry in conds if (form := _form(entry, self.phrases))]
+        whole = {entry["uuid"]: form for entry, form in mine if entry.get("area") is None}
         self.missing = "" if whole else ONLY_AREAS if mine else OTHER_PROMPT
         if whole and len(whole) < len(mine):
             self.notes.append("Prompts with an area of their own are not read.")
-        groups = (self.phrases.positions, self.phrases.length)
+        images, (height, width) = len(noise), noise.shape[-2:]
         self.reader = Reader(
-            watch.family, watch.layers, images, height, width, read, stop=False, keep=lambda maps: maps
+            watch.family, watch.layers, images, height, width, whole, stop=False, keep=lambda maps: maps
         )
         # Of the evaluation that is going on: calls of the model, and what is known of guidance.
         self.calls: list[Call] = []
@@ -124,7 +127,7 @@ class WatchedRun:
         """Put what this run needs on the guider's own copies."""
         options = self.guider.model_options
         add = comfy.patcher_extension.add_wrapper_with_key
-        add(WrappersMP.DIFFUSION_MODEL, WATCH, self.reader.evaluate, options, is_model_options=True)
+        add(WrappersMP.APPLY_MODEL, WATCH, self.reader.evaluate, options, is_model_options=True)
         Forwards(lambda rows: None, self.calls.append).install(options, WATCH)
         # Outermost: a guidance cutoff and caches answer evaluations themselves.
         wrappers = options["transformer_options"]["wrappers"]
@@ -140,6 +143,7 @@ class WatchedRun:
         self.compared, self.guidance = False, None
         self.calls.clear()
         self.reader.maps.clear()
+        self.reader.refused.clear()
         denoised = executor(x, timestep, options or {}, seed)
         try:
             self.evaluations.append(self._evaluation(denoised, timestep))
@@ -161,14 +165,16 @@ class WatchedRun:
         """Why there is no map of this evaluation."""
         if self.missing:
             return self.missing
-        mine = [call for call in self.calls if set(call.options.get("uuids", ())) & set(self.reader.tokens)]
+        mine = [call for call in self.calls if set(call.options.get("uuids", ())) & set(self.reader.prompts)]
         if not self.calls:
             return ANSWERED
         if not mine:
             return FOLLOWED
-        if not any(call.whole for call in mine):
-            return REPLACED
-        return UNREAD if any(call.ran for call in mine) else ANSWERED
+        if any(call.whole for call in mine) and not any(call.ran for call in mine):
+            return ANSWERED
+        if self.reader.refused:
+            return f"another patch {' and '.join(self.reader.refused)}"
+        return UNREAD if any(call.whole for call in mine) else REPLACED
 
     def _guidance(self, none: torch.Tensor) -> torch.Tensor | None:
         """Norm of the guidance term [images], 0 without guidance, None where it cannot be known."""
@@ -210,14 +216,16 @@ class WatchedRun:
 
     def finish(self) -> Trace:
         trace = Trace.counted(self.phrases.names, self.steps, self.evaluations)
-        trace.notes += [*self.notes, *getattr(self.reader, "notes", [])]
+        trace.notes += self.notes
         return trace
 
 
-def _is(entry: dict[str, Any], phrases: PromptTokens) -> bool:
-    """Whether an entry carries the prompt, in any of the forms that hooks give it over time."""
+def _form(entry: dict[str, Any], phrases: PromptTokens) -> PromptTokens | None:
+    """The prompt as an entry carries it, one of the forms that hooks give it over time; None: it does not."""
     theirs = entry.get("cross_attn")
-    return theirs is not None and any(
-        theirs.shape == ours.shape and bool(torch.equal(theirs.cpu(), ours.cpu()))
-        for ours, *_ in phrases.conditioning
-    )
+    if theirs is None:
+        return None
+    for form in phrases.conditioning:
+        if theirs.shape == form[0].shape and torch.equal(theirs.cpu(), form[0].cpu()):
+            return replace(phrases, conditioning=[form])
+    return None

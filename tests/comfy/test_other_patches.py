@@ -25,7 +25,7 @@ from winning_tickets.probe.build.build import (
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
-from winning_tickets.probe.sampling.watch import course_of, watched
+from winning_tickets.probe.sampling.watch import last_trace, watched
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.select import Rank
@@ -166,7 +166,7 @@ class TestWatching:
     ) -> None:
         watching = self.watch(model, clip, harmless, first)
         stock(watching, encode, odd, "euler", "normal")
-        assert course_of(watching).maps().shape[:3] == (STEPS, 2, 1)
+        assert last_trace(watching).maps().shape[:3] == (STEPS, 2, 1)
 
     @pytest.mark.parametrize("first", [True, False])
     def test_instead_of_a_wrong_map_there_is_a_note(
@@ -176,10 +176,10 @@ class TestWatching:
         patch, words = refused
         watching = self.watch(model, clip, patch, first)
         stock(watching, encode, odd, "euler", "normal")
-        course = course_of(watching)
-        assert not course.is_read
+        trace = last_trace(watching)
+        assert not trace.is_read
         with pytest.raises(StepsError, match=words):
-            course.maps()
+            trace.maps()
 
 
 class TestCutting:
