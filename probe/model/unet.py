@@ -136,8 +136,7 @@ def _see(
     value: torch.Tensor,
     extra_options: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    # A plain tuple is equal, but not to torch.compile.
-    layer = Layer(*extra_options["block"], extra_options["block_index"])
+    layer = (*extra_options["block"], extra_options["block_index"])
     if layer in wanted:
         seen[layer] = context
     return n, context, value

@@ -60,7 +60,7 @@ class CutoffRun:
         options = self.guider.model_options
         self.record.about = bool(self._others()) or self._own_guider()
         self._only_ours = False
-        Forwards(lambda rows: self.record.forward(rows, self._only_ours)).install(options, CUTOFF)
+        Forwards(lambda rows: self.record.forward(rows, self._only_ours)).install(self.guider, CUTOFF)
         comfy.patcher_extension.add_wrapper_with_key(
             WrappersMP.PREDICT_NOISE, CUTOFF, self._predict, options, is_model_options=True
         )

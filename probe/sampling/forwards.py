@@ -34,11 +34,13 @@ class Forwards:
         self._local = threading.local()
         self._lock = threading.Lock()
 
-    def install(self, model_options: dict[str, Any], key: str) -> None:
-        """On a run's own copy of the options: outside of all wrappers of the forward, and inside."""
+    def install(self, guider: Any, key: str) -> None:
+        """On a guider's copy of the options for its run: outside of all wrappers of the forward, and inside."""
+        model_options = guider.model_options
         wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         wrappers.setdefault(WrappersMP.APPLY_MODEL, {}).setdefault(key, []).append(self._apply)
-        if COMPILE_KEY in wrappers[WrappersMP.APPLY_MODEL]:
+        whole = guider.model_patcher.object_patches.get("diffusion_model")
+        if COMPILE_KEY in wrappers[WrappersMP.APPLY_MODEL] or hasattr(whole, "_orig_mod"):
             # A compiled forward takes its wrappers with it; these are not to be compiled.
             return
         others = wrappers.get(WrappersMP.DIFFUSION_MODEL, {})

@@ -128,7 +128,7 @@ class WatchedRun:
         options = self.guider.model_options
         add = comfy.patcher_extension.add_wrapper_with_key
         add(WrappersMP.APPLY_MODEL, WATCH, self.reader.evaluate, options, is_model_options=True)
-        Forwards(lambda rows: None, self.calls.append).install(options, WATCH)
+        Forwards(lambda rows: None, self.calls.append).install(self.guider, WATCH)
         # Outermost: a guidance cutoff and caches answer evaluations themselves.
         wrappers = options["transformer_options"]["wrappers"]
         others = wrappers.get(WrappersMP.PREDICT_NOISE, {})

@@ -128,7 +128,7 @@ def test_collection_tells_its_progress(listener: Any, short: Prompt) -> None:
 def test_cutoff_reports_the_forwards_it_took(run: Callable[[Prompt], Any], short: Prompt) -> None:
     short["6"]["inputs"]["seed"] = 9
     report = run(short).text("6")
-    assert "30 forwards for 20 steps" in report
+    assert "30 NFE for 20 steps" in report
     assert "10 of them guided" in report
 
 

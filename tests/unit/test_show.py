@@ -9,7 +9,7 @@ import pytest
 import torch
 from banks import make_bank
 from PIL import Image, ImageDraw, ImageFont
-from winning_tickets.guidance.trace import Course, Evaluation
+from winning_tickets.guidance.trace import Evaluation, Trace
 from winning_tickets.show import bank as bank_picture
 from winning_tickets.show import draw, heatmap, layers, layout, noise, trace
 from winning_tickets.show.chart import Axis, Line, bar, line_chart, number
@@ -62,12 +62,11 @@ def font(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     draw.font.cache_clear()
 
 
-def course_of(phrases: tuple[str, ...], steps: int = 5, size: tuple[int, int] = (19, 13)) -> Course:
-    course = Course(phrases, torch.linspace(14.0, 0.0, steps + 1))
-    for sigma in course.sigmas[:-1].tolist():
-        maps = torch.rand(2, len(phrases), *size)
-        course.evaluations.append(Evaluation(sigma, torch.rand(2), maps, 1 + torch.rand(2)))
-    return course
+def trace_of(phrases: tuple[str, ...], steps: int = 5, size: tuple[int, int] = (19, 13)) -> Trace:
+    found: list[Evaluation | None] = [
+        Evaluation(torch.rand(2), torch.rand(2, len(phrases), *size), 1 + torch.rand(2)) for _ in range(steps)
+    ]
+    return Trace(phrases, torch.linspace(14.0, 0.0, steps + 1), found, steps)
 
 
 def named(count: int) -> tuple[str, ...]:
@@ -100,11 +99,11 @@ def of_noise(names: tuple[str, ...]) -> torch.Tensor:
 
 
 def of_maps(names: tuple[str, ...]) -> torch.Tensor:
-    return trace.heat_maps(course_of(names).maps()[:, 0], names, [0, 1, 2, 3, 4], torch.rand(40, 30, 3))
+    return trace.heat_maps(trace_of(names).maps()[:, 0], names, [0, 1, 2, 3, 4], torch.rand(40, 30, 3))
 
 
 def of_curves(names: tuple[str, ...]) -> torch.Tensor:
-    return trace.curves(course_of(names), 1, 0.6)
+    return trace.curves(trace_of(names), 1, 0.6)
 
 
 SHOWN: dict[Callable[[tuple[str, ...]], torch.Tensor], tuple[str, ...]] = {
@@ -296,11 +295,22 @@ def test_regions_are_in_the_colours_of_their_categories() -> None:
 
 
 def test_a_run_without_attention_has_the_other_charts() -> None:
-    course = course_of(("cat",))
-    read = trace.curves(course, 0)
-    for i, one in enumerate(course.evaluations):
-        course.evaluations[i] = Evaluation(one.sigma, one.low, None, one.guidance)
-    assert read.shape[0] > trace.curves(course, 0).shape[0] > 400
+    run = trace_of(("cat",))
+    read = trace.curves(run, 0)
+    run.steps = [Evaluation(one.low, None, one.guidance) for one in run.steps if one is not None]
+    assert read.shape[0] > trace.curves(run, 0).shape[0] > 400
+
+
+def test_figures_without_a_meaning_are_left_out() -> None:
+    """Rule: a rising run printed "-36633570635487274598400%" still to come."""
+    run = trace_of(("cat",))
+    run.sigmas = run.sigmas.flip(0)
+    run.steps[1] = Evaluation(torch.rand(2), None, None, "why")
+    lines = trace.table(run, 0, [0, 1]).splitlines()
+    assert lines[0].split() == ["step", "sigma", "cat", "low", "freq.", "guidance"]
+    assert lines[2].split()[2] == lines[2].split()[4] == "-"
+    assert trace.curves(run, 0).isfinite().all()
+    assert trace.heat_maps(run.maps()[:, 0], ("cat",), list(range(5))).isfinite().all()
 
 
 def test_masks_stay_maps() -> None:
@@ -322,9 +332,9 @@ def test_a_picture_keeps_its_values_through_pil() -> None:
 
 def test_many_phrases_have_a_table_of_their_own() -> None:
     """Rule: a table is no wider than a node."""
-    few = trace.table(course_of(("castle", "tree")), 0, [0, 4]).splitlines()
+    few = trace.table(trace_of(("castle", "tree")), 0, [0, 4]).splitlines()
     assert few[0].split()[:4] == ["step", "sigma", "castle", "tree"] and len(few) == 3
-    many = trace.table(course_of(named(50)), 0, [0, 4]).splitlines()
+    many = trace.table(trace_of(named(50)), 0, [0, 4]).splitlines()
     assert max(map(len, many)) < 80 and len(many) == 3 + 1 + 51
     assert many[4].split() == ["agreement", "step", "1", "step", "5"] and many[5].endswith("1.00")
 

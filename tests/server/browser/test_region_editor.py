@@ -455,7 +455,7 @@ def test_regions_reach_the_noise_and_the_picture_keeps_them(
     entry = server.client.wait(answer.value.json()["prompt_id"], 600)
     page.locator(".tickets-regions select").select_option("last")
     page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth === 256")
-    for told in ("tickets of 3 categories", "30 forwards for 20 steps"):
+    for told in ("tickets of 3 categories", "30 NFE for 20 steps"):
         page.wait_for_function(TOLD, arg=told)
     pictures = [image for output in entry["outputs"].values() for image in output.get("images", [])]
     # Snapping to the cells of the bank, whose size is known of the run: 16 of 256 pixels.
@@ -467,8 +467,8 @@ def test_regions_reach_the_noise_and_the_picture_keeps_them(
     node = next(n for n in workflow["nodes"] if n["type"] == "TicketRegions")
     assert parse_regions(node["widgets_values"][2])[0] == Region("castle", 0.5, 0.25, 1, 0.75)
     # What the nodes told is no part of the workflow.
-    assert "forwards for" not in json.dumps(page.evaluate("app.graph.serialize()"))
-    assert "forwards for" not in image.info["prompt"]
+    assert "NFE for" not in json.dumps(page.evaluate("app.graph.serialize()"))
+    assert "NFE for" not in image.info["prompt"]
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     page.wait_for_timeout(500)
     assert page.locator(".tickets-regions .region").count() == 2
