@@ -35,7 +35,7 @@ class Forwards:
         self._lock = threading.Lock()
 
     def install(self, guider: Any, key: str) -> None:
-        """On a guider's copy of the options for its run: outside of all wrappers of the forward, and inside."""
+        """On a guider's copy of the options: outside of all wrappers of the forward, and inside of them."""
         model_options = guider.model_options
         wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         wrappers.setdefault(WrappersMP.APPLY_MODEL, {}).setdefault(key, []).append(self._apply)
