@@ -105,9 +105,13 @@ class Layout:
         background = int((groups < 0).sum()) if self.background == LOSERS else 0
         return make_pools(self.bank, self.selection, needed, background, self.shortage)
 
-    def _pool(self, group: int, index: int) -> torch.Tensor:
-        pools = self.pools_of(index)
-        return pools.winners[self.categories[group]] if group >= 0 else pools.losers
+    def _drawn(self, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Pools that image `index` draws from, with the cells [rows, columns] that each fills."""
+        pools, categories = self.pools_of(index), self.categories
+        return [
+            (pools.winners[categories[group]] if group >= 0 else pools.losers, cells)
+            for group, cells in self._filled(index)
+        ]
 
     def _filled(self, index: int) -> list[tuple[int, torch.Tensor]]:
         """Groups that get tickets in image `index`, with their cells [rows, columns]."""
@@ -119,10 +123,9 @@ class Layout:
         """Ticket of every cell [rows, columns], -1 where plain noise is kept."""
         generator = image_generator(seed, index, candidate)
         chosen = torch.full_like(self.owner(index), -1)
-        for group, cells in self._filled(index):
+        for pool, cells in self._drawn(index):
             count = int(cells.sum())
-            pool = eligible(self._pool(group, index), count, self.selection)
-            chosen[cells] = draw(pool, count, generator)
+            chosen[cells] = draw(eligible(pool, count, self.selection), count, generator)
         return chosen
 
     def exchange(
@@ -134,8 +137,7 @@ class Layout:
         drawn; where there are none left, the cells stay as they are.
         """
         result = chosen.clone()
-        for group, cells in self._filled(index):
-            pool = self._pool(group, index)
+        for pool, cells in self._drawn(index):
             unused = pool[~torch.isin(pool, chosen[cells])]
             count = min(len(unused), round(SHARE_EXCHANGED * int(cells.sum())))
             if count:
