@@ -112,9 +112,11 @@ def _indices(latent: dict[str, Any]) -> Sequence[int]:
 def drawn(noise: Any, latent: dict[str, Any], node: str) -> torch.Tensor:
     """What a NOISE of any pack gives for a LATENT, CPU float32; the LATENT stays as it is.
 
-    NoiseError, naming `node`, for one that does not fit.
+    NoiseError, naming `node`, for one that does not fit. A LATENT of several parts is left to the NOISE.
     """
     samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        return noise.generate_noise(latent)
     found = noise.generate_noise({**latent, "samples": samples.clone()})
     if not isinstance(found, torch.Tensor) or found.shape != samples.shape:
         got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__

@@ -14,7 +14,7 @@ import torch
 
 from ...guidance.cutoff import Cutoff, CutoffError
 from ...guidance.trace import ranges
-from ..build.noise import is_noise
+from ..build.noise import drawn, is_noise
 from .cutoff import CutoffPatch
 from .patch import CUTOFF, patch_on
 
@@ -99,7 +99,7 @@ def initial_noise(latent: dict[str, Any], samples: torch.Tensor, seed: int, nois
             " Latent from Regions to latent_image."
         )
     torch.manual_seed(seed)
-    return noise.generate_noise({**latent, "samples": samples})
+    return drawn(noise, {**latent, "samples": samples}, NODE)
 
 
 def make_guider(model: Any, positive: Any, negative: Any, cfg: float, cutoff: Cutoff) -> Any:
