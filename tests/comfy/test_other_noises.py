@@ -162,7 +162,7 @@ USABLE = {
 
 @pytest.mark.parametrize("kind", USABLE)
 def test_a_noise_of_another_pack_gives_its_own_images_under_other_seeds(kind: str) -> None:
-    """The rules: image k is the same alone and in a batch; candidate 0 is the noise itself, unchanged; what it
+    """The rules: image k is the same alone and in a batch; candidate 0 is the noise itself; what it
     draws from torch's global generator depends on the seed alone."""
     noise = USABLE[kind]()
     redrawn = Redrawn(noise, SHAPE, 4, "Pick Best Noise")
