@@ -49,12 +49,12 @@ GRAPH: dict[str, Node] = {
     "merge": Node("MergeTicketBanks", {}, {"banks.bank0": ("collect", 0), "banks.bank1": ("more", 0)}),
     "save": Node("SaveTicketBank", {"name": "castles"}, {"bank": ("merge", 0)}),
     "load": Node("LoadTicketBank", {"name": "demo_model.safetensors"}),
-    "bank": Node("TicketBankReport", {}, {"bank": ("merge", 0)}, (560, 640)),
+    "bank": Node("TicketBankReport", {}, {"bank": ("merge", 0)}, (560, 860)),
     "layers": Node(
         "TicketLayerReport",
         {"categories": "castle\ntree", "noises": 16, "planted": 4, "images": 0, **SIDE},
         MODEL,
-        (560, 760),
+        (560, 1030),
     ),
     "regions": Node("TicketRegions", {**SIDE, "layout": REGIONS}, {}, (400, 600)),
     "painted": Node("TicketRegionFromMask", {"category": "lake"}, {"mask": ("mask", 0)}),
@@ -78,7 +78,7 @@ GRAPH: dict[str, Node] = {
         (480, 720),
     ),
     "noise": Node(
-        "NoiseReport", {"block": 2}, {"noise": ("tickets", 0), "latent_image": ("latent", 0)}, (560, 560)
+        "NoiseReport", {"block": 2}, {"noise": ("tickets", 0), "latent_image": ("latent", 0)}, (560, 880)
     ),
     "sampler": Node(
         "GuidanceCutoffKSampler",
@@ -129,7 +129,7 @@ GRAPH: dict[str, Node] = {
         {"latent": ("watched", 0), "model": ("watch", 0), "image": ("watched image", 0)},
         (620, 640),
     ),
-    "suggested": Node("SuggestGuidanceCutoff", {}, {"watched": ("steps", 5)}, (520, 340)),
+    "suggested": Node("SuggestGuidanceCutoff", {}, {"watched": ("steps", 5)}, (520, 780)),
     "swapped": Node(
         "SwapEndTokens",
         {"prompt": "a castle and a tree", "end_prompt": "a car and a sun"},

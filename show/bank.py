@@ -32,8 +32,10 @@ def report(bank: TicketBank) -> tuple[str, torch.Tensor]:
 
 def _text(bank: TicketBank) -> list[str]:
     t, r = Thresholds(), bank.recipe
-    lines = [bank.describe(), f"Collected by {bank.made_by or 'an unknown version'}."]
-    lines.append(f"Model {r.model} {r.fingerprint}, prompts {r.scheme}, sigma {r.sigma:.3f}.")
+    lines = [
+        bank.describe(),
+        f"Collected by {bank.made_by or 'an unknown version'}, prompts {r.scheme}, sigma {r.sigma:.3f}.",
+    ]
     lines.append(
         f"Tickets with an average score above {t.t_pos_single} and below {t.t_bg_single}; margin: own score"
         " less the best other category's, mean of the best 5 % (above 0: the category can be told apart):"
@@ -89,14 +91,13 @@ def _picture(bank: TicketBank) -> Image.Image:
         ]
         rows.append([chart, *maps, *[None] * (len(heads) - 1 - len(best))])
     colours = [category_colour(c) for c in shown]
-    kept = len(bank.blocks) < len(bank.seeds) * bank.recipe.grid[0] * bank.recipe.grid[1]
     parts = [
         legend([mark.entry for mark in marks]),
         grid(rows, all_written(shown), heads, colours),
         colour_bar(
             "Maps: a block's score for the category, by its place in the noise of that seed",
             SCORES,
-            missing="not in the bank" if kept else "",
+            missing="not in the bank" if bank.pruned else "",
         ),
     ]
     if left_out := more(len(shown), len(bank.categories), "categories are"):

@@ -32,6 +32,8 @@ TICK = 4
 # Least distance of two ticks, in pixels.
 APART = 55, 24
 DASH = 6
+# Of a chart; three of them are about as high as they are wide.
+TALL = 195
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def line_chart(
     y: Axis,
     lines: Sequence[Line],
     marks: Sequence[Mark] = (),
-    size: tuple[int, int] = (WIDTH, 230),
+    size: tuple[int, int] = (WIDTH, TALL),
 ) -> Image.Image:
     """Curves; those named first lie on top. The legend is below."""
     chart = Chart(x, y, size, title)
@@ -212,7 +214,7 @@ def histogram(
     y: Axis,
     counts: torch.Tensor,
     marks: Sequence[Mark] = (),
-    size: tuple[int, int] = (WIDTH, 230),
+    size: tuple[int, int] = (WIDTH, TALL),
     colour: Colour = BLUE,
 ) -> Image.Image:
     """Counts [bins] of equal bins over the whole of x. Without a legend: the marks may have one for many."""

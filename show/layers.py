@@ -37,17 +37,35 @@ SCORES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 def table(worths: Sequence[LayerWorth]) -> str:
     """A line for each layer in forward order, and the one that is recommended."""
     best = recommended(worths)
-    rows = [["layer", "map", "block", "effect", "(+-)", "kept", "agreement", "(chance)", ""]]
-    for w in worths:
-        kept = "-" if w.kept is None else f"{w.kept:.3f}"
-        agreement = ("-", "") if w.agreement is None else (f"{w.agreement:.3f}", f"({w.chance:.3f})")
-        mark = "<- recommended" if w is best and w.clear else ""
-        size = f"{w.rows}x{w.columns}", f"{w.block}x{w.block}"
-        rows.append([str(w.layer), *size, f"{w.effect:.3f}", f"({w.error:.3f})", kept, *agreement, mark])
-    lines = aligned(rows)
-    if not best.clear:
-        lines.append("No layer stands out: the tickets of none have an effect beyond chance.")
-    return "\n".join(lines)
+    rows = [["layer", "map", "block", "effect", "(+-)"]]
+    rows += [
+        [
+            str(w.layer),
+            f"{w.rows}x{w.columns}",
+            f"{w.block}x{w.block}",
+            f"{w.effect:.3f}",
+            f"({w.error:.3f})",
+        ]
+        for w in worths
+    ]
+    if best.kept is not None:
+        rows = _beside(rows, "kept", [w.kept for w in worths], "{:.3f}")
+    if best.agreement is not None:
+        rows = _beside(rows, "agreement", [w.agreement for w in worths], "{:.3f}")
+        rows = _beside(rows, "(chance)", [w.chance for w in worths], "({:.3f})")
+    if best.clear:
+        return "\n".join(
+            [*aligned(rows), f"Recommended: {best.layer}, whose tickets have the greatest effect."]
+        )
+    return "\n".join(
+        [*aligned(rows), "No layer stands out: the tickets of none have an effect beyond chance."]
+    )
+
+
+def _beside(rows: list[list[str]], title: str, values: Sequence[float | None], form: str) -> list[list[str]]:
+    """The rows with one more column."""
+    cells = [title, *("-" if v is None else form.format(v) for v in values)]
+    return [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
 
 
 def picture(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -44,10 +45,11 @@ def test_report_recommends_a_layer_that_collect_tickets_takes(
         }
     )
     text = done.text("3")
-    (best,) = (line for line in text.splitlines() if line.endswith("<- recommended"))
-    layer = best.split("  ")[0].strip()
+    found = re.search(r"^Recommended: (.+), whose tickets", text, re.MULTILINE)
+    assert found
+    layer = found[1]
     assert layer in WORKING
-    assert f"layer {layer}\n" in done.text("4")
+    assert f"layer {layer}, model " in done.text("4")
     assert done.pictures["3"].size[0] > 400
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -341,7 +342,10 @@ def test_many_phrases_have_a_table_of_their_own() -> None:
 
 def test_a_layers_line_names_what_it_has() -> None:
     worths = [LayerWorth("input 8", 5, 3, 4, 2.0, 0.2, 0.5), LayerWorth("output 11.9", 5, 3, 4, 1, 0.2, 0.5)]
-    head, first, second = layers.table(worths).splitlines()
-    assert head.split() == ["layer", "map", "block", "effect", "(+-)", "kept", "agreement", "(chance)"]
-    assert first.split()[:2] == ["input", "8"] and first.endswith("<- recommended")
-    assert second.split() == ["output", "11.9", "5x3", "4x4", "1.000", "(0.200)", "0.500", "-"]
+    head, first, second, last = layers.table(worths).splitlines()
+    assert head.split() == ["layer", "map", "block", "effect", "(+-)", "kept"]
+    assert first.split() == ["input", "8", "5x3", "4x4", "2.000", "(0.200)", "0.500"]
+    assert second.split() == ["output", "11.9", "5x3", "4x4", "1.000", "(0.200)", "0.500"]
+    assert last == "Recommended: input 8, whose tickets have the greatest effect."
+    full = layers.table([replace(worths[0], agreement=0.3, chance=-0.01)]).splitlines()
+    assert full[0].split()[-2:] == ["agreement", "(chance)"] and full[1].split()[-2:] == ["0.300", "(-0.010)"]
