@@ -164,7 +164,7 @@ SINGULAR = frozenset(
 AFTER = re.compile(r",| (?:of|with|without|in|on|at|from|for|by|under|over|and|near|behind|made) ")
 # Spelled with a vowel and said without one, and the other way round.
 AS_CONSONANT = re.compile(
-    r"uni(?![nmd])|us[eu]|usb|ufo|uk[ur]|ut[eio]|ur[aio]|ubi|uv\b|u-|e[uw]|one(?:s|\b)|once\b|ouija"
+    r"uni(?![nmd])|unanim|us[aeu]|usb|ufo|uk[ur]|ut[aeio]|uga|ur[aio]|ubi|uv\b|u-|e[uw]|one(?:s|\b)|once\b|ouija"
 )
 AS_VOWEL = re.compile(r"hour|honest|hono|heir|x-?ray|suv\b|led\b|mri\b|f1\b|8|11\b|18\b")
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-DEEPEST = 6
+DEEPEST = 8
 
 
 def described(*patches: Any) -> Iterator[str | torch.Tensor]:
     """Names, numbers and tensors that tell patches apart.
 
     Functions by their names, and what they were made with: the values they enclose, partial arguments and
-    defaults. Of an object's attributes, and of lists and dicts, numbers with a fraction and strings only:
-    counters and caches change from run to run. What a function stores into an enclosed variable is left out,
-    too.
+    defaults. Of an object's attributes, and of lists and dicts, numbers with a fraction, strings, and tensors
+    that have names only: counters and caches change from run to run. Neither does an enclosed variable count
+    into which a function stores.
     """
     rebound = {cell for patch in patches for function in _functions(patch) for cell in _rebound(function)}
     for patch in patches:
@@ -59,7 +59,9 @@ def _described(
             yield from _described(part, rebound, within, depth + 1)
     elif isinstance(value, dict):
         for key, part in sorted(value.items(), key=lambda item: key_of(item[0])):
-            if found := list(_described(part, rebound, True, depth + 1)):
+            # What a patch was made with has names; a cache's keys are numbers or objects.
+            cached = not (isinstance(key, str) and isinstance(part, torch.Tensor))
+            if found := list(_described(part, rebound, cached, depth + 1)):
                 yield key_of(key)
                 yield from found
     elif isinstance(value, functools.partial):

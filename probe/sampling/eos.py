@@ -35,7 +35,6 @@ def read_ends(clip: Any, text: str) -> Ends:
     """EosError for text encoders that are no CLIP, and where two of them disagree."""
     try:
         encoders = read_text(clip, text)
-        scheduled = encode_text(clip, text, encoders)
     except ProbeError as error:
         raise EosError(
             f"{NODE}: {error} Only CLIP reads from left to right, so that EOS has seen the whole prompt and"
@@ -47,6 +46,10 @@ def read_ends(clip: Any, text: str) -> Ends:
             f'{NODE}: the text encoders of this model split "{text}" differently, so its EOS has no common'
             " place: leave out the embedding that only one of them has."
         )
+    try:
+        scheduled = encode_text(clip, text, encoders)
+    except ProbeError as error:
+        raise EosError(f"{NODE}: {error}") from error
     if len(scheduled) != 1:
         raise EosError(f"{NODE}: this CLIP has a schedule of its own (hooks): connect one without.")
     context, more = scheduled[0]

@@ -137,6 +137,35 @@ def test_settings_that_cannot_be_followed_are_explained(
         swap_eos(clip, "a castle", "a tree", **settings)
 
 
+def test_a_chunk_may_have_any_length(make_clip: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule: 77 is not taken for granted; LongCLIP reads 248 tokens at once."""
+    clip = make_clip("L", l=248)
+    words, _ = encoded(clip, "a big castle")
+    ends, _ = encoded(clip, "a tree")
+    (changed,), told = swap_eos(clip, "a big castle", "a tree")
+    assert torch.equal(changed[0][:, :4], words[:, :4]) and torch.equal(changed[0][:, 4:], ends[:, 3:247])
+    assert "244 end tokens of 248" in told
+    plain = clip.encode_from_tokens_scheduled
+    monkeypatch.setattr(
+        clip, "encode_from_tokens_scheduled", lambda *a, **k: [[c[:, :99], m] for c, m in plain(*a, **k)]
+    )
+    with pytest.raises(EosError, match="was encoded to 99 tokens, not 248: a node has changed") as error:
+        swap_eos(clip, "a big castle", "a tree")
+    assert "T5" not in str(error.value)
+
+
+def test_an_embedding_that_one_encoder_leaves_out_leaves_no_common_eos(
+    make_clip: Callable[..., Any], tmp_path: Path
+) -> None:
+    clip = make_clip("L and G")
+    parts = {"clip_l": torch.randn(1, WIDTH // 2), "clip_g": torch.randn(1, 48)}
+    save_file(parts, tmp_path / "old.safetensors")
+    for tokenizer in (clip.tokenizer.clip_l, clip.tokenizer.clip_g):
+        tokenizer.embedding_directory = [str(tmp_path)]
+    with pytest.raises(EosError, match="its EOS has no common place: leave out the embedding"):
+        swap_eos(clip, "a embedding:old castle", "a tree")
+
+
 def test_other_encoders_are_refused_with_the_reason(t5: Any) -> None:
     with pytest.raises(EosError, match=r"\(t5xxl\) is not CLIP alone.*read in both directions"):
         swap_eos(t5, "a castle", "a tree")

@@ -168,6 +168,7 @@ def test_replaced_parts_change_it(model: Any, clip: Any) -> None:
     class Theirs:
         def __init__(self, strength: float) -> None:
             self.strength, self.calls, self.kept = strength, 0, [torch.zeros(2)]
+            self.given = [{"image": torch.ones(3)}]
 
         def __call__(self, q: Any, k: Any, v: Any, extra: Any) -> Any:
             self.calls += 1
@@ -196,6 +197,8 @@ def test_replaced_parts_change_it(model: Any, clip: Any) -> None:
     patch = made["patch 0.5"].model_options["transformer_options"]["patches"]["attn2_patch"][0]
     patch.calls, patch.kept = 7, [torch.ones(3)]
     assert fingerprint(made["patch 0.5"], clip) == names["patch 0.5"]
+    patch.given = [{"image": torch.zeros(3)}]
+    assert fingerprint(made["patch 0.5"], clip) != names["patch 0.5"]
     with torch.no_grad():
         part.weight += 1
     assert fingerprint(made["part"], clip) != names["part"]
@@ -227,6 +230,24 @@ def test_watching_cutting_off_and_compiling_do_not_change_it(
         assert fingerprint(other, clip) == plain
         comfy.model_management.load_models_gpu([other])
         assert fingerprint(other, clip) == plain, "once it is loaded"
+
+
+def test_loras_that_are_applied_beside_the_weights_change_it(model: Any, clip: Any) -> None:
+    """As ComfyUI's bypass LoRA loader does it: by injections."""
+    from comfy.weight_adapter.bypass import BypassInjectionManager
+    from comfy.weight_adapter.lora import LoRAAdapter
+
+    def bypassed(strength: float, fill: float) -> Any:
+        weight = model.model_state_dict()[QUERY]
+        parts = (torch.full((len(weight), 2), fill), torch.ones(2, weight.shape[1]), 1.0, None, None, None)
+        manager = BypassInjectionManager()
+        manager.add_adapter(QUERY, LoRAAdapter(set(), parts), strength=strength)
+        other = model.clone()
+        other.set_injections("bypass_lora", manager.create_injections(other.model))
+        return other
+
+    names = [fingerprint(bypassed(*how), clip) for how in ((0.5, 1.0), (0.5, 1.0), (0.7, 1.0), (0.5, 2.0))]
+    assert names[0] == names[1] and len({fingerprint(model, clip), *names}) == 4
 
 
 class Odd(torch.Tensor):
