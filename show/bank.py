@@ -79,7 +79,7 @@ def _picture(bank: TicketBank) -> Image.Image:
     shown = bank.categories[:MOST]
     shares = [100 * histogram(bank.average(c)) / len(bank.blocks) for c in shown]
     x = Axis("average score", 0, 1)
-    y = Axis("% of tickets", 0, roof(max(float(s.max()) for s in shares)))
+    y = Axis("% of tickets", 0, roof(torch.stack(shares)))
     heads = ["scores of all tickets", *("best noise", "second", "third")[: len(bank.seeds)]]
     rows: list[list[Image.Image | None]] = []
     for number, (category, share) in enumerate(zip(shown, shares, strict=True)):

@@ -103,7 +103,7 @@ class Chart:
         top = height_of(TITLE) + 4 if title else line // 2
         bottom = size[1] - 2 * line - TICK - 2
         upright = [(v, number(v)) for v in y.ticks((bottom - top) // APART[1])]
-        left = line + 6 + max(width_of(text) for _, text in upright) + TICK
+        left = line + 6 + max((width_of(text) for _, text in upright), default=0) + TICK
         # The last tick of x is centred on the edge.
         right = size[0] - width_of(number(x.high)) // 2 - 4
         self.box = left, top, right, bottom
@@ -226,7 +226,10 @@ def histogram(
 
 
 def bar(value: float, error: float, x: Axis, size: tuple[int, int], colour: Colour = BLUE) -> Image.Image:
-    """A level bar from 0 with its error and its value written beside it; for a row of a grid."""
+    """A level bar from 0 with its error and its value written beside it; for a row of a grid.
+
+    Nothing for a value that is not finite.
+    """
     width, height = size
     image = blank(width * FINE, height * FINE)
     draw = ImageDraw.Draw(image)
@@ -236,6 +239,8 @@ def bar(value: float, error: float, x: Axis, size: tuple[int, int], colour: Colo
 
     for tick in x.ticks(width // APART[0]):
         draw.line((at(tick), 0, at(tick), image.height), rgb(FAINT), FINE)
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return image.reduce(FINE)
     low, high = sorted((at(0), at(value)))
     thick = min(image.height, 22 * FINE) * 0.7 / 2
     middle = image.height / 2
@@ -270,6 +275,7 @@ def ruler(x: Axis, width: int) -> Image.Image:
     return image
 
 
-def roof(highest: float, room: float = 1.05) -> float:
-    """The end of an axis on which values from 0 to `highest` have room."""
-    return highest * room if highest > 0 and math.isfinite(highest) else 1.0
+def roof(values: torch.Tensor, room: float = 1.05) -> float:
+    """The end of an axis on which these values, from 0 on, have room; what is not finite has none."""
+    highest = max((v for v in values.flatten().tolist() if math.isfinite(v)), default=0.0)
+    return highest * room if highest > 0 else 1.0

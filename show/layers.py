@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,8 +79,9 @@ def picture(
     best = recommended(worths)
     greatest = sorted(worths, key=lambda w: w.effect, reverse=True)[:MOST]
     shown = [w for w in worths if w in greatest]
-    low = min(0.0, *(w.effect - w.error for w in shown))
-    high = max(0.0, *(w.effect + w.error for w in shown))
+    ends = [v for w in shown for v in (w.effect - w.error, w.effect + w.error) if math.isfinite(v)]
+    low, high = min(ends, default=0.0), max(ends, default=0.0)
+    low, high = min(low, 0.0), max(high, 0.0)
     wide = max(1e-9, high - low)
     # Room for the value behind the longest bar.
     axis = Axis("effect, in standard deviations of plain noise", low - 0.02 * wide, high + 0.25 * wide)

@@ -69,8 +69,8 @@ def _densities(both: Sequence[tuple[str, torch.Tensor, Colour]]) -> Image.Image:
         counts = torch.histc(values, BINS, -WIDEST, WIDEST)
         lines.append(Line(label, middles, counts / values.numel() * BINS / (2 * WIDEST), colour))
     lines.append(Line(NORMAL, fine, normal, GREY, dashed=True))
-    highest = max(float(line.y.max()) for line in lines)
-    x, y = Axis("value of a latent pixel", -WIDEST, WIDEST), Axis("density", 0, roof(highest))
+    highest = roof(torch.cat([line.y for line in lines]))
+    x, y = Axis("value of a latent pixel", -WIDEST, WIDEST), Axis("density", 0, highest)
     return line_chart("Histogram", x, y, lines)
 
 
@@ -82,7 +82,7 @@ def _quantiles(both: Sequence[tuple[str, torch.Tensor, Colour]]) -> Image.Image:
         ordered = values.sort().values
         pick = ((torch.arange(POINTS) + 0.5) / POINTS * len(ordered)).long()
         lines.append(Line(label, at, ordered[pick] - at, colour))
-    most = roof(max(NARROWEST, *(float(line.y.abs().max()) for line in lines)))
+    most = roof(torch.cat([torch.tensor([NARROWEST]), *(line.y.abs() for line in lines)]))
     lines.append(Line(f"{NORMAL}: 0", at, torch.zeros(POINTS), GREY, dashed=True))
     x, y = Axis("quantile of the standard normal", -end, end), Axis("difference", -most, most)
     return line_chart("Quantiles less those of the standard normal", x, y, lines)
@@ -92,6 +92,6 @@ def _spectra(ours: NoiseFigures, theirs: NoiseFigures) -> Image.Image:
     at = (torch.arange(BANDS) + 0.5) / BANDS * HIGHEST
     lines = [Line(OURS, at, ours.spectrum, RED), Line(PLAIN, at, theirs.spectrum, BLUE)]
     lines.append(Line(f"{NORMAL}: 1", torch.tensor([0.0, HIGHEST]), torch.ones(2), GREY, dashed=True))
-    highest = float(torch.cat([ours.spectrum, theirs.spectrum]).nan_to_num(0).max())
+    highest = roof(torch.cat([torch.tensor([1.9]), ours.spectrum, theirs.spectrum]))
     x = Axis("spatial frequency, cycles per latent pixel", 0, HIGHEST)
-    return line_chart("Spectrum", x, Axis("mean power", 0, roof(max(1.9, highest))), lines)
+    return line_chart("Spectrum", x, Axis("mean power", 0, highest), lines)

@@ -340,6 +340,16 @@ class TestNoiseReport:
         image = picture(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), flat, flat)
         assert bool(image.isfinite().all())
 
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+    def test_broken_noise_is_reported_too(self, value: float) -> None:
+        """Rule: a report shows what is wrong; it does not fail on it."""
+        plain = plain_noise(0, (4, 19, 13))
+        broken = plain.clone()
+        broken[0, 1, 2, 3] = value
+        figures = measure(broken, 2), measure(plain, 2)
+        assert "KS distance" in table(*figures)
+        assert bool(picture(broken, plain, *figures).isfinite().all())
+
     def test_text_and_picture(self) -> None:
         plain = plain_noise(0, (4, 32, 32))
         figures = measure(plain, 4)

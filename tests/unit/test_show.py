@@ -287,6 +287,12 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert length(2) == pytest.approx(200, abs=4) and length(-0.5) == pytest.approx(50, abs=4)
 
 
+def test_an_effect_that_cannot_be_told_has_no_bar(texts: list[Text]) -> None:
+    worths = [LayerWorth("input 1", 4, 4, 4, float("nan"), float("nan")), LayerWorth("a", 4, 4, 4, 1.0, 0.1)]
+    image = layers.picture(worths, {w.layer: torch.rand(1, 1, 4, 4) for w in worths}, ("cat",))
+    assert bool(image.isfinite().all()) and "nan" not in {text for text, _ in texts}
+
+
 def test_regions_are_in_the_colours_of_their_categories() -> None:
     owner = torch.tensor([[0, 0, -1], [1, 1, -1]])
     image = layout.owner_map(owner, torch.tensor([[0, 0, -1], [0, 0, -1]]), ("cat",), 60, 90)
