@@ -54,7 +54,7 @@ def heat_maps(
 ) -> torch.Tensor:
     """One row for each phrase, one column for each step: maps [steps, phrases, h, w].
 
-    steps: indices from 0. image: [height, width, 3], shown in grey beneath.
+    steps: indices from 0; NaN in those that were not read. image: [height, width, 3], shown in grey beneath.
     """
     rows, columns = min(len(phrases), MOST_ROWS), min(len(steps), MOST_COLUMNS)
     shown = phrases[:rows]
@@ -76,6 +76,7 @@ def heat_maps(
         colour_bar(
             "Attention to the phrase" + (", over the image" if image is not None else ""),
             ((0.0, "least of the map"), (1.0, "greatest")),
+            missing="not read" if bool(values.isnan().any()) else "",
         ),
     ]
     left_out = [more(rows, len(phrases), "phrases are"), more(columns, len(steps), "steps are")]

@@ -14,7 +14,7 @@ from winning_tickets.guidance.trace import Evaluation, Trace
 from winning_tickets.show import bank as bank_picture
 from winning_tickets.show import draw, heatmap, layers, layout, noise, trace
 from winning_tickets.show.chart import Axis, Line, bar, line_chart, number
-from winning_tickets.show.colours import SCALE, category_colour, heat
+from winning_tickets.show.colours import MISSING, SCALE, category_colour, heat
 from winning_tickets.show.table import aligned
 from winning_tickets.tickets.bank.combine import prune
 from winning_tickets.tickets.bank.figures import best_noises
@@ -355,3 +355,15 @@ def test_a_layers_line_names_what_it_has() -> None:
     assert last == "Recommended: input 8, whose tickets have the greatest effect."
     full = layers.table([replace(worths[0], agreement=0.3, chance=-0.01)]).splitlines()
     assert full[0].split()[-2:] == ["agreement", "(chance)"] and full[1].split()[-2:] == ["0.300", "(-0.010)"]
+
+
+def test_steps_that_were_not_read_are_grey_and_named(texts: list[Text]) -> None:
+    """Rule: a map that was not read is not shown as if it were."""
+    maps = torch.rand(3, 2, 8, 8)
+    trace.heat_maps(maps, ("castle", "tree"), [0, 1, 2])
+    assert "not read" not in {text for text, _ in texts}
+    maps[1] = float("nan")
+    image = trace.heat_maps(maps, ("castle", "tree"), [0, 1, 2])
+    assert "not read" in {text for text, _ in texts}
+    grey = (image - torch.tensor(MISSING)).abs().amax(-1) < 0.01
+    assert int(grey.sum()) > 2 * 150 * 150
