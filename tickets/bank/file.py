@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -148,11 +149,20 @@ def save_bank(bank: TicketBank, path: Path, half: bool = False) -> None:
         temporary = _temporary(path)
         try:
             save_file(tensors, str(temporary), metadata={"ticket_bank": json.dumps(header)})
-            with temporary.open("r+b") as file:
-                os.fsync(file.fileno())
+            _flush(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Until the disk has it, where the file system can say so; what it lacks room for is found here, too."""
+    with path.open("r+b") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+                raise
 
 
 def _shown(value: object) -> str:
