@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from ..probe.sampling.eos import MODES, SWAP, swap_eos
 from ..probe.sampling.watch import ALL, trace_of, watched
 from ..show.trace import shown, suggested
-from .inputs import CATEGORY
+from .inputs import CATEGORY, names_itself
 
 Steps = io.Custom("TICKET_STEPS")
 ALIASES = ["attention map", "heat map", "daam", "cross attention", "prompt attention"]
@@ -59,6 +59,7 @@ class AttentionOverSteps(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(cls, model: Any, clip: Any, prompt: str, phrases: str, layer: str) -> io.NodeOutput:
         return io.NodeOutput(*watched(model, clip, prompt, phrases, layer))
 
@@ -112,6 +113,7 @@ class AttentionOverStepsReport(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         latent: dict[str, Any],
@@ -150,6 +152,7 @@ class SuggestGuidanceCutoff(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(cls, watched: Any) -> io.NodeOutput:
         guided, picture, report = suggested(watched)
         told = ui.PreviewImage(picture, cls=cls).as_dict() | ui.PreviewText(report).as_dict()
@@ -207,6 +210,7 @@ class SwapEndTokens(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls, clip: Any, prompt: str, end_prompt: str, mode: str, amount: float, start: float, end: float
     ) -> io.NodeOutput:

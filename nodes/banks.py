@@ -11,7 +11,7 @@ from ..show.bank import report
 from ..tickets.bank.bank import BankError, TicketBank
 from ..tickets.bank.combine import merge, mixed, prune
 from ..tickets.bank.file import SaveError, load_bank, save_bank, stamp
-from .inputs import CATEGORY, Bank
+from .inputs import CATEGORY, Bank, names_itself
 
 EXACT, HALF = "float32", "float16"
 
@@ -41,6 +41,7 @@ class LoadTicketBank(io.ComfyNode):
         return stamp(files.bank_path(name))
 
     @classmethod
+    @names_itself
     def execute(cls, name: str) -> io.NodeOutput:
         path = files.bank_path(name)
         try:
@@ -92,6 +93,7 @@ class SaveTicketBank(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(cls, bank: TicketBank, name: str, best_percent: float, precision: str) -> io.NodeOutput:
         path = files.new_bank_path(name)
         kept = bank if best_percent == 100 else prune(bank, best_percent / 100)
@@ -133,6 +135,7 @@ class MergeTicketBanks(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(cls, banks: dict[str, Any], any_recipe: bool) -> io.NodeOutput:
         try:
             merged = merge(list(banks.values()), any_recipe)
@@ -168,6 +171,7 @@ class TicketBankReport(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(cls, bank: TicketBank) -> io.NodeOutput:
         text, picture = report(bank)
         shown = ui.PreviewImage(picture[None], cls=cls).as_dict() | ui.PreviewText(text).as_dict()

@@ -21,7 +21,7 @@ from ..guidance.cutoff import (
 )
 from ..probe.sampling.cutoff import CutoffPatch
 from ..probe.sampling.ksampler import Settings, make_guider, report_of, sample
-from .inputs import CATEGORY, Chosen, chosen, seed_input
+from .inputs import CATEGORY, Chosen, chosen, names_itself, seed_input
 
 SHARE, LAST, SIGMA, ADAPTIVE = TRIGGERS = ("share of steps", "last steps", "sigma", "adaptive")
 
@@ -220,6 +220,7 @@ class GuidanceCutoffKSampler(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         model: Any,
@@ -269,6 +270,7 @@ class GuidanceCutoffGuider(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         model: Any,
@@ -305,6 +307,7 @@ class GuidanceCutoff(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         model: Any,
@@ -341,6 +344,7 @@ class GuidanceCutoffReport(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(cls, latent: dict[str, Any], model: Any = None, guider: Any = None) -> io.NodeOutput:
         report = report_of(latent, model, guider)
         return io.NodeOutput(latent, report, ui=ui.PreviewText(report))

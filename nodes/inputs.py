@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -11,6 +12,7 @@ from ..probe.build.build import NoiseResult
 from ..tickets.search.candidates import MOST_CANDIDATES
 
 CATEGORY = "tickets"
+PACK = __name__.rsplit(".", 2)[0]
 Bank = io.Custom("TICKET_BANK")
 # As io.Array, which older versions of ComfyUI lack.
 Array = io.Custom("ARRAY")
@@ -22,6 +24,25 @@ DEFAULTS, CUSTOM = ("defaults", "custom")
 
 class InputError(ValueError):
     """An input that a node cannot use; the message names it and what to change."""
+
+
+def names_itself(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    """An execute whose errors of this pack begin with the node's display name.
+
+    The papers' folders state a fact; which node it was for is known here.
+    """
+
+    @functools.wraps(execute)
+    def named(cls: type[io.ComfyNode], *given: Any, **named: Any) -> io.NodeOutput:
+        try:
+            return execute(cls, *given, **named)
+        except ValueError as error:
+            name = cls.SCHEMA.display_name if cls.SCHEMA else cls.__name__
+            if not type(error).__module__.startswith(PACK) or str(error).startswith(name):
+                raise
+            raise type(error)(f"{name}: {error}") from error
+
+    return named
 
 
 def chosen(name: str, value: Chosen | None, options: Sequence[str]) -> Chosen:

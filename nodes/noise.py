@@ -20,6 +20,7 @@ from .inputs import (
     batch_input,
     candidates_input,
     complete,
+    names_itself,
     noise_outputs,
     noise_result,
     read_advanced,
@@ -99,6 +100,7 @@ class ArrangeNoiseByRegions(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         model: Any,
@@ -160,6 +162,7 @@ class PickBestNoise(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         model: Any,
@@ -219,6 +222,7 @@ class NoiseReport(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(cls, noise: Any, latent_image: dict[str, Any], block: int) -> io.NodeOutput:
         ours, plain = compared(noise, latent_image)
         figures = measure(ours, block), measure(plain, block)

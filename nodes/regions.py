@@ -11,7 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..tickets.layout.parse import named, parse_boxes, parse_regions, require_regions
 from ..tickets.layout.regions import AnyRegion, MaskRegion, SizedRegions, categories_of
-from .inputs import CATEGORY, CUSTOM, Array, Chosen, chosen, side_input
+from .inputs import CATEGORY, CUSTOM, Array, Chosen, chosen, names_itself, side_input
 
 Regions = io.Custom("TICKET_REGIONS")
 EXAMPLE = "castle: 0.62 0.18 1.0 0.69\nlake: 0.0 0.56 1.0 1.0\nsky: 0.0 0.0 1.0 0.56"
@@ -120,6 +120,7 @@ class TicketRegionFromMask(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls, mask: torch.Tensor, category: str, batch: str, regions: SizedRegions | None = None
     ) -> io.NodeOutput:
@@ -159,6 +160,7 @@ class TicketRegionsFromBoxes(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls, boxes: Any, category: str, width: int, height: int, regions: SizedRegions | None = None
     ) -> io.NodeOutput:
@@ -212,6 +214,7 @@ class TicketRegions(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         width: int,

@@ -28,6 +28,7 @@ from .inputs import (
     candidates_input,
     chosen,
     complete,
+    names_itself,
     noise_outputs,
     noise_result,
     read_advanced,
@@ -124,6 +125,7 @@ class CollectTickets(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         model: Any,
@@ -218,6 +220,7 @@ class TicketLayerReport(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         model: Any,
@@ -381,6 +384,7 @@ class TicketLatentFromRegions(io.ComfyNode):
         )
 
     @classmethod
+    @names_itself
     def execute(
         cls,
         bank: TicketBank,

@@ -57,13 +57,20 @@ def is_one_sentence(message: str) -> bool:
 
 @pytest.mark.parametrize(("node", "change", "told"), CASES.values(), ids=CASES.keys())
 def test_wrong_value_is_explained(
-    failure: Callable[[Prompt], Any], short: Prompt, node: str, change: Prompt, told: list[str]
+    client: Client,
+    failure: Callable[[Prompt], Any],
+    short: Prompt,
+    node: str,
+    change: Prompt,
+    told: list[str],
 ) -> None:
+    """Rule: an error names its node, also where the fact comes from a folder that knows no nodes."""
     short[node]["inputs"].update(change)
     answer = failure(short)
     assert answer.node == short[node]["class_type"]
     assert is_one_sentence(answer.message), answer.message
     assert all(part in answer.message for part in told), answer.message
+    assert answer.message.startswith(client.object_info()[answer.node]["display_name"]), answer.message
 
 
 def test_latent_of_another_size_is_explained(failure: Callable[[Prompt], Any], short: Prompt) -> None:
