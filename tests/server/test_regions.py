@@ -64,6 +64,38 @@ def test_noise_that_never_changes_is_refused(failure: Callable[[Prompt], Any], a
     assert told.node == "PickBestNoise" and "does not change with its seed" in told.message
 
 
+def test_where_no_latent_carries_noise_the_sampler_says_so_and_noise_still_works(
+    listener: Any, run: Callable[[Prompt], Any], arranged: Prompt
+) -> None:
+    """The rule: a flow model never starts from zeros silently; only the nodes that take the latent stop."""
+    flow = {"model": ["1", 0], "shift": 3.0}
+    arranged["20"] = {"class_type": "ModelSamplingSD3", "inputs": flow}
+    for node in arranged.values():
+        if node["inputs"].get("model") == ["1", 0] and node is not arranged["20"]:
+            node["inputs"]["model"] = ["20", 0]
+    assert "Use the noise output instead" in run(arranged).text("3")
+    sampler = next(k for k, node in arranged.items() if "sampler_name" in node["inputs"])
+    how = {k: arranged[sampler]["inputs"][k] for k in ("model", "positive", "negative", "sampler_name")}
+    advanced = {
+        **how,
+        "add_noise": "disable",
+        "noise_seed": 0,
+        "steps": 2,
+        "cfg": 2.0,
+        "scheduler": "simple",
+        "latent_image": ["3", 1],
+        "start_at_step": 0,
+        "end_at_step": 10000,
+        "return_with_leftover_noise": "disable",
+    }
+    arranged[sampler] = {"class_type": "KSamplerAdvanced", "inputs": advanced}
+    listener.queue(arranged)
+    assert listener.until_end() == "execution_error"
+    told = listener.seen[-1]["data"]
+    assert told["node_type"] == "KSamplerAdvanced"
+    assert "Arrange Noise by Regions: for this model no latent carries noise" in told["exception_message"]
+
+
 def test_masks_and_boxes_make_the_regions_of_the_text(run: Callable[[Prompt], Any], arranged: Prompt) -> None:
     """The rule: one layout, given in three forms, builds the same noise and so the same picture."""
     text = run(arranged).pictures["8"]
