@@ -58,7 +58,8 @@ class CutoffRun:
     def _install(self) -> None:
         """Put what this run needs on the guider's own copies; last, so that it counts real forwards."""
         options = self.guider.model_options
-        self.record.about = bool(self._others()) or self._own_guider()
+        deciding = self._others(WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH)
+        self.record.about = bool(deciding) or self._own_guider()
         self._only_ours = False
         Forwards(lambda rows: self.record.forward(rows, self._only_ours)).install(self.guider, CUTOFF)
         comfy.patcher_extension.add_wrapper_with_key(
@@ -211,16 +212,16 @@ class CutoffRun:
         entries = tail.followed(self.guider, self.cutoff.tail) if self.cutoff.tail != LOWER else None
         rows = sum(one.rows for one in unguided)
         if entries and rows > len(entries) * record.batch * len(unguided):
-            names = [name_of(f) for f in self._others()]
+            kinds = WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL
+            names = [name_of(f) for f in self._others(*kinds)]
             note(
                 f"Unguided steps took {rows / record.batch / len(unguided):.3g} NFE each instead of"
                 f" {len(entries)}; on this MODEL are {listing(names) or 'no other patches'}."
             )
 
-    def _others(self) -> list[Callable[..., Any]]:
-        """Patches that may run the model more than once, or less often."""
+    def _others(self, *kinds: str) -> list[Callable[..., Any]]:
+        """Patches of these kinds that may run the model more than once, or less often."""
         options = self.guider.model_options
-        kinds = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL)
         found = [f for kind in kinds for f in comfy.patcher_extension.get_all_wrappers(kind, options, True)]
         slots = ("sampler_calc_cond_batch_function", "model_function_wrapper")
         found += [options[name] for name in slots if name in options]
