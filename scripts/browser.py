@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from pathlib import Path
 from typing import Any
 
 from comfyui import SetupError
@@ -50,3 +52,11 @@ def open_page(browser: Any, server: Server, **options: Any) -> Any:
     page.goto(server.client.url)
     page.wait_for_function(READY, timeout=600_000)
     return page
+
+
+def keep_picture(page: Any, path: Path, clip: dict[str, float]) -> None:
+    """A part of the page as a small JPEG: an installed pack has many."""
+    from PIL import Image
+
+    shot = Image.open(io.BytesIO(page.screenshot(type="png", clip=clip)))
+    shot.convert("RGB").save(path, quality=50, optimize=True, progressive=True)

@@ -185,7 +185,7 @@ def main() -> int:
             width, height = page.evaluate(LOOK_AT, shown[kind])
             page.wait_for_timeout(1200)
             clip = {"x": 130, "y": 118, "width": width + 20, "height": min(height + 54, 1100)}
-            page.screenshot(path=IMAGES / f"{kind}.jpg", type="jpeg", quality=50, clip=clip)
+            browsers.keep_picture(page, IMAGES / f"{kind}.jpg", clip)
             print(f"{kind}: {width:.0f}x{height:.0f}")
     return 0
 

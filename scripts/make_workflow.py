@@ -111,7 +111,7 @@ def make(server: Server, browser: Any, name: str, example: Example, folder: Path
         write(folder / "api" / f"{name}.json", prompt, indent=2)
     page.wait_for_timeout(3000)
     clip = {**PICTURE, "height": example.height}
-    page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=50, clip=clip)
+    browsers.keep_picture(page, folder / f"{name}.jpg", clip)
     page.close()
 
 
