@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def open_page(browser: Any, server: Server, **options: Any) -> Any:
     return page
 
 
-def keep_picture(page: Any, path: Path, clip: dict[str, float]) -> None:
+def keep_picture(page: Any, path: Path, clip: Mapping[str, float]) -> None:
     """A part of the page as a small JPEG: an installed pack has many."""
     from PIL import Image
 
     shot = Image.open(io.BytesIO(page.screenshot(type="png", clip=clip)))
-    shot.convert("RGB").save(path, quality=50, optimize=True, progressive=True)
+    shot.convert("RGB").save(path, quality=42, optimize=True, progressive=True)
