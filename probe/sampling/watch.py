@@ -144,14 +144,18 @@ class WatchedRun:
         self.calls.clear()
         self.reader.maps.clear()
         self.reader.refused.clear()
-        denoised = executor(x, timestep, options or {}, seed)
         try:
-            self.evaluations.append(self._evaluation(denoised, timestep))
-        except Exception as error:
-            self._note_failure(error)
-            self.evaluations.append(Evaluation(torch.full((len(denoised),), torch.nan), unread=UNREAD))
-        self.reader.maps.clear()
-        return denoised
+            denoised = executor(x, timestep, options or {}, seed)
+            try:
+                self.evaluations.append(self._evaluation(denoised, timestep))
+            except Exception as error:
+                self._note_failure(error)
+                self.evaluations.append(Evaluation(torch.full((len(denoised),), torch.nan), unread=UNREAD))
+            return denoised
+        finally:
+            # A call's options hold the wrappers, so this run: nothing may be left that only gc can free.
+            self.calls.clear()
+            self.reader.maps.clear()
 
     def _evaluation(self, denoised: torch.Tensor, timestep: torch.Tensor) -> Evaluation:
         layers = list(self.reader.maps.values())
