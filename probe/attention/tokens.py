@@ -73,9 +73,9 @@ def read_text(clip: Any, text: str) -> list[Encoder]:
         raise ProbeError(
             f"This text encoder ({', '.join(tokens)}) is not CLIP alone; this needs SD1.x, SD2.x or SDXL."
         )
-    return [
-        _encoder(name, chunks, empty[name][0][1][0], _width(clip, name)) for name, chunks in tokens.items()
-    ]
+    # SDXL's refiner has the tokenizers of both encoders and one of these only.
+    used = [name for name in tokens if hasattr(clip.cond_stage_model, f"clip_{name}")] or list(tokens)
+    return [_encoder(name, tokens[name], empty[name][0][1][0], _width(clip, name)) for name in used]
 
 
 def encode_text(clip: Any, text: str, encoders: Sequence[Encoder]) -> list[Any]:

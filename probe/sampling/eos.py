@@ -117,7 +117,7 @@ def report(clip: Any, mine: Ends, other: Ends | None, share: float) -> str:
     how = "replaced by" if share == 1 else f"blended by {share:g} with"
     total = mine.context.shape[1]
     lines = [f'{replaced} end tokens of {total} of "{mine.text}" {how} {whose}.']
-    empty = clip.tokenize("")
+    empty = {encoder.name: clip.tokenize("")[encoder.name] for encoder in read_text(clip, "")}
     # BOS, EOS, and what it is padded with.
     unlike = [name for name, ((_, eos, *padding), *_) in empty.items() if padding and padding[0][0] != eos[0]]
     if unlike:

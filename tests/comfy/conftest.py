@@ -55,6 +55,7 @@ ENCODERS: dict[str, tuple[Any, Any]] = {
     "L": (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
     "H": (comfy.text_encoders.sd2_clip.SD2Tokenizer, comfy.text_encoders.sd2_clip.SD2ClipModel),
     "L and G": (comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel),
+    "G": (comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLRefinerClipModel),
 }
 T5 = {
     "num_layers": 1,

@@ -81,7 +81,13 @@ def test_every_chunk_of_a_long_prompt_has_its_end_replaced(each: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("L", ""), ("H", "CLIP-H pads"), ("L and G", "CLIP-G pads with another token")]
+    ("name", "told"),
+    [
+        ("L", ""),
+        ("H", "CLIP-H pads"),
+        ("G", "CLIP-G pads with another token than EOS: the context"),
+        ("L and G", "CLIP-G pads with another token"),
+    ],
 )
 def test_it_says_which_encoder_does_not_pad_with_eos(
     make_clip: Callable[[str], Any], name: str, told: str

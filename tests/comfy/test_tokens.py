@@ -180,6 +180,16 @@ def test_an_embedding_that_one_encoder_leaves_out_is_named_with_the_reason(
     assert find_phrases(clip, "a tree, embedding:Old", ["tree"]).positions == ((2,),)
 
 
+def test_what_a_tokenizer_splits_for_an_encoder_that_is_not_there_does_not_count(
+    make_clip: Callable[..., Any], tmp_path: Path
+) -> None:
+    """SDXL's refiner tokenizes for CLIP-L, too, and has CLIP-G alone."""
+    clip = make_clip("G")
+    teach(clip, tmp_path, "Refined", {"clip_g": torch.randn(2, HALF), "clip_l": torch.randn(1, 48)})
+    encoded = encode_prompt(clip, prompt_of("embedding:Refined", "tree", template="embedding:Refined, {}"))
+    assert encoded.positions == ((5, 6), (9,)) and encoded.conditioning[0][0].shape[-1] == HALF
+
+
 def test_an_embedding_that_no_encoder_can_use_moves_nothing(each: Any, tmp_path: Path) -> None:
     """ComfyUI leaves it out and pads at the end: what follows stands where it would without."""
     teach(each, tmp_path, "Wide", 4, 48)
