@@ -134,7 +134,7 @@ class Record:
         guided, unguided = self.steps_of(True), self.steps_of(False)
         stock, about = self.stock
         set_ = len(self.steps.levels) - 1
-        own = "" if self.steps.fits else f" of the sampler's own (set: {set_})"
+        own = "" if self.steps.total == set_ else f" of the sampler's own (set: {set_})"
         part = len(guided & unguided)
         lines = [
             f"{_short(self.nfe)} NFE for {self.steps.total} steps{own}, {len(guided)} of them guided"

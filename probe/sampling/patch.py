@@ -86,21 +86,20 @@ class SamplerPatch(ABC, Generic[T]):
             return callback(step, *about) if callback is not None else None
 
         output = executor(noise, latent_image, sampler, sigmas, denoise_mask, reported, *rest, **options)
-        record = run.finish()
-        self.records.add(record, *_forms(output, last[0], executor.class_obj))
+        try:
+            self.records.add(run.finish(), *_forms(output, last[0], executor.class_obj))
+        except Exception:
+            # The picture is done: a report is not worth its loss.
+            logging.exception("Winning Tickets: the run cannot be reported.")
         return output
 
 
 def _forms(output: Any, denoised: Any, guider: Any) -> list[list[str]]:
     """Fingerprints of what a sampler node may return of a run: its latent, and the last prediction."""
-    try:
-        found = fingerprints(output)
-        if torch.is_tensor(denoised) and denoised.shape == output.shape:
-            found += fingerprints(guider.model_patcher.model.process_latent_out(denoised.cpu()))
-        return found
-    except Exception:
-        logging.exception("Winning Tickets: the run's latent cannot be remembered.")
-        return []
+    found = fingerprints(output)
+    if torch.is_tensor(denoised) and denoised.shape == output.shape:
+        found += fingerprints(guider.model_patcher.model.process_latent_out(denoised.cpu()))
+    return found
 
 
 def fingerprints(samples: Any) -> list[list[str]]:

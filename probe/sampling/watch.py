@@ -193,7 +193,7 @@ class WatchedRun:
             self._measure(args)
         except Exception as error:
             self._note_failure(error)
-        return args["denoised"]
+        return args.get("denoised")
 
     def _measure(self, args: dict[str, Any]) -> None:
         conditional, unconditional = args.get("cond_denoised"), args.get("uncond_denoised")
