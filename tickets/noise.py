@@ -13,18 +13,44 @@ from collections.abc import Iterable
 import torch
 from einops import rearrange
 
+from .recent import Recent
+
 SEED_RANGE = 2**64
+Shape = tuple[int, ...]
 
 
-def plain_noise(seed: int, shape: tuple[int, int, int], indices: Iterable[int] = (0,)) -> torch.Tensor:
+class _Sequence:
+    """The images of one seed, drawn one after the other."""
+
+    def __init__(self, seed: int, shape: Shape) -> None:
+        self.seed, self.shape = seed, shape
+        self._restart()
+
+    def _restart(self) -> None:
+        self._generator = torch.Generator("cpu").manual_seed(self.seed)
+        self._next = 0
+
+    def image(self, index: int) -> torch.Tensor:
+        """[1, C, h, w]; an earlier one than the last is drawn from the start again."""
+        if index < self._next:
+            self._restart()
+        while True:
+            drawn = torch.randn(1, *self.shape, generator=self._generator)
+            self._next += 1
+            if self._next > index:
+                return drawn
+
+
+# A batch is asked for image by image, of many seeds in turn: drawn anew, the cost would grow with its square.
+_sequences: Recent[_Sequence] = Recent(128)
+
+
+def plain_noise(seed: int, shape: Shape, indices: Iterable[int] = (0,)) -> torch.Tensor:
     """Stock ComfyUI's noise [len(indices), C, h, w] of `seed` for a batch_index of `indices`."""
     wanted = list(indices)
-    generator = torch.Generator("cpu").manual_seed(seed % SEED_RANGE)
-    drawn = {}
-    for i in range(max(wanted, default=-1) + 1):
-        image = torch.randn(1, *shape, generator=generator)
-        if i in wanted:
-            drawn[i] = image
+    key = seed % SEED_RANGE, tuple(shape)
+    sequence = _sequences.get(key, lambda: _Sequence(*key))
+    drawn = {i: sequence.image(i) for i in sorted(set(wanted))}
     return torch.cat([drawn[i] for i in wanted]) if wanted else torch.empty(0, *shape)
 
 

@@ -195,6 +195,8 @@ class Redrawn:
             return drawn(reseeded(self.noise, candidate), latent, self.node)
 
     def image(self, index: int, candidate: int) -> torch.Tensor:
+        if isinstance(self.noise, PlainNoise):
+            return plain_candidate(self.noise.seed, index, self.shape, candidate)
         if index == 0 or not self._deaf:
             return self._draw(candidate, 1, [index])[0]
         first, *_, last = self._draw(candidate, index + 1, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,26 @@ class TestNoise:
         torch.manual_seed(1)
         noise.plain_noise(5, (4, 8, 8), (0, 3))
         assert torch.equal(torch.rand(1), expected)
+
+    def test_a_batch_that_is_drawn_image_by_image_costs_no_more_than_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The rule: cost grows with the batch, not with its square; in any order the images are the same."""
+        expected = noise.plain_noise(77, (4, 3, 5), range(40))
+        drawn: list[int] = []
+        randn = torch.randn
+
+        def counted(*size: int, **how: Any) -> torch.Tensor:
+            drawn.append(1)
+            return randn(*size, **how)
+
+        monkeypatch.setattr(torch, "randn", counted)
+        for index in range(40):
+            for seed in (78, 79):
+                noise.plain_noise(seed, (4, 3, 5), (index,))
+        assert len(drawn) == 80
+        for index in (7, 39, 0, 0, 12):
+            assert torch.equal(noise.plain_noise(77, (4, 3, 5), (index,))[0], expected[index])
 
 
 class TestScore:
