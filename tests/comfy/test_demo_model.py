@@ -16,7 +16,9 @@ from winning_tickets.probe.build.noise import empty_latent, ticket_noise
 from winning_tickets.probe.collect.auto import choose_layer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.collect.layers import LayerProbe
+from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.sampling.ksampler import Settings, sample
+from winning_tickets.tickets.bank.bank import model_changes
 from winning_tickets.tickets.bank.file import load_bank
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
@@ -110,10 +112,12 @@ def test_judge_is_right_about_scenes_it_has_not_seen(parts: Any, judge: Any) -> 
     assert (classes == truth).mean() >= 0.97
 
 
-def test_shipped_bank_loads_and_fits_the_demo_model() -> None:
+def test_shipped_bank_loads_and_fits_the_demo_model(parts: Any) -> None:
+    """Its fingerprint is an early one, of the weights alone, and is compared as far as it reaches."""
     bank = load_bank(ROOT / "ticket_banks" / "demo_model.safetensors")
     assert set(bank.categories) <= set(NAMES) and bank.recipe.channels == 4
     assert bank.recipe.latent_scale == pytest.approx(demo.LATENT_SCALE)
+    assert model_changes(bank.recipe.fingerprint, fingerprint(parts.model, parts.clip)) == []
 
 
 def test_objects_follow_their_tickets_and_not_plain_noise(parts: Any, judge: Any) -> None:
