@@ -76,6 +76,8 @@ class BuiltNoise:
                 f"The noise is for a latent of {self.shape}, the sampler's latent_image is {size} (channels,"
                 f" height, width): connect the empty latent of {self.node}, or give it this width and height."
             )
+        if isinstance(self.off, PlainNoise):
+            return PlainNoise(self.seed).generate_noise(input_latent)
         if self.off is not None:
             return self.off.generate_noise(input_latent)
         made = self.images(_indices(input_latent))

@@ -21,6 +21,7 @@ from ..attention.reader import Reader
 from ..attention.scorer import Scorer
 from ..attention.tokens import PromptTokens
 from ..model.family import Layer, ProbeError
+from ..model.random import seeded
 
 NODE = "Ticket Layer Report"
 LATE = 0.6
@@ -170,7 +171,8 @@ class LayerProbe:
 
         euler = comfy.samplers.sampler_object("euler")
         empty = torch.zeros_like(noise)
-        guider.sample(noise, empty, euler, sigmas, callback=keep, disable_pbar=True, seed=0)
+        with seeded(self.seed):
+            guider.sample(noise, empty, euler, sigmas, callback=keep, disable_pbar=True, seed=0)
         if reader.refused or not all(read):
             raise ProbeError(self.scorer.why_not(reader.refused))
         return read[0], read[-1]

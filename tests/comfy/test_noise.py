@@ -33,6 +33,7 @@ from winning_tickets.probe.build.noise import (
     ticket_noise,
 )
 from winning_tickets.probe.collect import collect
+from winning_tickets.probe.collect.layers import LayerProbe, measure
 from winning_tickets.probe.sampling import ksampler as cutoff_run
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
@@ -321,6 +322,18 @@ def test_the_same_inputs_give_the_same_image_beside_a_patch_that_draws(
                 )
             )
     assert torch.equal(images[0], images[2]) and torch.equal(images[1], images[3])
+
+
+def test_a_layer_report_is_the_same_beside_a_patch_that_draws(model: Any, clip: Any) -> None:
+    """The rule: the same seed gives the same report, and the user's later run is not touched."""
+    values = []
+    for before in range(2):
+        torch.manual_seed(before)
+        state = torch.get_rng_state()
+        probe = LayerProbe(jittered(model), clip, ("cat", "tree"), 2, 0, 104, 152, transplanted=2)
+        values.append(str(measure(probe, 2, 2, 5.0)))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert values[0] == values[1]
 
 
 def test_made_noise_is_not_kept_for_ever() -> None:
