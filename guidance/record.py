@@ -63,13 +63,15 @@ class Record:
     """Of a run with a cutoff, counted while sampling.
 
     batch: images; tail: what unguided evaluations follow; about: another patch may take more or fewer
-    forwards than can be seen, so that figures of a stock run are estimates.
+    forwards than can be seen, so that figures of a stock run are estimates; unseen: so they are as long as
+    no evaluation was guided.
     """
 
     steps: Steps
     batch: int
     tail: str
     about: bool = False
+    unseen: bool = False
     clock: Callable[[], float] = time.perf_counter
     evaluations: list[Evaluation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -121,7 +123,7 @@ class Record:
         each = ratios[-1] * len(ratios) / len(guided) if ratios else 1.0
         unguided = sum(one.expected for one in self.of(False))
         steady = len(ratios) == len(guided) and len(set(ratios)) <= 1
-        about = bool(self.of(False)) and (self.about or not steady)
+        about = bool(unguided) and (self.about or not steady or self.unseen and not guided)
         return (sum(taken) + each * unguided) / self.batch, about
 
     @property

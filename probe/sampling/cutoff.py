@@ -59,7 +59,10 @@ class CutoffRun:
         """Put what this run needs on the guider's own copies; last, so that it counts real forwards."""
         options = self.guider.model_options
         deciding = self._others(WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH)
-        self.record.about = bool(deciding) or self._own_guider()
+        # Core's guiders keep to one way; of another pack's nobody knows.
+        name = type(self.guider).__module__
+        known = not self._own_guider() or name.startswith("comfy.") or "comfy_extras" in name
+        self.record.about, self.record.unseen = bool(deciding) or not known, self._own_guider()
         self._only_ours = False
         Forwards(lambda rows: self.record.forward(rows, self._only_ours)).install(self.guider, CUTOFF)
         comfy.patcher_extension.add_wrapper_with_key(
