@@ -175,7 +175,7 @@ def _parts_reseeded(value: Any, candidate: int) -> Any:
 
 
 class Redrawn:
-    """Single images [C, h, w] of a NOISE of any pack, under its own seed and under derived ones.
+    """Single images [C, h, w] of a NOISE of any pack, as in a batch, under its own seed and derived ones.
 
     NoiseError for a NOISE that gives every image of a batch, or every seed, the same noise.
     """
@@ -185,11 +185,18 @@ class Redrawn:
         self.noise, self.shape, self.seed, self.node = noise, shape, seed, node
 
     @cached_property
-    def _deaf(self) -> bool:
-        """Whether the NOISE takes no notice of batch_index."""
-        return torch.equal(self._draw(0, 1, [0]), self._draw(0, 1, [1]))
+    def _alone(self) -> bool:
+        """Whether an image can be drawn by itself, with batch_index, and is the same as in its batch.
 
-    def _draw(self, candidate: int, count: int, batch_index: list[int] | None) -> torch.Tensor:
+        Some take no notice of batch_index or cannot do without a batch, some vary the first image of one.
+        """
+        try:
+            first, second = self._draw(0, 2, [0, 1])
+            return torch.equal(self._draw(0, 1, [1])[0], second) and not torch.equal(first, second)
+        except Exception:
+            return False
+
+    def _draw(self, candidate: int, count: int, batch_index: list[int] | None = None) -> torch.Tensor:
         latent: dict[str, Any] = {"samples": torch.zeros(count, *self.shape)}
         if batch_index is not None:
             latent["batch_index"] = batch_index
@@ -197,11 +204,11 @@ class Redrawn:
             return drawn(reseeded(self.noise, candidate), latent, self.node)
 
     def image(self, index: int, candidate: int) -> torch.Tensor:
-        if isinstance(self.noise, PlainNoise):
-            return plain_candidate(self.noise.seed, index, self.shape, candidate)
-        if index == 0 or not self._deaf:
+        if index == 0:
+            return self._draw(candidate, 1)[0]
+        if self._alone:
             return self._draw(candidate, 1, [index])[0]
-        first, *_, last = self._draw(candidate, index + 1, None)
+        first, *_, last = self._draw(candidate, index + 1)
         if torch.equal(first, last):
             raise NoiseError(
                 f"{self.node}: the noise connected ({type(self.noise).__name__}) gives every image of a batch"
@@ -210,7 +217,7 @@ class Redrawn:
         return last
 
     def check_seeds(self) -> None:
-        if torch.equal(self._draw(0, 1, [0]), self._draw(1, 1, [0])):
+        if torch.equal(self._draw(0, 1), self._draw(1, 1)):
             raise NoiseError(
                 f"{self.node}: the noise connected ({type(self.noise).__name__}) does not change with its"
                 " seed: connect one that does, such as RandomNoise, or none; or set candidates to 1."
