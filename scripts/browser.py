@@ -26,7 +26,27 @@ SETTINGS = {
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.Workflow.ShowMissingModelsWarning": False,
 }
-READY = "!!(window.app?.extensionManager && window.LiteGraph?.registered_node_types?.MarkdownNote)"
+# With every node registered, and the workflow loaded that the page begins with.
+READY = """() => {
+  const tracker = window.app?.extensionManager?.workflow?.activeWorkflow?.changeTracker
+  const nodes = window.LiteGraph?.registered_node_types?.MarkdownNote
+  return nodes && tracker && !tracker.constructor.isLoadingGraph
+}"""
+# Whether the view and everything in it have been where they are for ten frames.
+STILL = """() => {
+  const {scale, offset} = app.canvas.ds
+  const boxes = [...document.querySelectorAll('.lg-node, .dom-widget, .tickets-regions')].map(e => {
+    const {x, y, width, height} = e.getBoundingClientRect()
+    return [x, y, width, height]
+  })
+  const now = JSON.stringify([scale, ...offset, boxes])
+  const before = window.stillness
+  const frames = before?.now === now && !app.canvas.dirty_canvas ? before.frames + 1 : 0
+  window.stillness = {now, frames}
+  return frames >= 10
+}"""
+PATIENCE = 120_000.0
+"""Milliseconds that a page may take for what it is asked to show, on a busy machine."""
 
 
 def start_playwright() -> Any:
@@ -50,6 +70,7 @@ def launch(playwright: Any) -> Any:
 def open_page(browser: Any, server: Server, **options: Any) -> Any:
     """ComfyUI's page with every node registered."""
     page = browser.new_page(viewport={"width": 1600, "height": 1250}, **options)
+    page.set_default_timeout(PATIENCE)
     page.goto(server.client.url)
     page.wait_for_function(READY, timeout=600_000)
     return page
@@ -61,3 +82,9 @@ def keep_picture(page: Any, path: Path, clip: Mapping[str, float]) -> None:
 
     shot = Image.open(io.BytesIO(page.screenshot(type="png", clip=clip)))
     shot.convert("RGB").save(path, quality=42, optimize=True, progressive=True)
+
+
+def settle(page: Any) -> None:
+    """Wait until nothing moves: nodes and widgets take their places over several frames."""
+    page.evaluate("delete window.stillness")
+    page.wait_for_function(STILL)

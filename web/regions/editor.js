@@ -243,7 +243,11 @@ export class RegionEditor {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey) return;
+    if (event.ctrlKey || event.metaKey) {
+      // ComfyUI takes the step; the browser would undo typing in the category's field as well.
+      if (!event.altKey && /^[yz]$/i.test(event.key)) event.preventDefault();
+      return;
+    }
     const arrow = ARROWS[event.key];
     const some = this.selected >= 0;
     if (event.key === "Escape" && this.drag) this.#cancel();

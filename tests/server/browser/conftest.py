@@ -12,6 +12,7 @@ import browser as browsers
 import pytest
 from comfyui import SetupError
 from comfyui_server import Server
+from playwright.sync_api import expect
 
 # What ComfyUI itself says on its own page.
 OWN = (
@@ -37,6 +38,7 @@ def chromium() -> Iterator[Any]:
     """Skips without a browser, unless BROWSER_TESTS is `required`."""
     try:
         with browsers.start_playwright() as playwright:
+            expect.set_options(timeout=browsers.PATIENCE)
             launched = browsers.launch(playwright)
             yield launched
             launched.close()

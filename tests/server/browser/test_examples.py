@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import browser as browsers
 import pytest
 from comfyui import ROOT
 from comfyui_server import Server
@@ -80,7 +81,6 @@ def looks_drawn(picture: Any) -> bool:
 @pytest.mark.parametrize("name", NAMES)
 def test_example_runs_on_the_demo_model(page: Any, server: Server, name: str) -> None:
     load(page, "demo", name)
-    page.wait_for_timeout(500)
     check(page, server, name)
 
 
@@ -105,7 +105,7 @@ def check(page: Any, server: Server, name: str) -> None:
     else:
         assert pictures
     page.evaluate(FIT)
-    page.wait_for_timeout(1500)
+    browsers.settle(page)
 
 
 @pytest.mark.parametrize(("model", "name"), EXAMPLES)

@@ -33,7 +33,7 @@ def test_from_the_template_to_the_picture(
     page.get_by_text("regions_to_image").first.click()
     stage = page.locator(".tickets-regions .stage")
     stage.wait_for()
-    page.wait_for_timeout(1500)
+    browsers.settle(page)
 
     box = stage.bounding_box()
     corners = [
@@ -54,8 +54,8 @@ def test_from_the_template_to_the_picture(
     page.locator("input:focus").wait_for()
     page.keyboard.press("Control+a")
     page.keyboard.type(name)
-    page.keyboard.press("Enter")
-    page.wait_for_timeout(1500)
+    with page.expect_response(lambda r: r.request.method == "POST" and file in r.url):
+        page.keyboard.press("Enter")
     (kept,) = (n for n in json.loads(server.client.get(file))["nodes"] if n["type"] == "TicketRegions")
     assert drawn in kept["widgets_values"]
 
@@ -67,7 +67,6 @@ def test_from_the_template_to_the_picture(
     with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
         page.get_by_test_id("queue-button").first.click()
     server.client.wait(answer.value.json()["prompt_id"], 600)
-    page.wait_for_function(SHOWN, timeout=60_000)
-    page.wait_for_timeout(1000)
+    page.wait_for_function(SHOWN)
     screenshot(page)
     page.close()

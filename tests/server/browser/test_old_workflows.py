@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import browser as browsers
 import pytest
 from comfyui_server import Server
 
@@ -31,7 +32,7 @@ def opened(page: Any) -> Any:
     def open_workflow(workflow: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         page.evaluate("app.extensionManager.toast.removeAll()")
         page.evaluate(LOAD, workflow)
-        page.wait_for_timeout(800)
+        browsers.settle(page)
         prompt = page.evaluate(PROMPT)
         by_class = {node["class_type"]: node["inputs"] for node in prompt.values()}
         return " ".join(page.locator(TOAST).all_text_contents()), by_class

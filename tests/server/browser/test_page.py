@@ -20,27 +20,20 @@ ADD = """type => {
   app.graph.add(node)
   app.canvas.ds.scale = 1
   app.canvas.ds.offset = [0, 0]
+  app.canvas.selectItems([node])
   app.canvas.setDirty(true, true)
 }"""
-TITLE = (450, 285)
+CLOSE = "app.graph.clear(); app.extensionManager.sidebarTab.activeSidebarTabId = null"
 
 
 def open_help(page: Any, node: str) -> Any:
-    """The help that ComfyUI shows of a node."""
-    page.evaluate("app.graph.clear()")
+    """The help that ComfyUI shows of a node, by the button above it."""
+    page.evaluate(CLOSE)
+    shown = page.locator(".node-help-content")
+    shown.wait_for(state="hidden")
     page.evaluate(ADD, node)
-    button = page.get_by_test_id("info-button")
-    for _ in range(20):
-        # The page may still be busy with the workflow that it begins with.
-        page.mouse.click(1200, 900)
-        page.mouse.click(*TITLE)
-        page.wait_for_timeout(500)
-        if page.locator(".node-help-content").is_visible():
-            break
-        if button.is_visible():
-            button.click()
-            break
-    return page.locator(".node-help-content")
+    page.get_by_test_id("info-button").click()
+    return shown
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +51,7 @@ def test_help_opens_beside_the_node(english: Any, screenshot: Any, node: str) ->
     shown.get_by_text(title, exact=True).first.wait_for()
     widths = "images => images.map(i => [i.src, i.complete && i.naturalWidth])"
     english.wait_for_function(
-        "[...document.querySelectorAll('.node-help-content img')].every(i => i.complete)", timeout=30_000
+        "[...document.querySelectorAll('.node-help-content img')].every(i => i.complete)"
     )
     screenshot(english)
     assert all(width for _, width in shown.locator("img").evaluate_all(widths))

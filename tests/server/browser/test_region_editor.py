@@ -9,8 +9,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import browser as browsers
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from winning_tickets.show.colours import category_colour
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.regions import Region
@@ -36,8 +38,23 @@ CONNECT = """([from, slot, to, name]) => {
 TOLD = """told => app.graph.nodes.flatMap(n => n.widgets ?? [])
   .some(w => w.name === 'told' && w.element.textContent.includes(told))"""
 FIND = "app.graph.nodes.find(n => n.comfyClass === 'TicketRegions').id"
+TAKING_A_STEP = "app.extensionManager.workflow.activeWorkflow.changeTracker._restoringState"
+CAPTURE = "app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState()"
+# All that a run reports to the page comes before its end.
+FINISHED = """() => { window.finished = new Promise(done => {
+  for (const end of ['success', 'error', 'interrupted'])
+    app.api.addEventListener(`execution_${end}`, () => done(end), {once: true})
+}) }"""
 LINES = "castle: 0.625 0.1875 1 0.6875\nlake: 0.0625 0.5 0.5625 1"
 LAYOUT = [Region("castle", 0.625, 0.1875, 1, 0.6875), Region("lake", 0.0625, 0.5, 0.5625, 1)]
+
+
+def until(page: Any, true: Callable[[], bool]) -> None:
+    """Wait for what only Python can tell of a page."""
+    deadline = time.monotonic() + browsers.PATIENCE / 1000
+    while not true():
+        assert time.monotonic() < deadline, "the page did not get there"
+        page.wait_for_timeout(50)
 
 
 class Editor:
@@ -49,7 +66,7 @@ class Editor:
         self.root = page.locator(".tickets-regions").nth(nth)
         self.stage = self.root.locator(".stage")
         self.stage.wait_for()
-        page.wait_for_timeout(300)
+        browsers.settle(page)
 
     @property
     def text(self) -> str:
@@ -66,10 +83,8 @@ class Editor:
 
     def wait_for(self, regions: list[Region]) -> None:
         """ComfyUI takes steps back by loading the whole workflow, which may take a while."""
-        deadline = time.monotonic() + 20
-        while self.regions != regions and time.monotonic() < deadline:
-            self.page.wait_for_timeout(100)
-        assert self.regions == regions
+        until(self.page, lambda: self.regions == regions and not self.page.evaluate(TAKING_A_STEP))
+        browsers.settle(self.page)
 
     def set(self, text: str) -> None:
         self.page.evaluate(SET, [self.id, "layout", text])
@@ -177,13 +192,13 @@ class TestDrawing:
 
     def test_the_zoom_of_the_canvas_does_not_matter(self, editor: Editor) -> None:
         editor.page.evaluate("app.canvas.ds.scale = 0.6; app.canvas.setDirty(true, true)")
-        editor.page.wait_for_timeout(500)
+        browsers.settle(editor.page)
         editor.draw("castle", (0.62, 0.2), (0.98, 0.7))
         assert editor.regions == LAYOUT[:1]
 
     def test_aspect_and_cells_follow_width_and_height(self, editor: Editor) -> None:
         editor.page.evaluate(TURN, [editor.id, "width", 768])
-        editor.page.wait_for_timeout(300)
+        browsers.settle(editor.page)
         box = editor.stage.bounding_box()
         assert box["width"] / box["height"] == pytest.approx(1.5, rel=0.02)
         editor.draw("castle", (0.05, 0.1), (0.98, 0.7))
@@ -194,13 +209,17 @@ class TestDrawing:
         editor.page.evaluate(TURN, [editor.id, "width", 768])
         second = Editor(editor.page, (500, 0), 1)
         second.page.evaluate(CONNECT, [editor.id, 0, second.id, "regions"])
-        second.page.wait_for_timeout(300)
+        browsers.settle(second.page)
         box = second.stage.bounding_box()
         assert box["width"] / box["height"] == pytest.approx(1.5, rel=0.02)
 
     def test_every_step_can_be_undone_and_done_again(self, drawn: Editor) -> None:
+        # What the new node took for its size, ComfyUI would keep with the next step.
+        browsers.settle(drawn.page)
+        drawn.page.evaluate(CAPTURE)
         drawn.press("ArrowUp")
         moved = drawn.regions
+        assert moved != LAYOUT
         drawn.press("Control+z")
         drawn.wait_for(LAYOUT)
         drawn.root.get_by_title("Redo").click()
@@ -234,9 +253,8 @@ class TestKept:
     def test_in_a_saved_and_loaded_workflow(self, drawn: Editor) -> None:
         load = "async () => app.loadGraphData(JSON.parse(JSON.stringify(app.graph.serialize())))"
         drawn.page.evaluate(load)
-        drawn.page.wait_for_timeout(500)
+        expect(drawn.root.locator(".region")).to_have_count(2)
         assert drawn.regions == LAYOUT
-        assert drawn.root.locator(".region").count() == 2
 
     def test_in_a_copy_of_the_node(self, drawn: Editor) -> None:
         copied = drawn.page.evaluate(
@@ -256,7 +274,7 @@ class TestKept:
         drawn.page.evaluate(
             "id => { app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])) }", drawn.id
         )
-        drawn.page.wait_for_timeout(500)
+        browsers.settle(drawn.page)
         after = drawn.page.evaluate(prompt)
         assert [n["inputs"]["layout"] for n in after] == [n["inputs"]["layout"] for n in before]
         assert parse_regions(after[0]["inputs"]["layout"]) == LAYOUT
@@ -280,8 +298,7 @@ class TestKept:
         other = Editor(drawn.page, (500, 0), 1)
         other.stage.focus()
         other.press("Control+v")
-        other.page.wait_for_timeout(300)
-        assert other.regions == LAYOUT
+        until(other.page, lambda: other.regions == LAYOUT)
         assert drawn.page.evaluate("app.graph.nodes.length") == 2
 
     def test_lines_are_read_too(self, editor: Editor) -> None:
@@ -313,11 +330,14 @@ class TestPicture:
         kept = {"ticket regions picture": {"kind": "last", "file": file}}
         keep = "([id, kept]) => { Object.assign(app.graph.getNodeById(id).properties, kept) }"
         editor.page.evaluate(keep, [editor.id, kept])
-        for _ in range(2):
+        with editor.page.expect_response(lambda r: "gone.png" in r.url):
             editor.page.mouse.move(5, 5)
             editor.root.locator("input").hover()
-            editor.page.wait_for_timeout(400)
+        for _ in range(2):
+            browsers.settle(editor.page)
             assert editor.root.locator("img").is_hidden()
+            editor.page.mouse.move(5, 5)
+            editor.root.locator("input").hover()
         # The browser's own line about the 404 is the only one.
         editor.page.said[:] = [line for line in editor.page.said if "gone.png" not in line]
 
@@ -345,11 +365,11 @@ class TestPicture:
         for prompt in (picture, about):
             page.evaluate("prompt => app.loadApiJson(prompt, 'regions')", {**prompt, "20": regions})
             page.locator(".tickets-regions .stage").wait_for()
+            page.evaluate(FINISHED)
             with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
                 page.evaluate("app.queuePrompt(0)")
             outputs = server.client.wait(answer.value.json()["prompt_id"], 600)["outputs"]
-            assert outputs["2"]["images"]
-            page.wait_for_timeout(500)
+            assert outputs["2"]["images"] and page.evaluate("window.finished") == "success"
         page.locator(".tickets-regions select").select_option("last")
         page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth > 0")
         assert page.evaluate("document.querySelector('.tickets-regions img').naturalWidth") == 96
@@ -361,7 +381,7 @@ class TestBank:
         self.collect = editor.page.evaluate(ADD, ["CollectTickets", [-420, 0]])
         editor.page.evaluate(SET, [self.collect, "categories", "castle\nA  Tree.\ncar"])
         self.build(editor, self.collect)
-        editor.page.wait_for_timeout(300)
+        expect(editor.root.locator(".offered button")).to_have_count(3)
         return editor
 
     @staticmethod
@@ -399,16 +419,16 @@ class TestBank:
         load = editor.page.evaluate(ADD, ["LoadTicketBank", [-420, 0]])
         editor.page.evaluate(SET, [load, "name", "slow.safetensors"])
         self.build(editor, load)
-        editor.page.wait_for_timeout(500)
-        assert held
+        until(editor.page, lambda: bool(held))
         editor.page.evaluate(SET, [load, "name", "demo_model.safetensors"])
         editor.page.mouse.move(5, 5)
         editor.stage.hover()
         chips = editor.root.locator(".offered button")
         chips.get_by_text("flower").wait_for()
         for route in held:
-            route.fulfill(json={"categories": ["an older bank"], "block": 8})
-        editor.page.wait_for_timeout(500)
+            with editor.page.expect_response(slow):
+                route.fulfill(json={"categories": ["an older bank"], "block": 8})
+        browsers.settle(editor.page)
         editor.page.unroute(slow)
         assert chips.count() == 6 and not chips.get_by_text("older").count()
 
@@ -418,13 +438,12 @@ class TestBank:
         mask = second.page.evaluate(ADD, ["TicketRegionFromMask", [-420, 1400]])
         second.page.evaluate(CONNECT, [second.id, 0, mask, "regions"])
         second.page.evaluate(CONNECT, [mask, 0, collecting.id, "regions"])
-        second.page.wait_for_timeout(300)
-        assert second.root.locator(".offered button").all_text_contents() == ["castle", "a tree", "car"]
+        expect(second.root.locator(".offered button")).to_have_text(["castle", "a tree", "car"])
 
     def test_a_bank_of_the_drawn_categories_lacks_none(self, collecting: Editor) -> None:
         """The wiring that the sockets suggest, once a cycle: categories to the collector, its bank back."""
         collecting.page.evaluate(CONNECT, [collecting.id, 1, self.collect, "categories"])
-        collecting.page.wait_for_timeout(300)
+        browsers.settle(collecting.page)
         collecting.draw("boat", (0.62, 0.2), (0.98, 0.7))
         assert collecting.root.locator(".region span").text_content() == "boat"
 
@@ -470,6 +489,5 @@ def test_regions_reach_the_noise_and_the_picture_keeps_them(
     assert "NFE for" not in json.dumps(page.evaluate("app.graph.serialize()"))
     assert "NFE for" not in image.info["prompt"]
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-    page.wait_for_timeout(500)
-    assert page.locator(".tickets-regions .region").count() == 2
-    assert page.locator(".tickets-regions .offered button").all_text_contents() == ["castle", "tree", "car"]
+    expect(page.locator(".tickets-regions .region")).to_have_count(2)
+    expect(page.locator(".tickets-regions .offered button")).to_have_text(["castle", "tree", "car"])

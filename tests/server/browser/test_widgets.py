@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import browser as browsers
 from comfyui_server import Server
 
 MOST = 10
@@ -36,7 +37,7 @@ def test_a_fresh_node_shows_at_most_ten_widgets(page: Any, server: Server) -> No
         node = page.evaluate(ADD, kind)
         if vue:
             page.locator(f"[data-node-id='{node}']").wait_for()
-            page.wait_for_timeout(50)
+            browsers.settle(page)
         counts[kind] = page.locator(SHOWN).count() if vue else page.evaluate(DRAWN)
         heights[kind] = page.evaluate("app.graph.nodes[0].size[1]")
     assert counts["TicketLatentFromRegions"] >= 9 and counts["TicketRegions"] == 3
