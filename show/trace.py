@@ -34,6 +34,8 @@ from .table import aligned
 
 # Of the map laid over an image.
 COVER = 0.65
+# Rows and columns of a map that was not read.
+UNREAD = 8, 8
 # Phrases and steps in a picture, and curves in a chart.
 MOST_ROWS, MOST_COLUMNS, MOST_CURVES = 20, 12, 16
 # Phrases in a row of figures.
@@ -198,24 +200,26 @@ def shown(
 ) -> Shown:
     """Of image `number` of the batch, from 1, at these steps. latent: height and width in latent pixels.
 
-    image: IMAGE [images, height, width, 3] to lay the maps over. StepsError for steps or images that the
-    run has not, and for steps that were not read.
+    image: IMAGE [images, height, width, 3] to lay the maps over. What was not read is grey in the picture and
+    empty in the masks. StepsError for steps or images that the run has not.
     """
     chosen = parse_steps(steps, len(trace.sigmas) - 1)
     if number > trace.images:
         raise StepsError(f"number is {number}, but the run has images 1 to {trace.images}.")
-    maps = trace.maps()[:, number - 1]
+    unread = torch.full((len(trace.sigmas) - 1, len(trace.phrases), *UNREAD), torch.nan)
+    maps = trace.maps()[:, number - 1] if trace.is_read else unread
     read = [step for step in chosen if bool(maps[step].isfinite().all())]
-    if not read:
-        raise StepsError("None of the chosen steps was read. " + " ".join(trace.notes))
     under = None if image is None else image[min(number, len(image)) - 1]
     height, width = (side * PIXELS for side in latent) if image is None else image.shape[1:3]
     lines = [table(trace, number - 1, chosen), *trace.notes, *unwritten(trace.phrases)]
-    if read[-1] != chosen[-1]:
+    mask = maps[read[-1]] if read else torch.zeros_like(maps[chosen[-1]])
+    if not read:
+        lines.append("The masks are empty: no map was read at the steps shown.")
+    elif read[-1] != chosen[-1]:
         lines.append(f"The masks are of step {read[-1] + 1}.")
     return Shown(
         heat_maps(maps[chosen], trace.phrases, chosen, under)[None],
-        masks(maps[read[-1]], int(height), int(width)),
+        masks(mask, int(height), int(width)),
         curves(trace, number - 1)[None],
         "\n".join(lines),
     )

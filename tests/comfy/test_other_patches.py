@@ -5,6 +5,7 @@ Latents of an odd size, batches of two; each patch before and after ours where b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.watch import last_trace, watched
+from winning_tickets.show.trace import shown
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.select import Rank
@@ -178,6 +180,9 @@ class TestWatching:
         stock(watching, encode, odd, "euler", "normal")
         trace = last_trace(watching)
         assert not trace.is_read
+        seen = shown(trace, "", 2, (19, 13))
+        assert re.search(words, seen.report) and "The masks are empty" in seen.report
+        assert seen.masks.shape == (1, 152, 104) and not seen.masks.any()
         with pytest.raises(StepsError, match=words):
             trace.maps()
 
