@@ -173,7 +173,7 @@ class Layout:
         return calibrate(mixed, self.calibration) if self.strength else mixed
 
     def plain(self, seed: int, indices: Iterable[int]) -> torch.Tensor:
-        """The seed's own noise [len(indices), C, height, width], as stock ComfyUI draws it."""
+        """The seed's own noise [len(indices), C, height, width]; see `plain_noise`."""
         return plain_noise(seed, self.shape, indices)
 
     def build(self, seed: int, indices: Iterable[int] = (0,)) -> torch.Tensor:
