@@ -170,12 +170,6 @@ def test_forwards_by_scheme(model: Any, clip: Any, scheme: str, prompts_each: in
     assert bank.score("cat", "tree").shape == (4 * 64,)
 
 
-def test_one_conditional_evaluation_per_noise_and_prompt(model: Any, clip: Any) -> None:
-    counting, seen = counted(model)
-    bank_of(counting, clip, 4)
-    assert seen.total == 4 * 3
-
-
 def test_forward_ends_at_the_layer_that_is_read(model: Any, clip: Any) -> None:
     after: list[Any] = []
     clone = model.clone()
