@@ -1,11 +1,12 @@
 """Which initial noise puts things where they are asked for: every kind, with controls and intervals.
 
     python demo/noises.py --comfyui DIR [--sets two three] [--kinds NAME ...] [--cases 216] [--table]
-                          [--steps 20] [--bfloat16] [--pack] [--fits]
+                          [--steps 20] [--bfloat16] [--pack] [--fits] [--again]
 
 Run with the Python of that ComfyUI. What was measured is kept, a line for every image; started
 again, it goes on from there. Prints the table of all there is, the results in the repository included:
---steps 10 --bfloat16 --table prints those.
+--steps 10 --bfloat16 --table prints those. --again draws what was measured once more, with the code as it is
+now, and compares both case by case.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--bfloat16", action="store_true", help="run the UNet in bfloat16")
     parser.add_argument("--pack", action="store_true", help="put all results into demo/noises.jsonl")
     parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
+    parser.add_argument("--again", action="store_true", help="compare with what was measured before")
     parser.add_argument("--fits", action="store_true", help="only how often noise of which fit succeeded")
     return parser.parse_args()
 
@@ -112,6 +114,22 @@ def measure(
         }
         entries.append(entry)
     kept.add(entries)
+
+
+def again(parts: Any, bank: Any, name: str, kind: Kind, found: dict[int, dict[str, Any]]) -> str:
+    """A line: the cases that were measured before, drawn once more; nothing is kept."""
+    cases = cases_of(name)
+    numbers = [i for i in sorted(found) if i < ARGS.cases]
+    how = Sampling(ARGS.steps, 5.0, kind.sampler, 0.5)
+    hits: list[bool] = []
+    for at in range(0, len(numbers), CHUNK):
+        part = numbers[at : at + CHUNK]
+        noise = torch.cat([kind.maker.make(parts, bank, cases[i], FIRST_SEED + i) for i in part])
+        hits += Outcome(parts, how, [cases[i] for i in part], noise, kind.prompt).hits()
+    before = [bool(found[i]["hit"]) for i in numbers]
+    won, lost = (sum(a != b and a == new for a, b in zip(hits, before, strict=True)) for new in (True, False))
+    p = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    return f"| {name} | {kind.name} | {without_n(before)} | {without_n(hits)} | {won} : {lost} (p {p:.2g}) |"
 
 
 def without_n(values: Sequence[bool]) -> str:
@@ -214,6 +232,15 @@ def main() -> None:
         if ARGS.bfloat16:
             use_bfloat16(parts.model)
         fits(parts, the_bank(parts), kept.load(about))
+        return
+    if ARGS.again:
+        if ARGS.bfloat16:
+            use_bfloat16(parts.model)
+        bank, known = the_bank(parts), kept.load(about)
+        print("| set | noise | before | now | only now : only before |\n| --- | --- | --- | --- | --- |")
+        for name in ARGS.sets:
+            for kind in (k for k in KINDS if k.name in (ARGS.kinds or [k.name])):
+                print(again(parts, bank, name, kind, known[name, kind.name]), flush=True)
         return
     if not ARGS.table:
         bank = the_bank(parts)
