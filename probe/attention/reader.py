@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import comfy.patcher_extension
@@ -84,13 +84,20 @@ class Reader:
     ) -> torch.Tensor:
         """An APPLY_MODEL wrapper: the model with the layers read."""
         options = dict(transformer_options or {})
-        chunks = self._chunks(x, c_crossattn, options)
+        chunks: dict[int, uuid.UUID] = {}
+        with self._unless_watching(chunks):
+            chunks.update(self._chunks(x, c_crossattn, options))
         if not chunks and not self.stop:
             return executor(x, t, c_concat, c_crossattn, control, options, **more)
         if not chunks:
             return torch.zeros_like(x)
         left = dict(chunks)
-        hooked = self.family.hooked(options, self.layers, partial(self._read, left, len(x)))
+
+        def read(call: AttentionCall) -> None:
+            with self._unless_watching(left):
+                self._read(left, len(x), call)
+
+        hooked = self.family.hooked(options, self.layers, read)
         try:
             denoised = executor(x, t, c_concat, c_crossattn, control, hooked, **more)
         except _ReadEnough:
@@ -98,6 +105,24 @@ class Reader:
         if left and not all((key, self.layers[-1]) in self.maps for key in left.values()):
             self.refuse("replaces the model's forward, so that no attention is seen")
         return denoised
+
+    @contextmanager
+    def _unless_watching(self, chunks: dict[int, uuid.UUID]) -> Iterator[None]:
+        """What fails to be read is refused, where nothing depends on it: whoever only watches ends no run."""
+        try:
+            yield
+        except Exception as error:
+            if self.stop:
+                raise
+            self._forget(chunks)
+            self.refuse(f"leaves attention that cannot be read ({type(error).__name__})")
+
+    def _forget(self, chunks: dict[int, uuid.UUID]) -> None:
+        """A forward is read at all of the layers or at none."""
+        for key in chunks.values():
+            for layer in self.layers:
+                self.maps.pop((key, layer), None)
+        chunks.clear()
 
     def refuse(self, why: str) -> None:
         if why not in self.refused:
@@ -135,16 +160,10 @@ class Reader:
         return left
 
     def _read(self, chunks: dict[int, uuid.UUID], rows: int, call: AttentionCall) -> None:
-        """Keeps the maps of one call, or refuses it; ends the forward after the last layer.
-
-        A forward is read at all of the layers or at none.
-        """
+        """Keeps the maps of one call, or refuses it; ends the forward after the last layer."""
         if chunks and (why := self._unlike(call, rows)):
             self.refuse(f"{why} at layer {call.layer}")
-            for key in chunks.values():
-                for layer in self.layers:
-                    self.maps.pop((key, layer), None)
-            chunks.clear()
+            self._forget(chunks)
         if not chunks and self.stop:
             raise _ReadEnough
         if chunks:

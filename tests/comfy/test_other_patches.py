@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import comfy.model_management
 import pytest
 import torch
 from cutoff_runs import PROMPT, STEPS, cutoff, ours, stock
 from other_patches import EVERY, HARMLESS, REFUSED, random_numbers
 from winning_tickets.guidance.trace import StepsError
+from winning_tickets.probe.attention import reader
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.build.build import (
     PlaceRequest,
@@ -185,6 +187,18 @@ class TestWatching:
         assert seen.masks.shape == (1, 152, 104) and not seen.masks.any()
         with pytest.raises(StepsError, match=words):
             trace.maps()
+
+    def test_memory_that_runs_out_while_reading_ends_no_run(
+        self, model: Any, clip: Any, encode: Any, odd: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any) -> Any:
+            raise comfy.model_management.OOM_EXCEPTION("no memory")
+
+        watching = watched(model, clip, PROMPT, "cat")[0]
+        monkeypatch.setattr(reader, "token_attention", fail)
+        plain = stock(model, encode, odd, "euler", "normal")
+        assert torch.equal(stock(watching, encode, odd, "euler", "normal"), plain)
+        assert "cannot be read" in shown(last_trace(watching), "", 1, (19, 13)).report
 
 
 class TestCutting:
