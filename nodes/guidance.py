@@ -35,7 +35,7 @@ def cutoff_input() -> io.DynamicCombo.Input:
         step=0.05,
         round=0.001,
         tooltip="Share of the run's steps that keep guidance, from the first on. 1 is the plain sampler;"
-        " 0.5 runs a quarter fewer forwards.",
+        " 0.5 takes a quarter fewer evaluations of the model (NFE).",
     )
     last = io.Int.Input(
         "unguided_steps",
@@ -327,10 +327,10 @@ class GuidanceCutoffReport(io.ComfyNode):
             display_name="Guidance Cutoff Report",
             category=CATEGORY,
             description=(
-                "What a run with Guidance Cutoff or Guidance Cutoff Guider used and saved: forwards, time,"
-                " and what kept it from saving more."
+                "What a run with Guidance Cutoff or Guidance Cutoff Guider used and saved: evaluations of"
+                " the model (NFE), time, and what kept it from saving more."
             ),
-            search_aliases=["forwards saved", "cfg cutoff report"],
+            search_aliases=["NFE", "forwards saved", "cfg cutoff report"],
             is_output_node=True,
             inputs=[
                 io.Latent.Input("latent", tooltip="The sampler's result, so that this runs after it."),

@@ -84,7 +84,7 @@ def run(client: Client, prompt: Prompt, target: Path) -> dict[str, Any]:
     target.write_bytes(client.image(**picture))
     sampler = next(k for k, n in prompt.items() if n["class_type"] == "GuidanceCutoffKSampler")
     report = outputs[sampler]["text"][0]
-    return {"picture": str(target), "forwards": report.split(" for ")[0], "seconds": round(seconds, 1)}
+    return {"picture": str(target), "nfe": report.split(" for ")[0], "seconds": round(seconds, 1)}
 
 
 def show(install: Install, output: Path) -> None:

@@ -29,4 +29,4 @@ def test_it_saves_the_drawn_picture(
     target = tmp_path / "picture.png"
     told = script.run(client, script.compose(prompt, script.SCENES[0], tickets=True), target)
     assert Image.open(target).size == (256, 256)
-    assert told["forwards"] == "30 forwards"
+    assert told["nfe"] == "30 NFE"
