@@ -1,4 +1,4 @@
-"""Other packs' patches on a MODEL: what they are called."""
+"""Patches on a MODEL: which are other packs', and what they are called."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ PACK = __package__.rsplit(".", 1)[0] if __package__ else ""
 
 def name_of(function: Any) -> str:
     """Of a patch, for people: the class that it belongs to, else the function that it was made in."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _unwrapped(function)
     owner = getattr(function, "__self__", None)
     name = type(owner).__name__ if owner is not None and not isinstance(owner, type) else None
     return name or getattr(function, "__qualname__", type(function).__name__).split(".")[0]
 
 
 def is_ours(function: Any) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
+    """Whether a patch was made in this pack."""
+    function = _unwrapped(function)
     owner = getattr(function, "__self__", function)
-    return str(getattr(owner, "__module__", "")).startswith(PACK)
+    return str(getattr(owner, "__module__", "")).startswith(f"{PACK}.")
 
 
 def others_on(model: Any) -> list[str]:
     """Names of the patches on a MODEL that may change what the model sees or when it runs, each once."""
     found = (name_of(f) for f in _functions(model) if not is_ours(f))
     return list(dict.fromkeys(found))
+
+
+def _unwrapped(function: Any) -> Any:
+    """What a partial calls."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _functions(model: Any) -> Iterator[Any]:

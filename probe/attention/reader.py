@@ -63,6 +63,8 @@ class Reader:
     keep: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.cpu
     maps: dict[tuple[uuid.UUID, Layer], torch.Tensor] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    # Of the forward that runs: what the model was given as prompt.
+    _context: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
     def attach(self, model: Any) -> Any:
         """A plain clone of MODEL that is read whenever it is evaluated."""
@@ -194,8 +196,6 @@ class Reader:
         # What was compared once is known by its identity: no device is waited for at every layer.
         self._context = call.context if call.context is not None else self._context
         return ""
-
-    _context: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

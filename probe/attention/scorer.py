@@ -30,7 +30,7 @@ class Scorer:
     """Reads the first step's attention to noises; nothing stays on the MODEL.
 
     node: whose run it is, for errors. layers: names, comma-separated, or layers of the MODEL; all if not
-    given. width, height: of the image in pixels. evaluations: rows (images x prompts) read so far.
+    given. width, height: of the image in pixels.
     ProbeError for models, layers and prompts that cannot be read.
     """
 
@@ -52,9 +52,10 @@ class Scorer:
         self.layers = list(layers or self.family.layers)
         self.shape = self.family.latent_shape(width, height)
         self.rows = Rows(model, self.shape)
-        self.evaluations = 0
         _, latent_height, latent_width = self.shape
         self._reader = Reader(self.family, self.layers, 1, latent_height, latent_width, stop=stop)
+        # Whether patches drew random numbers in the last evaluation.
+        self._drew = False
         # One clone for the session: ComfyUI loads it once.
         self._clone = self._reader.attach(model)
 
@@ -63,17 +64,13 @@ class Scorer:
         return fingerprint(self.model, self.clip)
 
     @property
-    def strides(self) -> list[int]:
-        return [self.family.stride(layer) for layer in self.layers]
-
-    @property
     def share(self) -> float:
         """Share of a forward that one row takes, about."""
         return self.family.share(self.layers[-1], *self.shape[1:])
 
     def grid(self, cells: int = 1) -> Grid:
         """Blocks of `cells` x `cells` cells of the coarsest layer."""
-        return Grid.of_layers(*self.shape[1:], self.strides, cells)
+        return Grid.of_layers(*self.shape[1:], [self.family.stride(layer) for layer in self.layers], cells)
 
     def encode(
         self, prompts: Sequence[Prompt], progress: Callable[[int, int], None] = lambda done, total: None
@@ -137,7 +134,6 @@ class Scorer:
         if self._drew and rows > 1:
             self.rows.count = 1
             return self.maps(prompts, noise, progress)
-        self.evaluations += rows
         progress(rows)
         return found
 
@@ -168,5 +164,3 @@ class Scorer:
             f"{self.node}: another patch on this MODEL{f' ({names})' if names else ''} {why}. Connect the"
             " MODEL from before that node here, and the patched one to the sampler."
         )
-
-    _drew = False

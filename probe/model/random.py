@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 
-SEED_RANGE = 2**64
+from ...tickets.noise import SEED_RANGE
+
+States = list[tuple[Callable[[Any], None], Any]]
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[Callable[[], bool]]:
     """Seeds the global generators of the CPU and of every device; afterwards they are as they were.
 
-    Gives a function that says whether any numbers were drawn from them since.
-
     What is evaluated inside depends on `seed` alone, and whatever is sampled afterwards does not depend on
     what was evaluated. Seeded as stock ComfyUI does before sampling. seed: of any size, by modulo 2^64.
+    Yields a function that says whether any numbers have been drawn since.
     """
     kept = _states()
     torch.manual_seed(seed % SEED_RANGE)
@@ -28,9 +29,6 @@ def seeded(seed: int) -> Iterator[Callable[[], bool]]:
     finally:
         for restore, state in kept:
             restore(state)
-
-
-States = list[tuple[Callable[[Any], None], Any]]
 
 
 def _moved(before: States) -> bool:

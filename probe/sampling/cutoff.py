@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +14,11 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Sigma, Similar
 from ...guidance.record import Record, listing
 from ...guidance.steps import Steps
+from ..compat import is_ours, name_of
 from ..server import announce
 from . import tail
 from .forwards import Forwards
-from .patch import CUTOFF, SamplerPatch, is_ours
+from .patch import CUTOFF, SamplerPatch
 
 COMBINING = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 
@@ -234,12 +234,3 @@ class CutoffRun:
 def _holds(entry: dict[str, Any], sigma: float) -> bool:
     """Whether an entry of a prompt, as ComfyUI prepares it, counts at this noise level."""
     return sigma <= entry.get("timestep_start", math.inf) and sigma >= entry.get("timestep_end", -math.inf)
-
-
-def name_of(function: Any) -> str:
-    """Of a patch, for people: the node's class, if its function was made there."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    owner = getattr(function, "__self__", None)
-    name = type(owner).__name__ if owner is not None and not isinstance(owner, type) else None
-    return name or getattr(function, "__qualname__", type(function).__name__).split(".")[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
-COMPILE_KEY = "torch.compile"
+from ..model.clone import COMPILE_KEY
 
 
 @dataclass

@@ -118,12 +118,6 @@ def _digest(image: torch.Tensor) -> str:
     return hashlib.blake2b(repr(tuple(image.shape)).encode() + values, digest_size=16).hexdigest()
 
 
-def is_ours(function: Any) -> bool:
-    """Whether a hook or wrapper belongs to this pack's own runs."""
-    owner = type(getattr(function, "__self__", None))
-    return owner.__module__.startswith(__name__.removesuffix("sampling.patch"))
-
-
 def patch_on(model: Any, key: str) -> Any:
     """The object whose method MODEL's runs go through; None without one."""
     found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, key)

@@ -65,7 +65,7 @@ def provide(guider: Any, empty: Any) -> None:
         )
 
 
-def own_hooks(guider: Any, options: dict[str, Any], name: str) -> list[Any]:
+def _own_hooks(guider: Any, options: dict[str, Any], name: str) -> list[Any]:
     """The sampler's own functions of a kind, apart from those that came with the MODEL."""
     models = guider.model_options.get(name, [])
     return [hook for hook in options.get(name, []) if not any(hook is other for other in models)]
@@ -89,7 +89,7 @@ def predict(
         denoised = batch({**arguments, "model_options": options})[slot]
     else:
         denoised = comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, timestep, options)[slot]
-    for hook in own_hooks(guider, options, "sampler_post_cfg_function"):
+    for hook in _own_hooks(guider, options, "sampler_post_cfg_function"):
         denoised = hook(
             {
                 "denoised": denoised,

@@ -147,7 +147,7 @@ class WatchedRun:
         try:
             denoised = executor(x, timestep, options or {}, seed)
             try:
-                self.evaluations.append(self._evaluation(denoised, timestep))
+                self.evaluations.append(self._evaluation(denoised))
             except Exception as error:
                 self._note_failure(error)
                 self.evaluations.append(Evaluation(torch.full((len(denoised),), torch.nan), unread=UNREAD))
@@ -157,7 +157,7 @@ class WatchedRun:
             self.calls.clear()
             self.reader.maps.clear()
 
-    def _evaluation(self, denoised: torch.Tensor, timestep: torch.Tensor) -> Evaluation:
+    def _evaluation(self, denoised: torch.Tensor) -> Evaluation:
         layers = list(self.reader.maps.values())
         maps = pooled(layers).cpu() if layers else None
         if maps is not None and len(maps) != len(denoised):

@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from ..noise import SEED_RANGE
 from .bank import BankError, Recipe, TicketBank
 
 FORMAT = 2
@@ -56,7 +57,8 @@ class SaveError(BankError, OSError):
 
 
 def _signed(seed: int) -> int:
-    return seed - 2**64 if seed >= 2**63 else seed
+    """As an int64: not every torch has unsigned ones."""
+    return seed - SEED_RANGE if seed >= SEED_RANGE // 2 else seed
 
 
 @contextmanager
@@ -368,7 +370,7 @@ def _read_bank(file: _File) -> TicketBank:
         categories=categories,
         prompts=prompts,
         measured=tuple((c, p) for c, p in tensors["measured"].tolist()),
-        seeds=tuple(s % 2**64 for s in tensors["seeds"].tolist()),
+        seeds=tuple(s % SEED_RANGE for s in tensors["seeds"].tolist()),
         blocks=tensors["blocks"].float(),
         noise=tensors["noise"],
         cell=tensors["cell"],

@@ -12,7 +12,7 @@ from einops import repeat
 
 from ..bank.bank import TicketBank
 from ..grid import Grid
-from ..noise import place_blocks, plain_noise
+from ..noise import SEED_RANGE, place_blocks, plain_noise
 from ..recent import Recent
 from .calibrate import NONE, calibrate
 from .regions import SMALLER, AnyRegion, MaskRegion, assign_cells, by_category, categories_of
@@ -25,7 +25,7 @@ OWNERS_KEPT = 64
 
 def image_generator(seed: int, index: int, candidate: int = 0) -> torch.Generator:
     """The random numbers of arrangement `candidate` of image `index` of `seed`, the same in any batch."""
-    entropy = [seed % 2**64, index, candidate]
+    entropy = [seed % SEED_RANGE, index, candidate]
     state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     return torch.Generator("cpu").manual_seed(int(state[0]))
 
