@@ -12,7 +12,7 @@ from .chart import Axis, Mark, roof
 from .chart import histogram as histogram_chart
 from .colours import BLUE, GREY, RED, category_colour
 from .draw import GAP, WIDTH, all_written, framed, legend, lines_of, stacked, tensor_of, titled, unwritten
-from .heatmap import colour_bar, grid, more, panel
+from .heatmap import SCORES, colour_bar, grid, more, panel
 from .table import aligned
 
 # Categories in a picture, and in a table of all against all.
@@ -20,7 +20,6 @@ MOST, MOST_TABLE = 16, 10
 PAIRS = 10
 HISTOGRAM = (250, 150)
 SIDE = 96
-SCORES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 # Of the picture of a running collection, which ComfyUI shrinks to 512 pixels.
 PREVIEW, PREVIEW_SIDE, PREVIEW_MOST = 500, 116, 20
 

@@ -14,6 +14,7 @@ from .colours import BLUE, FAINT, INK, PAPER, Colour, rgb
 from .draw import (
     FINE,
     SIZE,
+    TICK,
     TITLE,
     WIDTH,
     Entry,
@@ -28,7 +29,6 @@ from .draw import (
     write,
 )
 
-TICK = 4
 # Least distance of two ticks, in pixels.
 APART = 55, 24
 DASH = 6

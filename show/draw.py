@@ -24,6 +24,8 @@ WIDTH = 640
 SIZE, TITLE = 15, 17
 GAP = 8
 SWATCH = 14
+# Length of the line at a value of an axis or colour bar.
+TICK = 4
 # Drawn so many times larger, then reduced: lines without jagged edges.
 FINE = 3
 CIRCLE, SQUARE, TRIANGLE, DIAMOND, CROSS = MARKERS = range(5)

@@ -12,6 +12,7 @@ from .draw import (
     GAP,
     SIZE,
     SWATCH,
+    TICK,
     WIDTH,
     Entry,
     blank,
@@ -26,8 +27,9 @@ from .draw import (
 )
 
 BAR = 12
-TICK = 4
 ROW_TITLE = 130
+# Of a colour bar for scores.
+SCORES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
 
 def size_within(shape: Sequence[int], side: int) -> tuple[int, int]:

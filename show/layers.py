@@ -12,7 +12,7 @@ from PIL import Image
 from ..tickets.layers.figures import CLEAR, LayerWorth, recommended
 from ..tickets.score import paper_score
 from .chart import Axis, bar, ruler
-from .colours import BLUE, RED
+from .colours import BLUE, INK, RED
 from .draw import (
     GAP,
     WIDTH,
@@ -24,7 +24,7 @@ from .draw import (
     stacked,
     tensor_of,
 )
-from .heatmap import colour_bar, grid, more, panel, titles_width
+from .heatmap import SCORES, colour_bar, grid, more, panel, titles_width
 from .table import aligned
 
 # Of a row, and where there are more than FEW of them.
@@ -32,7 +32,6 @@ SIDE, SIDE_SMALL, FEW = 76, 44, 10
 GAP_ROWS = 4
 # Layers and phrases in a picture.
 MOST, MOST_PHRASES = 24, 4
-SCORES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
 
 def table(worths: Sequence[LayerWorth]) -> str:
@@ -82,9 +81,9 @@ def picture(
     ends = [v for w in shown for v in (w.effect - w.error, w.effect + w.error) if math.isfinite(v)]
     low, high = min(ends, default=0.0), max(ends, default=0.0)
     low, high = min(low, 0.0), max(high, 0.0)
-    wide = max(1e-9, high - low)
+    span = max(1e-9, high - low)
     # Room for the value behind the longest bar.
-    axis = Axis("effect, in standard deviations of plain noise", low - 0.02 * wide, high + 0.25 * wide)
+    axis = Axis("effect, in standard deviations of plain noise", low - 0.02 * span, high + 0.25 * span)
     names = all_written(phrases)[:MOST_PHRASES]
     titles = [*(str(w.layer) for w in shown), ""]
     side = SIDE if len(shown) <= FEW else SIDE_SMALL
@@ -101,7 +100,7 @@ def picture(
     if best.clear:
         keys.append(Entry("the recommended layer", RED))
     parts = [
-        legend([*keys, Entry("standard error", (0.0, 0.0, 0.0), line=True)]),
+        legend([*keys, Entry("standard error", INK, line=True)]),
         grid(rows, titles, ["effect of the layer's tickets", *names], gap=GAP_ROWS),
     ]
     if not best.clear:
@@ -111,8 +110,10 @@ def picture(
     parts.append(
         colour_bar("Maps: score of each cell of the first noise for the phrase, at that layer", SCORES)
     )
-    left_out = more(len(shown), len(worths), "layers, of smaller effect, are")
-    left_out += more(len(names), len(phrases), "phrases are")
-    if left_out:
-        parts.append(lines_of(left_out, WIDTH))
+    left_out = [
+        more(len(shown), len(worths), "layers, of smaller effect, are"),
+        more(len(names), len(phrases), "phrases are"),
+    ]
+    if any(left_out):
+        parts.append(lines_of(" ".join(left_out), WIDTH))
     return tensor_of(framed(stacked(parts, GAP)))

@@ -13,7 +13,7 @@ from ..tickets.layout.calibrate import normal_quantiles
 from .chart import Axis, Line, line_chart, roof
 from .colours import BLUE, GREY, RED, Colour
 from .draw import GAP, framed, stacked, tensor_of
-from .table import aligned
+from .table import aligned, figure
 
 BINS, POINTS = 45, 200
 WIDEST = 4.5
@@ -32,21 +32,17 @@ def table(ours: NoiseFigures, plain: NoiseFigures) -> str:
         ("distance", "KS distance (0)"),
     ):
         for label, figures in ((title, ours), ("  plain noise", plain)):
-            rows.append((label, *(_figure(v, ".3f") for v in getattr(figures, name).tolist())))
+            rows.append((label, *(figure(v, ".3f") for v in getattr(figures, name).tolist())))
     lines = ["In brackets: of standard normal noise.", *aligned(rows)]
     for title, name in (("inside a block", "within"), ("across block borders", "across")):
-        found, usual = (_figure(getattr(figures, name), "+.4f") for figures in (ours, plain))
+        found, usual = (figure(getattr(figures, name), "+.4f") for figures in (ours, plain))
         lines.append(f"Correlation of neighbours {title} (0): {found}, plain noise {usual}")
     low, high = (
-        _figure(float(ours.spectrum[part].nanmean() / plain.spectrum[part].nanmean()), ".3f")
+        figure(float(ours.spectrum[part].nanmean() / plain.spectrum[part].nanmean()), ".3f")
         for part in (slice(0, 3), slice(-3, None))
     )
     lines.append(f"Power beside plain noise (1): low frequencies {low}, high frequencies {high}")
     return "\n".join(lines)
-
-
-def _figure(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else "-"
 
 
 def picture(

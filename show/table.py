@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
+
+
+def figure(value: float, form: str = ".2f") -> str:
+    """A dash where there is none."""
+    return format(value, form) if math.isfinite(value) else "-"
 
 
 def wide(text: str) -> int:

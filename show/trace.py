@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ from .draw import (
     unwritten,
 )
 from .heatmap import colour_bar, grid, more, size_within, titles_width
-from .table import aligned
+from .table import aligned, figure
 
 # Of the map laid over an image.
 COVER = 0.65
@@ -148,11 +147,6 @@ def _agreement(trace: Trace, image: int, step: Axis, marks: Sequence[Mark]) -> l
     return [stacked([chart, lines_of(left_out, WIDTH)], 0) if left_out else chart]
 
 
-def figure(value: float, digits: int = 2) -> str:
-    """Of a step; a dash where there is none."""
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
 def table(trace: Trace, image: int, steps: Sequence[int]) -> str:
     """Figures of these steps for one image of the batch, for people.
 
@@ -173,7 +167,7 @@ def table(trace: Trace, image: int, steps: Sequence[int]) -> str:
                 f"{float(trace.sigmas[step]):.3g}",
                 *(figure(value) for value in agree[step, : len(beside)].tolist()),
                 figure(float(low[step])),
-                figure(float(guidance[step, image]), 3),
+                figure(float(guidance[step, image]), ".3f"),
                 *([f"{float(left[step, image]):.0%}"] if left is not None else []),
             ]
         )
