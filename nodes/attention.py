@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
+from ..guidance.trace import Trace
 from ..probe.sampling.eos import MODES, SWAP, swap_eos
 from ..probe.sampling.watch import ALL, trace_of, watched
 from ..show.trace import shown, suggested
-from .inputs import CATEGORY, names_itself
+from .inputs import CATEGORY, names_itself, preview
 
 Steps = io.Custom("TICKET_STEPS")
 ALIASES = ["attention map", "heat map", "daam", "cross attention", "prompt attention"]
@@ -124,8 +125,8 @@ class AttentionOverStepsReport(io.ComfyNode):
     ) -> io.NodeOutput:
         trace, number = trace_of(model, latent, number)
         seen = shown(trace, steps, number, latent["samples"].shape[-2:], image)
-        told = ui.PreviewImage(seen.picture, cls=cls).as_dict() | ui.PreviewText(seen.report).as_dict()
-        return io.NodeOutput(latent, seen.picture, seen.masks, seen.curves, seen.report, trace, ui=told)
+        outputs = latent, seen.picture, seen.masks, seen.curves, seen.report, trace
+        return io.NodeOutput(*outputs, ui=preview(cls, seen.picture, seen.report))
 
 
 class SuggestGuidanceCutoff(io.ComfyNode):
@@ -153,10 +154,9 @@ class SuggestGuidanceCutoff(io.ComfyNode):
 
     @classmethod
     @names_itself
-    def execute(cls, watched: Any) -> io.NodeOutput:
+    def execute(cls, watched: Trace) -> io.NodeOutput:
         guided, picture, report = suggested(watched)
-        told = ui.PreviewImage(picture, cls=cls).as_dict() | ui.PreviewText(report).as_dict()
-        return io.NodeOutput(guided, picture, report, ui=told)
+        return io.NodeOutput(guided, picture, report, ui=preview(cls, picture, report))
 
 
 def _share(name: str, default: float, tooltip: str, **more: Any) -> io.Float.Input:

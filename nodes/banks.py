@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io, ui
 
 from ..probe import files
@@ -11,7 +9,7 @@ from ..show.bank import report
 from ..tickets.bank.bank import BankError, TicketBank
 from ..tickets.bank.combine import merge, mixed, prune
 from ..tickets.bank.file import SaveError, load_bank, save_bank, stamp
-from .inputs import CATEGORY, Bank, names_itself
+from .inputs import CATEGORY, Bank, names_itself, preview
 
 EXACT, HALF = "float32", "float16"
 
@@ -136,7 +134,7 @@ class MergeTicketBanks(io.ComfyNode):
 
     @classmethod
     @names_itself
-    def execute(cls, banks: dict[str, Any], any_recipe: bool) -> io.NodeOutput:
+    def execute(cls, banks: dict[str, TicketBank], any_recipe: bool) -> io.NodeOutput:
         try:
             merged = merge(list(banks.values()), any_recipe)
         except BankError as error:
@@ -174,5 +172,4 @@ class TicketBankReport(io.ComfyNode):
     @names_itself
     def execute(cls, bank: TicketBank) -> io.NodeOutput:
         text, picture = report(bank)
-        shown = ui.PreviewImage(picture[None], cls=cls).as_dict() | ui.PreviewText(text).as_dict()
-        return io.NodeOutput(text, picture[None], ui=shown)
+        return io.NodeOutput(text, picture[None], ui=preview(cls, picture[None], text))

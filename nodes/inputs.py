@@ -6,9 +6,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from comfy_api.latest import io, ui
 
 from ..probe.build.build import NoiseResult
+from ..tickets.grid import PIXELS
+from ..tickets.noise import SEED_RANGE
 from ..tickets.search.candidates import MOST_CANDIDATES
 
 CATEGORY = "tickets"
@@ -80,13 +83,13 @@ def complete(**combos: Any) -> bool | str:
 def seed_input(tooltip: str, control: bool = True) -> io.Int.Input:
     """`control`: with ComfyUI's control after generate."""
     return io.Int.Input(
-        "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=control, tooltip=tooltip
+        "seed", default=0, min=0, max=SEED_RANGE - 1, control_after_generate=control, tooltip=tooltip
     )
 
 
 def side_input(name: str, tooltip: str) -> io.Int.Input:
     """Width or height of an image in pixels."""
-    return io.Int.Input(name, default=512, min=64, max=16384, step=8, tooltip=tooltip)
+    return io.Int.Input(name, default=512, min=64, max=16384, step=PIXELS, tooltip=tooltip)
 
 
 def batch_input() -> io.Int.Input:
@@ -121,11 +124,15 @@ def noise_outputs() -> list[io.Output]:
     ]
 
 
+def preview(node: type[io.ComfyNode], picture: torch.Tensor, text: str) -> dict[str, Any]:
+    """What a node shows after its run: a picture [images, height, width, 3] and a text."""
+    return ui.PreviewImage(picture, cls=node).as_dict() | ui.PreviewText(text).as_dict()
+
+
 def noise_result(
     result: NoiseResult, node: type[io.ComfyNode], note: str = "", **for_page: Any
 ) -> io.NodeOutput:
     """The outputs of `noise_outputs`, shown on the node; `note` ends the report."""
     report = "\n".join(filter(None, (result.report, note)))
-    shown = ui.PreviewImage(result.picture, cls=node).as_dict() | ui.PreviewText(report).as_dict()
     outputs = result.noise, result.latent, result.empty, result.picture, report
-    return io.NodeOutput(*outputs, ui=shown | for_page)
+    return io.NodeOutput(*outputs, ui=preview(node, result.picture, report) | for_page)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..probe.build.build import PlaceRequest, arrange_noise, pick_noise
 from ..probe.build.noise import compared
@@ -23,6 +23,7 @@ from .inputs import (
     names_itself,
     noise_outputs,
     noise_result,
+    preview,
     read_advanced,
     rounds_input,
     seed_input,
@@ -228,5 +229,4 @@ class NoiseReport(io.ComfyNode):
         figures = measure(ours, block), measure(plain, block)
         image = picture(ours, plain, *figures)[None]
         text = table(*figures)
-        shown = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
-        return io.NodeOutput(text, image, ui=shown)
+        return io.NodeOutput(text, image, ui=preview(cls, image, text))

@@ -31,6 +31,7 @@ from .inputs import (
     names_itself,
     noise_outputs,
     noise_result,
+    preview,
     read_advanced,
     rounds_input,
     seed_input,
@@ -238,8 +239,7 @@ class TicketLayerReport(io.ComfyNode):
         names = parse_categories(categories)
         probe = LayerProbe(model, clip, names, noises, seed, width, height, transplanted=planted)
         text, picture, layer = report(probe, measure(probe, images, rare["steps"], rare["cfg"], ChoiceBar()))
-        shown = ui.PreviewImage(picture[None], cls=cls).as_dict() | ui.PreviewText(text).as_dict()
-        return io.NodeOutput(layer, text, picture[None], ui=shown)
+        return io.NodeOutput(layer, text, picture[None], ui=preview(cls, picture[None], text))
 
     @classmethod
     def validate_inputs(cls, categories: str = "", advanced: Any = None) -> bool | str:

@@ -26,6 +26,7 @@ from ..model.family import ProbeError
 from ..server import announce
 from .noise import (
     BuiltNoise,
+    Groups,
     PlainNoise,
     Redrawn,
     Searching,
@@ -40,7 +41,6 @@ from .noise import (
     ticket_noise,
 )
 
-Groups = Callable[[int], torch.Tensor]
 OWNERS_KEPT = 64
 TICKETS, ARRANGE, PICK = NODES = (
     "Ticket Latent from Regions",
@@ -51,8 +51,9 @@ TICKETS, ARRANGE, PICK = NODES = (
 
 @dataclass(frozen=True)
 class NoiseResult:
-    """noise: for samplers that take a NOISE. latent: the same, scaled for
-    the model, or what blocks the nodes that take it. picture [1, h, w, 3]."""
+    """noise: for samplers that take a NOISE. latent: the same, scaled for the model, or what blocks the nodes
+    that take it. picture [1, h, w, 3].
+    """
 
     noise: BuiltNoise
     latent: Any
@@ -214,7 +215,7 @@ def _look(
     template: str,
     grid: Grid,
     request: TicketRequest | PlaceRequest,
-) -> Callable[[torch.Tensor], torch.Tensor]:
+) -> Look:
     """Noise [images, C, h, w] to attention [images, categories, rows, columns], all named in one prompt.
 
     Followed by ComfyUI's progress bar; what it will cost is announced before.
@@ -237,7 +238,7 @@ def _pixels(layout: Layout) -> tuple[int, int]:
     return layout.width * PIXELS, layout.height * PIXELS
 
 
-def _worth(searching: Searching, groups: Callable[[int], torch.Tensor]) -> torch.Tensor:
+def _worth(searching: Searching, groups: Groups) -> torch.Tensor:
     """Of the first image's cells, in context."""
     (first, *_) = searching.found.values()
     return cell_worth(first.scores[None], groups(0))[0]

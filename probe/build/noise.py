@@ -19,6 +19,7 @@ from ...tickets.noise import SEED_RANGE
 from ...tickets.recent import Recent
 from ...tickets.search.candidates import (
     Found,
+    Look,
     Proposer,
     SwapProposer,
     TicketProposer,
@@ -32,6 +33,8 @@ from ..model.random import seeded
 NOISE_LATENT = "winning_tickets_noise"
 KEPT = 64
 Shape = tuple[int, int, int]
+Groups = Callable[[int], torch.Tensor]
+"""Index of an image in its batch -> the group of each of its cells, see `fit`."""
 
 
 class NoiseError(ValueError):
@@ -233,8 +236,8 @@ class Searching:
     def __init__(
         self,
         proposer: Callable[[int, int], Proposer],
-        groups: Callable[[int], torch.Tensor],
-        look: Callable[[torch.Tensor], torch.Tensor],
+        groups: Groups,
+        look: Look,
         candidates: int,
         rounds: int,
     ) -> None:
@@ -277,7 +280,7 @@ def ticket_noise(layout: Layout, seed: int, node: str) -> BuiltNoise:
     return BuiltNoise(lambda seed, index: layout.build(seed, (index,))[0], layout.shape, seed, node, off)
 
 
-def searched_tickets(layout: Layout, look: Any, candidates: int, rounds: int) -> Searching:
+def searched_tickets(layout: Layout, look: Look, candidates: int, rounds: int) -> Searching:
     """Tickets in the arrangement that fits best."""
 
     def proposer(seed: int, index: int) -> Proposer:
@@ -287,7 +290,7 @@ def searched_tickets(layout: Layout, look: Any, candidates: int, rounds: int) ->
 
 
 def searched_swaps(
-    groups: Callable[[int], torch.Tensor], shape: Shape, look: Any, block: int, candidates: int, rounds: int
+    groups: Groups, shape: Shape, look: Look, block: int, candidates: int, rounds: int
 ) -> Searching:
     """Blocks of the seed's own noise, or of a derived seed's, exchanged `rounds` times."""
 
@@ -298,9 +301,7 @@ def searched_swaps(
     return Searching(proposer, groups, look, candidates, rounds)
 
 
-def searched_noises(
-    groups: Callable[[int], torch.Tensor], redrawn: Redrawn, look: Any, block: int, candidates: int
-) -> Searching:
+def searched_noises(groups: Groups, redrawn: Redrawn, look: Look, block: int, candidates: int) -> Searching:
     """The best of any NOISE under its seed and derived ones; NoiseError for one that has none."""
     if candidates > 1:
         redrawn.check_seeds()
@@ -369,7 +370,11 @@ def compared(noise: Any, latent: dict[str, Any]) -> tuple[torch.Tensor, torch.Te
     """What a NOISE makes for a latent, and stock ComfyUI's noise of the same seed, both [images, C, h, w]."""
     samples = latent["samples"]
     if samples.is_nested or samples.dim() != 4:
-        raise ValueError("Noise Report needs a latent of images [batch, channels, height, width].")
+        size = "several parts" if samples.is_nested else tuple(samples.shape)
+        raise NoiseError(
+            f"Noise Report needs a latent of images [batch, channels, height, width], but latent_image is"
+            f" {size}: connect one of an image model, such as Empty Latent Image."
+        )
     seed = seed_of(noise, 0)
     with seeded(seed):
         made = drawn(noise, latent, "Noise Report")

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...tickets.layers.figures import LayerWorth, recommended
 from ...tickets.recent import Recent
 from ..model.fingerprint import fingerprint
 from ..server import announce
 from .collect import CollectRequest
-from .layers import LayerProbe, LayerWorth, recommended
+from .layers import LayerProbe
 
 AUTO = "auto"
 NOISES = 8
