@@ -211,7 +211,11 @@ class CutoffRun:
             note(f"{count} of {len(self.agreed)} images agreed; NFE are saved when all do.")
         evaluated = len(set(self.steps.numbers()))
         if guided + unguided and evaluated < record.steps.total:
-            note(f"{record.steps.total - evaluated} steps were answered by another patch, without the model.")
+            without = record.steps.total - evaluated
+            note(
+                f"{without} {'step' if without == 1 else 'steps'} ran without the model: a cache or another"
+                " patch answered, or the sampler needs no evaluation there."
+            )
         entries = tail.followed(self.guider, self.cutoff.tail) if self.cutoff.tail != LOWER else None
         rows = sum(one.rows for one in unguided)
         if entries and rows > len(entries) * record.batch * len(unguided):
