@@ -47,7 +47,7 @@ class Records(Generic[T]):
 
 @dataclass
 class Evaluation:
-    """One of the model by the sampler. rows: images that the model ran on, however often; own: of them,
+    """Of the model, once, by the sampler. rows: images that the model ran on, however often; own: of them,
     what only the cutoff needed; expected: what a guided evaluation needs; seconds: until the next.
     """
 

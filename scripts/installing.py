@@ -114,7 +114,7 @@ def _explain(output: str, home: Path) -> NoReturn:
             "settings (pip config list), or use a ComfyUI of your own with --comfyui DIR."
         )
     else:
-        reason = f"pip failed: the reason is in {home / 'install.log'}; mend it and start again."
+        reason = f"pip failed: the reason is in {home / 'install.log'}; fix it and start again."
     lines = "\n".join(f"  {line}" for line in output.splitlines()[-12:])
     raise SetupError(f"{reason}\n\nThe last lines of {home / 'install.log'}:\n{lines}")
 

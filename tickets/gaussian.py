@@ -21,7 +21,7 @@ class NoiseFigures:
     mean, variance, kurtosis [C]: per channel (0, 1, 3). distance [C]: Kolmogorov-Smirnov's, to the standard
     normal (about 0.6 / sqrt(n)). within, across: correlation of neighbouring latent pixels inside a block
     and over its border (0, 0). spectrum [BANDS]: mean power from low to high frequencies (1 in each); NaN
-    where small noise has no frequency of that band. What cannot be told is NaN.
+    where small noise has no frequency of that band. Figures without a meaning are NaN.
     """
 
     mean: torch.Tensor

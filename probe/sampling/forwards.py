@@ -14,7 +14,7 @@ from ..model.clone import COMPILE_KEY
 
 @dataclass
 class Call:
-    """One of the model. whole: its forward calls wrappers, as ComfyUI's own do; ran: it was run."""
+    """One call of the model. whole: its forward calls wrappers, as ComfyUI's own do; ran: it was run."""
 
     options: dict[str, Any]
     whole: bool = False

@@ -13,6 +13,7 @@ import latent_preview
 import torch
 
 from ...guidance.cutoff import Cutoff, CutoffError
+from ...guidance.record import Record
 from ...guidance.trace import ranges
 from ..build.noise import drawn, is_noise
 from .cutoff import CutoffPatch
@@ -95,8 +96,8 @@ def initial_noise(latent: dict[str, Any], samples: torch.Tensor, seed: int, nois
         return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     if is_noise(latent):
         raise CutoffError(
-            f"{NODE} has both a noise and a latent that is noise already: connect the empty latent of Ticket"
-            " Latent from Regions to latent_image."
+            f"{NODE} has both a noise and a latent that is noise already: connect the empty latent of the"
+            " node that built it to latent_image."
         )
     torch.manual_seed(seed)
     return drawn(noise, {**latent, "samples": samples}, NODE)
@@ -124,7 +125,7 @@ def report_of(latent: dict[str, Any], model: Any = None, guider: Any = None) -> 
     if patch.run is None:
         return "Not sampled with yet: connect the latent of the sampler that has this model or guider."
     images: dict[int, list[int]] = {}
-    runs: dict[int, Any] = {}
+    runs: dict[int, Record | str] = {}
     for image, found in enumerate(patch.of(latent), 1):
         run = found[0] if found else None
         images.setdefault(id(run), []).append(image)

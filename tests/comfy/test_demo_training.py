@@ -1,4 +1,4 @@
-"""demo/train.py with a handful of scenes and steps: it can be stopped, resumed and gone on from."""
+"""demo/train.py with a handful of scenes and steps: it can be stopped and resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README's drawing, as a rule: nodes -> probe -> tickets, and ComfyUI in the upper two only."""
+"""README's drawing, as a rule: nodes > probe > show > guidance and tickets; ComfyUI in the upper two only."""
 
 from __future__ import annotations
 

@@ -188,17 +188,17 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _json(text: Any) -> Any:
     """JSON of a file; ValueError or RecursionError for what is none."""
     if not isinstance(text, (str, bytes)):
-        raise TypeError(f"its header has {_shown(text)} instead of a text")
+        raise TypeError(f"its header has {_shown(text)} instead of a string")
     return json.loads(text, object_pairs_hook=_once)
 
 
 def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise TypeError(f"{_shown(value)} in its header is no list of texts")
+        raise TypeError(f"{_shown(value)} in its header is not a list of strings")
     for text in value:
         text.encode("utf-8")
         if not text.strip() or any(ord(c) < 32 or ord(c) == 127 for c in text):
-            raise ValueError(f"{_shown(text)} in its header is no line of text")
+            raise ValueError(f"{_shown(text)} in its header is not a line of text")
     return tuple(value)
 
 
@@ -234,7 +234,7 @@ class _File:
         self.start = 8 + length
         self.header = _json(self._read(length))
         if not isinstance(self.header, dict):
-            raise TypeError("its header is no table")
+            raise TypeError("its header is not an object")
 
     def _read(self, count: int) -> bytes:
         data = self.file.read(count)
@@ -246,7 +246,7 @@ class _File:
         """What the bank says of itself; None in a safetensors file that holds none."""
         metadata = self.header.get("__metadata__", {})
         if not isinstance(metadata, dict):
-            raise TypeError("its metadata are no table")
+            raise TypeError("its metadata are not an object")
         return _json(metadata["ticket_bank"]) if "ticket_bank" in metadata else None
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -330,15 +330,15 @@ def load_bank(path: Path) -> TicketBank:
     is not read again if it has not changed: all share one.
     """
     with _opened(path) as file:
-        stamp = _stamp(path, file.file)
-        if known := _loaded.get(stamp):
+        before = _stamp(path, file.file)
+        if known := _loaded.get(before):
             return known
         bank = _read_bank(file)
-        if _stamp(path, file.file) != stamp:
+        if _stamp(path, file.file) != before:
             raise ValueError("it was changed while it was read")
         # A file may change twice within one tick of its clock: one that is new is read again.
-        if abs(time.time() - stamp[1] / 1e9) > SETTLED:
-            _loaded[stamp] = bank
+        if abs(time.time() - before[1] / 1e9) > SETTLED:
+            _loaded[before] = bank
         return bank
 
 

@@ -99,7 +99,7 @@ def named(category: str, where: str) -> str:
     """A category as a bank lists it."""
     name = category_name(category)
     if not name:
-        raise RegionError(f"{where} has no category: name what shall be there.")
+        raise RegionError(f"{where} has no category: name what to place here.")
     return name
 
 
@@ -135,11 +135,11 @@ def _of_box(where: str, box: Any, category: str, width: int, height: int) -> Reg
     try:
         if "bbox" in box:
             y0, x0, y1, x1 = (float(v) / 1000 for v in box["bbox"])
-            named = box.get("desc") or box.get("text")
+            label = box.get("desc") or box.get("text")
         else:
             x, y, w, h = (float(box[key]) for key in ("x", "y", "width", "height"))
             x0, y0, x1, y1 = x / width, y / height, (x + w) / width, (y + h) / height
-            named = box.get("label") or (box.get("metadata") or {}).get("desc")
+            label = box.get("label") or (box.get("metadata") or {}).get("desc")
         corners = (x0, y0, x1, y1)
         if not all(math.isfinite(v) for v in corners):
             raise ValueError
@@ -156,4 +156,4 @@ def _of_box(where: str, box: Any, category: str, width: int, height: int) -> Reg
             " were made for."
         )
     clipped = [min(max(v, 0.0), 1.0) for v in corners]
-    return checked(str(named or category), clipped, where)
+    return checked(str(label or category), clipped, where)

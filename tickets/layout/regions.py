@@ -58,7 +58,7 @@ class MaskRegion:
         empty = [i for i, mask in enumerate(masks) if not bool((mask > 0).any())]
         if empty:
             which = f" number {empty[0] + 1}" if len(masks) > 1 else ""
-            raise RegionError(f'The mask{which} of "{self.category}" is empty: paint where it shall be.')
+            raise RegionError(f'The mask{which} of "{self.category}" is empty: paint where to place it.')
 
     def _mask(self, index: int) -> torch.Tensor:
         return self.masks[index % len(self.masks)].to("cpu", torch.float64).clamp(0, 1)

@@ -14,7 +14,7 @@ def cell_worth(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     """What each cell gives to the layout it lies in [images, rows, columns].
 
     scores [images, categories, rows, columns]: the paper's, of each category on the whole noise.
-    groups [rows, columns]: the category that shall be there, -1 for the background. In a region: the own
+    groups [rows, columns]: the category to place in each cell, -1 for the background. In a region: the own
     score minus the best other one; in the background: minus the best score.
     """
     best = scores.amax(1)

@@ -29,7 +29,7 @@ def block_value(scores: torch.Tensor) -> torch.Tensor:
 def arrangement(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     """Which block goes into each cell, both in raster order [cells].
 
-    groups [rows, columns]: the category that shall be in each cell, -1 for the background. The blocks are
+    groups [rows, columns]: the category to place in each cell, -1 for the background. The blocks are
     given to the groups with the greatest total value; those which lie in their group already stay, the
     others go to the cells set free, as near to where they were as can be.
     """

@@ -9,7 +9,9 @@ import { bankFor, isLinked, sizeOf, takesRegions, upstream, widgetOf } from "./n
 import { words } from "./words.js";
 
 const WIDGET = "TICKET_REGIONS_EDITOR";
-const CELL = 32;
+/** Of an image to one of its latent's, as in tickets/grid.py. */
+const PIXELS = 8;
+const CELL = 4 * PIXELS;
 const PICTURE = "ticket regions picture";
 /** By node: what its last run reported. */
 const known = new WeakMap();
@@ -91,12 +93,12 @@ function addEditor(node, name) {
     }
     follow();
   });
-  after(node, "onExecuted", ({ ticket_regions: [told] = [] }) => {
-    if (!told) return;
-    known.set(node, told);
+  after(node, "onExecuted", ({ ticket_regions: [reported] = [] }) => {
+    if (!reported) return;
+    known.set(node, reported);
     follow();
     const kind = node.properties[PICTURE]?.kind;
-    if (told.background && (!kind || kind === "connected")) choosePicture(node, editor, "connected");
+    if (reported.background && (!kind || kind === "connected")) choosePicture(node, editor, "connected");
   });
   return widget;
 }
@@ -121,7 +123,8 @@ async function refresh(node, editor) {
   editor.view.setPicture(shown && pictureUrl(shown), kind);
   const bank = await bankFor(node, known);
   if (turns.get(editor) !== turn) return;
-  editor.setOffered(bank?.categories ?? [], bank?.block ? bank.block * 8 : CELL, Boolean(bank?.categories));
+  const cell = bank?.block ? bank.block * PIXELS : CELL;
+  editor.setOffered(bank?.categories ?? [], cell, Boolean(bank?.categories));
 }
 
 /** Which picture is behind the boxes; kept with the node, apart from the layout. */

@@ -18,23 +18,23 @@ export function upstream(node, name) {
 }
 
 /** Width and height of the image: of the first of the regions before these, as Ticket Regions takes it. */
-export function sizeOf(node, told, depth = 0) {
+export function sizeOf(node, reported, depth = 0) {
   const before = upstream(node, "regions");
-  const found = before && depth < FAR ? sizeOf(before, told, depth + 1) : null;
+  const found = before && depth < FAR ? sizeOf(before, reported, depth + 1) : null;
   if (found) return found;
-  const known = (name) => (before || isLinked(node, name)) && told.get(node)?.[name];
+  const known = (name) => (before || isLinked(node, name)) && reported.get(node)?.[name];
   const sides = ["width", "height"].map((name) => known(name) || Number(widgetOf(node, name)?.value));
   return sides.every(Boolean) ? sides : null;
 }
 
 /**
  * The bank of the node that the regions go to, through others that pass them on: its categories, and the
- * side of a block in latent pixels, as far as they are known. told: by node, what its last run told.
+ * side of a block in latent pixels, as far as they are known. reported: by node, what its last run reported.
  */
-export async function bankFor(node, told) {
+export async function bankFor(node, reported) {
   for (const taker of takers(node)) {
     const source = upstream(taker, "bank");
-    if (source) return { ...told.get(taker), ...(await offeredBy(source).catch(() => null)) };
+    if (source) return { ...reported.get(taker), ...(await offeredBy(source).catch(() => null)) };
   }
   return null;
 }
