@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def figure(value: float, form: str = ".2f") -> str:
-    """A dash where there is none."""
+    """As text; a dash for one that is not finite."""
     return format(value, form) if math.isfinite(value) else "-"
 
 

@@ -14,7 +14,15 @@ from ...show.draw import unwritten
 from ...show.layers import picture, table
 from ...tickets.grid import Grid, map_size
 from ...tickets.layers.figures import LayerWorth, recommended
-from ...tickets.layers.transplant import bias, correlation, effects, kept_score, shuffled, transplant
+from ...tickets.layers.transplant import (
+    bias,
+    correlation,
+    effects,
+    kept_score,
+    shuffled,
+    standardised,
+    transplant,
+)
 from ...tickets.noise import plain_noise
 from ...tickets.prompts import PLACE, make_prompts, parse_template
 from ..attention.reader import Reader
@@ -180,9 +188,7 @@ class LayerProbe:
 
 def _standard(maps: torch.Tensor, side: Sequence[int]) -> torch.Tensor:
     """Maps [images, phrases, h, w] on the grid `side`, each of mean 0 and variance 1."""
-    fine = F.interpolate(maps, tuple(side), mode="nearest-exact")
-    centred = fine - fine.mean((-2, -1), keepdim=True)
-    return centred / centred.std((-2, -1), keepdim=True).clamp_min(1e-12)
+    return standardised(F.interpolate(maps, tuple(side), mode="nearest-exact"))
 
 
 def measure(

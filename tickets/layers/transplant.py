@@ -29,6 +29,12 @@ def shuffled(noise: torch.Tensor, size: int, seed: int) -> tuple[torch.Tensor, t
     return torch.stack([place_blocks(n, b) for n, b in zip(noise, moved, strict=True)]), order
 
 
+def standardised(maps: torch.Tensor) -> torch.Tensor:
+    """Maps [..., rows, columns], each of mean 0 and variance 1; a flat one is 0."""
+    centred = maps - maps.mean((-2, -1), keepdim=True)
+    return centred / centred.std((-2, -1), keepdim=True).clamp_min(1e-12)
+
+
 def correlation(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Pearson's, along the last dimension; 0 where one of them does not vary."""
     a, b = (x - x.mean(-1, keepdim=True) for x in (one.double(), other.double()))
@@ -83,8 +89,7 @@ def bias(maps: torch.Tensor, grid: Grid) -> torch.Tensor:
     deviations of a map, mean over the phrases; about 0 for noise without tickets.
     """
     owner = assign_cells(list(BOXES), *grid.exact)
-    centred = maps - maps.mean((-2, -1), keepdim=True)
-    scaled = centred / centred.std((-2, -1), keepdim=True).clamp_min(1e-12)
+    scaled = standardised(maps)
     left, right = (scaled[..., owner == box].mean(-1) for box in range(2))
     image, phrase = torch.arange(maps.shape[0])[:, None], torch.arange(maps.shape[1])[None]
     sign = 1 - 2 * ((image + phrase) % 2)
