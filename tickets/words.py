@@ -124,6 +124,10 @@ UNCOUNTED = frozenset(
         "equipment",
         "machinery",
         "traffic",
+        "food",
+        "money",
+        "chess",
+        "information",
     ]
 )
 PLURAL = frozenset(
@@ -158,6 +162,13 @@ SINGULAR = frozenset(
         "cosmos",
         "rhinoceros",
         "bias",
+        "omen",
+        "ramen",
+        "stamen",
+        "abdomen",
+        "regimen",
+        "specimen",
+        "cyclamen",
     ]
 )
 # Before these, what is meant has been named: "bowl of apples" is a bowl.
@@ -225,6 +236,6 @@ def _article(name: str) -> str:
 
 
 def _is_plural(word: str) -> bool:
-    return word in PLURAL or (
-        word not in SINGULAR and re.search(r"[^\Wsui]s$", word) is not None and len(word) > 3
-    )
+    if word in PLURAL or word in SINGULAR:
+        return word in PLURAL
+    return len(word) > 3 and re.search(r"[^\Wsui]s$|men$|children$|people$", word) is not None

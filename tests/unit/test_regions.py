@@ -37,7 +37,7 @@ class TestText:
     def test_the_editors_json(self) -> None:
         text = '{"regions": [{"category": "Castle", "box": [0.62, 0.18, 1, 0.69]}]}'
         assert parse_regions(text) == parse_regions("castle: 0.62 0.18 1.0 0.69")
-        assert parse_regions('{"regions": []}') == []
+        assert parse_regions('{"regions": []}') == parse_regions('\ufeff{"regions": []}') == []
 
     def test_no_region_at_all_is_an_error(self) -> None:
         assert parse_regions("  \n# nothing") == []
@@ -99,6 +99,8 @@ class TestBoxes:
             ([{"x": 0, "y": 0}], "neither a bounding box"),
             (["box"], "neither a bounding box"),
             ([{"bbox": [1, 2, 3]}], "neither a bounding box"),
+            ([{"x": 0, "y": 0, "width": 10**400, "height": 5}], "neither a bounding box"),
+            ([torch.zeros(4)], "neither a bounding box"),
             (5, "boxes is int"),
         ],
     )

@@ -29,6 +29,7 @@ def parse_regions(text: str) -> list[Region]:
     numbers stand spaces, commas or semicolons; decimal commas are understood where that is clear. Or the
     region editor's JSON: {"regions": [{"category": "castle", "box": [x0, y0, x1, y1]}]}.
     """
+    text = text.lstrip("\ufeff")
     if text.lstrip().startswith("{"):
         return _of_json(text)
     lines = (COMMENT.sub("", line).strip() for line in text.splitlines())
@@ -143,7 +144,7 @@ def _of_box(where: str, box: Any, category: str, width: int, height: int) -> Reg
         corners = (x0, y0, x1, y1)
         if not all(math.isfinite(v) for v in corners):
             raise ValueError
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RuntimeError):
         raise RegionError(
             f"{where} ({box!r:.80}) is neither a bounding box (x, y, width, height in pixels) nor an"
             " element (bbox of ymin, xmin, ymax, xmax)."
