@@ -14,7 +14,8 @@ FOLDER = "ticket_banks"
 SUFFIX = ".safetensors"
 LONGEST = 255
 MOST_NAMED = 20
-RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+PORTS = (f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))
+RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *PORTS}
 SHIPPED = Path(__file__).parent.parent / "ticket_banks"
 
 
@@ -73,7 +74,8 @@ def _fault(wanted: str) -> str:
             return "a part of it is empty"
         if part != part.strip(" ") or part.endswith("."):
             return "a part of it ends with a period or has a space at an end"
-        if part.split(".")[0].strip().upper() in RESERVED:
+        # Superscript digits are those of ports to Windows, too.
+        if unicodedata.normalize("NFKC", part.split(".")[0]).strip().upper() in RESERVED:
             return f"{part.split('.')[0]} is reserved on Windows"
         if (length := len(part.encode("utf-8"))) > LONGEST:
             return f"a part of it has {length} bytes with {SUFFIX}, more than {LONGEST}"
@@ -82,7 +84,8 @@ def _fault(wanted: str) -> str:
 
 def _quoted(name: str) -> str:
     """A name in an error, however long."""
-    return f'"{name}"' if len(name) <= LONGEST else f'"{name[:60]}..." ({len(name)} characters)'
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[: LONGEST + 1])
+    return f'"{shown}"' if len(name) <= LONGEST else f'"{shown[:60]}..." ({len(name)} characters)'
 
 
 def advised(error: BankError, advice: str) -> BankError:
