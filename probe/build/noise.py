@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 
@@ -104,14 +105,16 @@ class PlainNoise:
         self.seed = seed
 
     def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
-        return comfy.sample.prepare_noise(
-            input_latent["samples"], self.seed % SEED_RANGE, input_latent.get("batch_index")
-        )
+        given = input_latent.get("batch_index")
+        chosen = None if given is None or not len(given) else _indices(input_latent)
+        return comfy.sample.prepare_noise(input_latent["samples"], self.seed % SEED_RANGE, chosen)
 
 
 def _indices(latent: dict[str, Any]) -> Sequence[int]:
-    """Which images of a batch a LATENT holds."""
-    return latent.get("batch_index") or range(len(latent["samples"]))
+    """Which images of a batch a LATENT holds; others' nodes give arrays and tensors, too."""
+    given = latent.get("batch_index")
+    found = [] if given is None else [int(i) for i in given]
+    return found or range(len(latent["samples"]))
 
 
 def drawn(noise: Any, latent: dict[str, Any], node: str) -> torch.Tensor:
@@ -122,7 +125,13 @@ def drawn(noise: Any, latent: dict[str, Any], node: str) -> torch.Tensor:
     samples = latent["samples"]
     if getattr(samples, "is_nested", False):
         return noise.generate_noise(latent)
-    found = noise.generate_noise({**latent, "samples": samples.clone()})
+    try:
+        found = noise.generate_noise({**latent, "samples": samples.clone()})
+    except (LookupError, AttributeError, TypeError) as error:
+        raise NoiseError(
+            f"{node}: the noise connected ({type(noise).__name__}) fails on this latent"
+            f" ({type(error).__name__}: {error}): connect one for this model, such as RandomNoise."
+        ) from error
     if not isinstance(found, torch.Tensor) or found.shape != samples.shape:
         got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
         raise NoiseError(
@@ -141,40 +150,56 @@ def drawn(noise: Any, latent: dict[str, Any], node: str) -> torch.Tensor:
 
 def seed_of(noise: Any, otherwise: int) -> int:
     """The seed of a NOISE, of those that have none `otherwise`."""
-    try:
+    # Other packs' properties fail in ways of their own.
+    with suppress(Exception):
         return operator.index(noise.seed)
-    except (AttributeError, TypeError):
-        return otherwise
+    return otherwise
 
 
 def reseeded(noise: Any, candidate: int) -> Any:
     """A copy of a NOISE, and of those that it is made of, whose seeds are derived from their own.
 
-    candidate 0 is the NOISE itself. A seed that can be read only is changed where the object keeps it.
+    candidate 0 is the NOISE itself. A seed that can be read only is changed where the object keeps it. What
+    cannot be copied or changed stays as it is.
     """
-    if candidate == 0:
-        return noise
-    other = copy.copy(noise)
+    return noise if candidate == 0 else _reseeded(noise, candidate, {})
+
+
+def _reseeded(noise: Any, candidate: int, copies: dict[int, Any]) -> Any:
+    """copies: by the identity of what they are of, which may be made of itself."""
+    if id(noise) in copies:
+        return copies[id(noise)]
     old = seed_of(noise, 0)
     new = derived_seed(old, candidate)
+    copies[id(noise)] = noise
+    try:
+        # A named tuple with a method is a NOISE, too.
+        other = noise._replace(seed=new) if isinstance(noise, tuple) else copy.copy(noise)
+    except Exception:
+        return noise
+    copies[id(noise)] = other
     own = getattr(other, "__dict__", {})
     for name, value in list(own.items()):
-        own[name] = _parts_reseeded(value, candidate)
+        own[name] = _parts_reseeded(value, candidate, copies)
     try:
         other.seed = new
-    except (AttributeError, TypeError):
+    except Exception:
         for name, value in list(own.items()):
             if "seed" in name.lower() and type(value) is int and value == old:
                 own[name] = new
+        if not own:
+            # Frozen, and without a dictionary.
+            with suppress(Exception):
+                object.__setattr__(other, "seed", new)
     return other
 
 
-def _parts_reseeded(value: Any, candidate: int) -> Any:
+def _parts_reseeded(value: Any, candidate: int, copies: dict[int, Any]) -> Any:
     if isinstance(value, dict):
-        return {k: _parts_reseeded(v, candidate) for k, v in value.items()}
+        return {k: _parts_reseeded(v, candidate, copies) for k, v in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_parts_reseeded(v, candidate) for v in value)
-    return reseeded(value, candidate) if hasattr(value, "generate_noise") else value
+        return type(value)(_parts_reseeded(v, candidate, copies) for v in value)
+    return _reseeded(value, candidate, copies) if hasattr(value, "generate_noise") else value
 
 
 class Redrawn:
@@ -220,7 +245,14 @@ class Redrawn:
         return last
 
     def check_seeds(self) -> None:
-        if torch.equal(self._draw(0, 1), self._draw(1, 1)):
+        first = self._draw(0, 1)
+        if not torch.equal(first, self._draw(0, 1)):
+            raise NoiseError(
+                f"{self.node}: the noise connected ({type(self.noise).__name__}) is another one whenever it"
+                " is asked for, so that none can be picked: connect one that follows its seed, such as"
+                " RandomNoise; or set candidates to 1."
+            )
+        if torch.equal(first, self._draw(1, 1)):
             raise NoiseError(
                 f"{self.node}: the noise connected ({type(self.noise).__name__}) does not change with its"
                 " seed: connect one that does, such as RandomNoise, or none; or set candidates to 1."

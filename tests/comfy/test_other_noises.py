@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.sample
+import numpy as np
 import pytest
 import torch
 from comfy.nested_tensor import NestedTensor
@@ -288,3 +289,100 @@ def test_a_noise_of_another_size_is_refused_before_sampling(model: Any, clip: An
     with pytest.raises(NoiseError, match=r"Guidance Cutoff KSampler: .*\(Broken\) gave \(2, 4, 19, 26\)"):
         wide = Broken(1, lambda n: torch.cat([n, n], -1))
         ksampler.sample(model, settings, *conds, latent, Cutoff(Share(1.0)), wide)
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSlots:
+    seed: int
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return stock(input_latent, self.seed)
+
+
+class Tuple(NamedTuple):
+    seed: int
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return stock(input_latent, self.seed)
+
+
+class Checked:
+    """Its seed can be set, by its own rules; it knows itself."""
+
+    def __init__(self, seed: int) -> None:
+        self.noise_seed, self.whole = seed, self
+
+    @property
+    def seed(self) -> int:
+        return self.noise_seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        raise ValueError("not while it is queued")
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return stock(input_latent, self.seed)
+
+
+@dataclass
+class Uncopied:
+    seed: int
+
+    def __copy__(self) -> Any:
+        raise TypeError("cannot be copied")
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return stock(input_latent, self.seed)
+
+
+class Ongoing:
+    """Goes on with a generator of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return torch.randn(input_latent["samples"].shape, generator=self.generator)
+
+
+@dataclass
+class Typed:
+    """Reads an entry of the latent that most do not have."""
+
+    seed: int
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return stock(input_latent, self.seed + input_latent["frames"])
+
+
+@pytest.mark.parametrize("make", [FrozenSlots, Tuple, Checked])
+def test_a_seed_is_changed_on_a_copy_of_any_object(make: Any) -> None:
+    """The rule: no error of the object's own, and no claim that the noise does not follow its seed."""
+    noise = make(4)
+    redrawn = Redrawn(noise, SHAPE, 4, "Pick Best Noise")
+    redrawn.check_seeds()
+    assert torch.equal(
+        redrawn.image(0, 1)[None], stock({"samples": torch.zeros(1, *SHAPE)}, derived_seed(4, 1))
+    )
+    assert noise.seed == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Uncopied, r"\(Uncopied\) does not change with its seed"),
+        (Ongoing, r"\(Ongoing\) is another one whenever it is asked for"),
+        (Typed, r"\(Typed\) fails on this latent \(KeyError: 'frames'\): connect one"),
+    ],
+)
+def test_what_cannot_be_picked_from_is_refused_in_a_sentence(make: Any, why: str) -> None:
+    with pytest.raises(NoiseError, match=f"^Pick Best Noise: the noise connected {why}"):
+        Redrawn(make(4), SHAPE, 4, "Pick Best Noise").check_seeds()
+
+
+@pytest.mark.parametrize("index", [torch.tensor([3, 1]), np.array([3, 1]), (3, 1)], ids=str)
+def test_batch_index_may_be_an_array(model: Any, clip: Any, index: Any) -> None:
+    """The rule: what other packs write into a LATENT is read as it comes."""
+    built = pick_noise(model, clip, REQUEST, Plain(4)).noise
+    latent = {"samples": torch.zeros(2, *SHAPE), "batch_index": index}
+    assert torch.equal(built.generate_noise(latent), built.images([3, 1]))
