@@ -62,9 +62,9 @@ class Evaluation:
 class Record:
     """Of a run with a cutoff, counted while sampling.
 
-    batch: images; tail: what unguided evaluations follow; about: another patch or guider decides itself
-    how often the model runs, and may skip it where the cut came first: figures of a stock run are upper
-    bounds; unseen: so they are as long as no evaluation was guided.
+    batch: images; tail: what unguided evaluations follow; about: another patch may take more or fewer
+    forwards than can be seen, so that figures of a stock run are estimates; unseen: so they are as long as
+    no evaluation was guided.
     """
 
     steps: Steps
@@ -114,6 +114,9 @@ class Record:
     @property
     def stock(self) -> tuple[float, bool]:
         """NFE of the same evaluations, all guided; and whether that is an estimate."""
+        if not self.nfe:
+            # Another patch answered all of them: nothing tells what a guided one would have taken.
+            return 0.0, False
         guided = self.of(True)
         taken = [one.rows - one.own for one in guided]
         ratios = [
@@ -135,14 +138,14 @@ class Record:
     def __str__(self) -> str:
         guided, unguided = self.steps_of(True), self.steps_of(False)
         stock, about = self.stock
+        word = "step" if self.steps.total == 1 else "steps"
         set_ = len(self.steps.levels) - 1
         own = "" if self.steps.total == set_ else f" of the sampler's own (set: {set_})"
         part = len(guided & unguided)
         lines = [
-            f"{_short(self.nfe)} NFE for {self.steps.total} steps{own}, {len(guided)} of them guided"
+            f"{_short(self.nfe)} NFE for {self.steps.total} {word}{own}, {len(guided)} of them guided"
             + (f" ({part} in part)" if part else "")
-            + f"; a stock run takes {'at most about ' if about else ''}{_short(stock)}:"
-            + f" {'up to ' if about and self.saved > 0 else ''}{self.saved:.0%} saved."
+            + f"; a stock run takes {'about ' if about else ''}{_short(stock)}: {self.saved:.0%} saved."
         ]
         times = [
             f"{sum(one.seconds for one in self.of(kind)) / len(steps):.3g} s {name} step"

@@ -27,8 +27,9 @@ def suggest(trace: Trace, push: float = PUSH, form: float = FORM) -> float:
     guidance = trace.guidance()
     if bool(guidance.isnan().any()):
         unknown = [number for number, one in enumerate(guidance, 1) if bool(one.isnan().any())]
+        word = "step" if len(unknown) == 1 else "steps"
         raise StepsError(
-            f"Guidance was not reported in steps {ranges(unknown)} of this run: watch one with an ordinary"
+            f"Guidance was not reported in {word} {ranges(unknown)} of this run: watch one with an ordinary"
             " CFG guider, and without patches that answer whole steps."
         )
     guided = guidance.amin(1) > 0

@@ -97,8 +97,10 @@ class Trace:
             if step is not None and step.maps is None and step.unread:
                 reasons.setdefault(step.unread, []).append(number)
         for reason, numbers in reasons.items():
-            where = "No step" if len(numbers) == steps.total else f"Steps {ranges(numbers)}"
-            trace.notes.append(f"{where} {'has' if where == 'No step' else 'have no'} maps: {reason}.")
+            where = f"Step {numbers[0]} has no" if len(numbers) == 1 else f"Steps {ranges(numbers)} have no"
+            if len(numbers) == steps.total:
+                where = "No step has"
+            trace.notes.append(f"{where} maps: {reason}.")
         return trace
 
     @property

@@ -154,6 +154,13 @@ class Scorer:
         reader.maps.clear()
         if any(m is None for maps in found.values() for m in maps):
             raise ProbeError(self.why_not(reader.refused))
+        for layer, maps in found.items():
+            if not all(bool(m.isfinite().all()) for m in maps if m is not None):
+                raise ProbeError(
+                    f"{self.node}: the attention at layer {layer} contains NaN or Inf, often from a model in"
+                    " half precision: start ComfyUI with --force-upcast-attention or --fp32-unet, or connect"
+                    " the MODEL from before other patches."
+                )
         return {layer: [m for m in maps if m is not None] for layer, maps in found.items()}
 
     def why_not(self, refused: Sequence[str]) -> str:

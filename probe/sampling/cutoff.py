@@ -62,11 +62,6 @@ class CutoffRun:
         # Core's guiders keep to one way; of another pack's nobody knows.
         name = type(self.guider).__module__
         known = not self._own_guider() or name.startswith("comfy.") or "comfy_extras" in name
-        # A pack may have put its own in the place of core's, for good.
-        samplers = comfy.samplers
-        known = known and {samplers.sampling_function.__module__, samplers.calc_cond_batch.__module__} == {
-            samplers.__name__
-        }
         self.record.about, self.record.unseen = bool(deciding) or not known, self._own_guider()
         self._only_ours = False
         Forwards(lambda rows: self.record.forward(rows, self._only_ours)).install(self.guider, CUTOFF)
@@ -91,7 +86,7 @@ class CutoffRun:
             else ["positive"]
         )
         entries = [entry for name in names for entry in guider.conds.get(name) or ()]
-        return self.record.batch * sum(_holds(entry, sigma) for entry in entries)
+        return self.record.batch * sum(tail.holds(entry, sigma) for entry in entries)
 
     def _predict(
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, options: Any = None, seed: Any = None
@@ -205,7 +200,7 @@ class CutoffRun:
         name = type(self.guider).__name__
         if not self.possible:
             note(f"{name} has no positive prompt of its own: nothing was cut.")
-        elif self.cutoff.tail != LOWER and unguided and record.saved <= 0:
+        elif self.cutoff.tail != LOWER and unguided and record.nfe and record.saved <= 0:
             note("A guided step takes no more NFE than an unguided one, as at cfg 1: nothing to save.")
         if isinstance(self.cutoff.trigger, Sigma) and self.level is None:
             note("The noise of this run rises: a noise level ends no guidance there, and all steps had it.")
@@ -221,6 +216,8 @@ class CutoffRun:
                 f"{without} {'step' if without == 1 else 'steps'} ran without the model: a cache or another"
                 " patch answered, or the sampler needs no evaluation there."
             )
+        if record.evaluations and not record.nfe:
+            note("The model was not run: another patch answered every evaluation, or no prompt holds.")
         entries = tail.followed(self.guider, self.cutoff.tail) if self.cutoff.tail != LOWER else None
         rows = sum(one.rows for one in unguided)
         if entries and rows > len(entries) * record.batch * len(unguided):
@@ -228,7 +225,7 @@ class CutoffRun:
             names = [name_of(f) for f in self._others(*kinds)]
             note(
                 f"Unguided steps took {rows / record.batch / len(unguided):.3g} NFE each instead of"
-                f" {len(entries)}; other patches on this MODEL: {listing(names) or 'none'}."
+                f" {len(entries)}; on this MODEL are {listing(names) or 'no other patches'}."
             )
 
     def _others(self, *kinds: str) -> list[Callable[..., Any]]:
@@ -238,8 +235,3 @@ class CutoffRun:
         slots = ("sampler_calc_cond_batch_function", "model_function_wrapper")
         found += [options[name] for name in slots if name in options]
         return [f for f in found if not is_ours(f)]
-
-
-def _holds(entry: dict[str, Any], sigma: float) -> bool:
-    """Whether an entry of a prompt, as ComfyUI prepares it, counts at this noise level."""
-    return sigma <= entry.get("timestep_start", math.inf) and sigma >= entry.get("timestep_end", -math.inf)

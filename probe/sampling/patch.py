@@ -81,8 +81,11 @@ class SamplerPatch(ABC, Generic[T]):
         last: list[Any] = [None]
 
         def reported(step: int, *about: Any) -> Any:
-            run.steps.report(step)
-            last[0] = about[0] if about else None
+            try:
+                run.steps.report(step)
+                last[0] = about[0] if about else None
+            except Exception as error:
+                logging.debug("Winning Tickets: step %r of a sampler is not counted.", step, exc_info=error)
             return callback(step, *about) if callback is not None else None
 
         output = executor(noise, latent_image, sampler, sigmas, denoise_mask, reported, *rest, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,6 +50,11 @@ def _identity(entry: dict[str, Any]) -> Iterator[Any]:
 def followed(guider: Any, tail: str) -> list[dict[str, Any]] | None:
     """The entries that the tail follows; None: the guider has none of that kind."""
     return next((guider.conds[name] for name in NAMES[tail] if guider.conds.get(name)), None)
+
+
+def holds(entry: dict[str, Any], sigma: float) -> bool:
+    """Whether an entry of a prompt, as ComfyUI prepares it, counts at this noise level."""
+    return not (sigma > entry.get("timestep_start", math.inf) or sigma < entry.get("timestep_end", -math.inf))
 
 
 def provide(guider: Any, empty: Any) -> None:

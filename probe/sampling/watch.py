@@ -19,6 +19,7 @@ from ..model.family import Family, Layer, find_layers
 from ..model.unet import UNet
 from .forwards import Call, Forwards
 from .patch import WATCH, SamplerPatch, patch_on
+from .tail import holds
 
 NODE = "Attention over Steps"
 REPORT = f"{NODE} Report"
@@ -31,6 +32,8 @@ OTHER_PROMPT = (
 ONLY_AREAS = "the prompt holds only in areas of its own, which are not read"
 ANSWERED = "another patch, such as a cache, replaces the model's forward and answered without it"
 FOLLOWED = "they followed another entry of the conditioning than the watched prompt, or another prompt"
+NONE_HOLDS = "no entry of the prompt holds in them"
+NOT_FINITE = "the attention contains NaN or Inf, often from a model in half precision"
 REPLACED = "another patch has replaced the model's forward, so that its attention cannot be read"
 UNREAD = "the watched layers were not run, or their attention is no longer that of the prompt"
 
@@ -109,7 +112,7 @@ class WatchedRun:
         self.notes: list[str] = []
         prompts = [conds for name, conds in guider.conds.items() if name != "negative"]
         mine = [(entry, form) for conds in prompts for entry in conds if (form := _form(entry, self.phrases))]
-        whole = {entry["uuid"]: form for entry, form in mine if entry.get("area") is None}
+        whole = {entry["uuid"]: form for entry, form in mine if _everywhere(entry)}
         self.missing = "" if whole else ONLY_AREAS if mine else OTHER_PROMPT
         if whole and len(whole) < len(mine):
             self.notes.append("Prompts with an area of their own are not read.")
@@ -119,6 +122,7 @@ class WatchedRun:
         )
         # Of the evaluation that is going on: calls of the model, and what is known of guidance.
         self.calls: list[Call] = []
+        self.sigma = 0.0
         self.compared = False
         self.guidance: torch.Tensor | None = None
         self._install()
@@ -139,7 +143,8 @@ class WatchedRun:
     def _predict(
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, options: Any = None, seed: Any = None
     ) -> torch.Tensor:
-        self.steps.evaluate(float(timestep.max()))
+        self.sigma = float(timestep.max())
+        self.steps.evaluate(self.sigma)
         self.compared, self.guidance = False, None
         self.calls.clear()
         self.reader.maps.clear()
@@ -160,15 +165,21 @@ class WatchedRun:
     def _evaluation(self, denoised: torch.Tensor) -> Evaluation:
         layers = list(self.reader.maps.values())
         maps = pooled(layers).cpu() if layers else None
-        if maps is not None and len(maps) != len(denoised):
-            maps = None
+        unread = "" if maps is not None and len(maps) == len(denoised) else self._unread()
+        if maps is not None and not bool(maps.isfinite().all()):
+            unread = NOT_FINITE
         low = low_share(denoised)
-        return Evaluation(low, maps, self._guidance(low), "" if maps is not None else self._unread())
+        return Evaluation(low, None if unread else maps, self._guidance(low), unread)
 
     def _unread(self) -> str:
         """Why there is no map of this evaluation."""
         if self.missing:
             return self.missing
+        prompts = [
+            entry for name, conds in self.guider.conds.items() if name != "negative" for entry in conds
+        ]
+        if not any(holds(entry, self.sigma) for entry in prompts):
+            return NONE_HOLDS
         mine = [call for call in self.calls if set(call.options.get("uuids", ())) & set(self.reader.prompts)]
         if not self.calls:
             return ANSWERED
@@ -224,12 +235,22 @@ class WatchedRun:
         return trace
 
 
+def _everywhere(entry: dict[str, Any]) -> bool:
+    """Whether an entry holds for the whole latent, not for an area of its own or the bounds of its mask."""
+    bounds = entry.get("mask") is not None and entry.get("set_area_to_bounds", False)
+    return entry.get("area") is None and not bounds
+
+
 def _form(entry: dict[str, Any], phrases: PromptTokens) -> PromptTokens | None:
-    """The prompt as an entry carries it, one of the forms that hooks give it over time; None: it does not."""
+    """The prompt as an entry carries it, one of the forms that hooks give it over time; None: it does not.
+
+    In the entry's own precision, for each image of a batch or once.
+    """
     theirs = entry.get("cross_attn")
     if theirs is None:
         return None
-    for form in phrases.conditioning:
-        if theirs.shape == form[0].shape and torch.equal(theirs.cpu(), form[0].cpu()):
-            return replace(phrases, conditioning=[form])
+    for own, more in phrases.conditioning:
+        fits = theirs.shape[1:] == own.shape[1:] and len(own) in (1, len(theirs))
+        if fits and torch.equal(theirs.cpu(), own.cpu().to(theirs.dtype).expand_as(theirs)):
+            return replace(phrases, conditioning=[[theirs, more]])
     return None

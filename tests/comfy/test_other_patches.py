@@ -118,6 +118,34 @@ class TestCollecting:
         assert not torch.equal(found[0], collect(model, clip, COLLECT).attention)
 
 
+class TestNotFinite:
+    """Rule: NaN attention, as of SD2.x in half precision, is named; it was called a damaged bank."""
+
+    def broken(self, model: Any) -> Any:
+        clone = model.clone()
+        clone.set_model_attn2_patch(lambda n, context, value, extra: (n * torch.nan, context, value))
+        return clone
+
+    def test_is_refused(self, model: Any, clip: Any) -> None:
+        with pytest.raises(
+            ProbeError, match=r"^Collect Tickets: the attention at layer input 3 contains NaN"
+        ):
+            collect(self.broken(model), clip, COLLECT)
+        with pytest.raises(
+            ProbeError, match=r"^Arrange.*: the attention at layer .* --force-upcast-attention"
+        ):
+            arrange_noise(self.broken(model), clip, PLACE)
+
+    def test_is_noted(self, model: Any, clip: Any, encode: Any, odd: Any) -> None:
+        watching = watched(self.broken(model), clip, PROMPT, "cat")[0]
+        stock(watching, encode, odd, "euler", "normal", steps=2)
+        assert not last_trace(watching).is_read
+        assert (
+            "No step has maps: the attention contains NaN"
+            in shown(last_trace(watching), "", 1, (19, 13)).report
+        )
+
+
 class TestLooking:
     def layout(self, model: Any, clip: Any) -> Layout:
         bank = collect(model, clip, replace(COLLECT, noises=6))

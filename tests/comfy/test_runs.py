@@ -184,6 +184,17 @@ class TestForwards:
         assert sorted(rows) == [1] * 8 + list(range(2, 10))
         assert sum(call.ran for call in calls) == 8 and len(calls) == 16
 
+    def test_a_run_that_another_patch_answers_saves_nothing(
+        self, model: Any, conds: Any, latent: Any
+    ) -> None:
+        """Rule: what a cache saves is not the cutoff's; the report said 100% saved."""
+        from other_patches import no_forward
+
+        patch = CutoffPatch(cutoff(0.5))
+        ksampler(patch.attach(no_forward(model)), conds, latent)
+        assert "a stock run takes 0: 0% saved." in str(patch.run)
+        assert "The model was not run" in str(patch.run) and "at cfg 1" not in str(patch.run)
+
 
 class TestStock:
     def test_prompts_in_time_ranges_are_counted_one_by_one(
@@ -220,7 +231,7 @@ class TestStock:
         takes, calls[0] = seen.total / 2, 0
         patch = CutoffPatch(cutoff(0.5))
         ksampler(patch.attach(model), conds, latent)
-        assert f"a stock run takes at most about {takes:g}: 0% saved" in str(patch.run)
+        assert f"a stock run takes about {takes:g}: 0% saved" in str(patch.run)
 
 
 class TestEntries:
@@ -265,6 +276,36 @@ class TestEntries:
         trace = last_trace(watching)
         assert trace.maps().isfinite().all() and not trace.notes
         assert float(agreement(trace.maps())[0].max()) < 1
+
+    def test_a_prompt_in_another_precision_and_for_each_image(
+        self, model: Any, clip: Any, encode: Any, latent: Any
+    ) -> None:
+        """Rule: a prompt is known by its values; other packs store it in half precision, or repeat it."""
+        watching, positive = watched(model, clip, PROMPT, "cat")
+        context, more = positive[0]
+        for theirs in (context.half(), context.repeat(2, 1, 1)):
+            ksampler(watching, ([[theirs, more]], encode(NEGATIVE)), latent, 2)
+            assert last_trace(watching).maps().isfinite().all() and not last_trace(watching).notes
+
+    @pytest.mark.parametrize(
+        ("more", "why"),
+        [
+            ({"start_percent": 0.9, "end_percent": 1.0}, "no entry of the prompt holds in them"),
+            (
+                {"mask": (torch.ones(1, 4, 13).cumsum(1) > 2).float(), "set_area_to_bounds": True},
+                "areas of its own",
+            ),
+        ],
+    )
+    def test_the_reason_is_the_conditioning_where_it_is(
+        self, model: Any, clip: Any, encode: Any, latent: Any, more: Any, why: str
+    ) -> None:
+        """Rule: the true reason; another patch was blamed for it."""
+        watching, positive = watched(model, clip, PROMPT, "cat")
+        entry = [positive[0][0], {**positive[0][1], **more}]
+        ksampler(watching, ([entry], encode(NEGATIVE)), latent, 2)
+        (note,) = last_trace(watching).notes
+        assert why in note and "patch" not in note
 
 
 class TestReports:

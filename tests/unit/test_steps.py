@@ -190,7 +190,7 @@ class TestRecord:
         """Rule: what another patch saves is not the cutoff's; that it goes on so is a guess."""
         record = self.record((True, 2, 2), (True, 2, 1), (False, 2, 1), (False, 2, 1))
         assert record.stock == (5, True) and record.saved == 0
-        assert "a stock run takes at most about 5: 0% saved" in str(record)
+        assert "a stock run takes about 5: 0% saved" in str(record)
 
     def test_a_step_is_guided_if_any_of_its_evaluations_was(self) -> None:
         """Rule: a step whose last evaluation was unguided was told as unguided."""
@@ -310,7 +310,7 @@ class TestSuggestion:
     def test_guidance_that_was_not_reported_is_not_taken_for_none(self) -> None:
         trace = self.watched([1.0, 1.0, 0.1, 0.1])
         trace.steps[2] = Evaluation(torch.tensor([0.5]))
-        with pytest.raises(StepsError, match="Guidance was not reported in steps 3 of this run"):
+        with pytest.raises(StepsError, match="Guidance was not reported in step 3 of this run"):
             suggest(trace)
 
     def test_a_run_that_was_cut_is_refused(self) -> None:
