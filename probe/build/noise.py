@@ -174,7 +174,8 @@ def _reseeded(noise: Any, candidate: int, copies: dict[int, Any]) -> Any:
     copies[id(noise)] = noise
     try:
         # A named tuple with a method is a NOISE, too.
-        other = noise._replace(seed=new) if isinstance(noise, tuple) else copy.copy(noise)
+        named = getattr(noise, "_replace", None) if isinstance(noise, tuple) else None
+        other = named(seed=new) if named else copy.copy(noise)
     except Exception:
         return noise
     copies[id(noise)] = other
