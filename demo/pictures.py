@@ -86,7 +86,7 @@ def main() -> None:
             run = job[kind]
             picture = Image.open(run["picture"])
             said = "; ".join(verdicts(judge, vae, picture, regions))
-            print(f"  {title:12} {said}; {run['forwards']}, {run['seconds']} s")
+            print(f"  {title:12} {said}; {run['nfe']}, {run['seconds']} s")
             panels.append((f"{title}: {job['prompt']}", draw_regions(picture, regions, font)))
         side_by_side(panels, font).save(ARGS.listing.with_name(f"{job['name']}.png"))
 

@@ -62,9 +62,9 @@ class Evaluation:
 class Record:
     """Of a run with a cutoff, counted while sampling.
 
-    batch: images; tail: what unguided evaluations follow; about: another patch may take more or fewer
-    forwards than can be seen, so that figures of a stock run are estimates; unseen: so they are as long as
-    no evaluation was guided.
+    batch: images; tail: what unguided evaluations follow; about: another patch or guider decides itself
+    how often the model runs, and may skip it where the cut came first: figures of a stock run are upper
+    bounds; unseen: so they are as long as no evaluation was guided.
     """
 
     steps: Steps
@@ -145,7 +145,8 @@ class Record:
         lines = [
             f"{_short(self.nfe)} NFE for {self.steps.total} {word}{own}, {len(guided)} of them guided"
             + (f" ({part} in part)" if part else "")
-            + f"; a stock run takes {'about ' if about else ''}{_short(stock)}: {self.saved:.0%} saved."
+            + f"; a stock run takes {'at most about ' if about else ''}{_short(stock)}:"
+            + f" {'up to ' if about and self.saved > 0 else ''}{self.saved:.0%} saved."
         ]
         times = [
             f"{sum(one.seconds for one in self.of(kind)) / len(steps):.3g} s {name} step"

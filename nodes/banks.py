@@ -45,9 +45,7 @@ class LoadTicketBank(io.ComfyNode):
         try:
             bank = load_bank(path)
         except BankError as error:
-            raise files.advised(
-                error, "give Load Ticket Bank another one, or collect or copy it again"
-            ) from None
+            raise files.advised(error, "choose another file, or collect or copy it again") from None
         return io.NodeOutput(bank, ui=ui.PreviewText(bank.describe()))
 
 

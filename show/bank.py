@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ..tickets.bank.bank import TicketBank
-from ..tickets.bank.figures import agreement, best_noises, category_map, histogram
+from ..tickets.bank.figures import best_noises, category_map, correlations, histogram
 from ..tickets.layout.select import Thresholds
 from .chart import Axis, Mark, roof
 from .chart import histogram as histogram_chart
@@ -55,7 +55,7 @@ def _text(bank: TicketBank) -> list[str]:
 
 def _correlations(bank: TicketBank) -> list[str]:
     """A table, or the pairs that are most alike where the table would be too large."""
-    names, found = bank.categories, agreement(bank)
+    names, found = bank.categories, correlations(bank)
     if len(names) <= MOST_TABLE:
         rows = [["", *names]]
         rows += [[name, *(f"{v:.2f}" for v in row.tolist())] for name, row in zip(names, found, strict=True)]

@@ -62,6 +62,11 @@ class CutoffRun:
         # Core's guiders keep to one way; of another pack's nobody knows.
         name = type(self.guider).__module__
         known = not self._own_guider() or name.startswith("comfy.") or "comfy_extras" in name
+        # A pack may have put its own in the place of core's, for good.
+        samplers = comfy.samplers
+        known = known and {samplers.sampling_function.__module__, samplers.calc_cond_batch.__module__} == {
+            samplers.__name__
+        }
         self.record.about, self.record.unseen = bool(deciding) or not known, self._own_guider()
         self._only_ours = False
         Forwards(lambda rows: self.record.forward(rows, self._only_ours)).install(self.guider, CUTOFF)
@@ -225,7 +230,7 @@ class CutoffRun:
             names = [name_of(f) for f in self._others(*kinds)]
             note(
                 f"Unguided steps took {rows / record.batch / len(unguided):.3g} NFE each instead of"
-                f" {len(entries)}; on this MODEL are {listing(names) or 'no other patches'}."
+                f" {len(entries)}; other patches on this MODEL: {listing(names) or 'none'}."
             )
 
     def _others(self, *kinds: str) -> list[Callable[..., Any]]:

@@ -73,6 +73,14 @@ def test_wrong_value_is_explained(
     assert answer.message.startswith(client.object_info()[answer.node]["display_name"]), answer.message
 
 
+def test_a_linked_value_out_of_range_is_explained(failure: Callable[[Prompt], Any], short: Prompt) -> None:
+    """Rule: an error names its node; ComfyUI checks the range of typed values only."""
+    short["20"] = {"class_type": "PrimitiveFloat", "inputs": {"value": 1.5}}
+    short["3"]["inputs"]["strength"] = ["20", 0]
+    answer = failure(short)
+    assert answer.message == "Ticket Latent from Regions: strength is 1.5; it lies between 0 and 1."
+
+
 def test_latent_of_another_size_is_explained(failure: Callable[[Prompt], Any], short: Prompt) -> None:
     size = {"width": 128, "height": 192, "batch_size": 1}
     short["20"] = {"class_type": "EmptyLatentImage", "inputs": size}

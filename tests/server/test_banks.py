@@ -162,7 +162,7 @@ def test_corrupt_bank_is_refused_in_one_sentence(
     loading["2"]["inputs"]["name"] = corrupt
     told = failure(loading)
     assert told.node == "LoadTicketBank"
-    assert told.message.startswith("corrupt.safetensors is damaged")
+    assert told.message.startswith("Load Ticket Bank: corrupt.safetensors is damaged")
     assert "\n" not in told.message
     assert "Traceback" not in told.message
 

@@ -90,12 +90,14 @@ def test_what_cannot_be_shown_is_explained(
     assert answer.node == changed[node]["class_type"] and told in answer.message
 
 
-def test_another_prompt_at_the_sampler_is_explained(failure: Any, changed: Prompt) -> None:
+def test_another_prompt_at_the_sampler_is_explained_and_ends_nothing(run: Any, changed: Prompt) -> None:
+    """Rule: what only watches ends no run; the picture behind the report was lost."""
     changed[WATCHED]["inputs"]["positive"] = [NEGATIVE, 0]
     changed[NEGATIVE]["inputs"]["text"] = "blurry"
-    answer = failure(changed)
-    assert answer.node == "AttentionOverStepsReport"
-    assert "connect its output positive to the sampler" in answer.message
+    nodes = ("1", WATCH, NEGATIVE, "4", WATCHED, "6", WATCHED_SAVED, REPORT)
+    found = run({node: changed[node] for node in nodes})
+    assert "connect its output positive to the sampler" in found.text(REPORT)
+    assert WATCHED_SAVED in found.pictures
 
 
 def test_a_cut_run_gives_no_suggestion(failure: Any, changed: Prompt) -> None:

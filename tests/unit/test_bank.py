@@ -30,7 +30,7 @@ from winning_tickets.tickets.bank.bank import (
     model_changes,
 )
 from winning_tickets.tickets.bank.combine import merge, mixed, only, prune
-from winning_tickets.tickets.bank.figures import agreement, best_noises, category_map, histogram
+from winning_tickets.tickets.bank.figures import best_noises, category_map, correlations, histogram
 from winning_tickets.tickets.bank.file import SaveError, bank_facts, check_path, load_bank, save_bank
 from winning_tickets.tickets.layout.select import Rank, make_pools
 from winning_tickets.tickets.recent import Recent
@@ -690,7 +690,7 @@ class TestReport:
             low=bank.low[[0, 0]],
             high=bank.high[[0, 0]],
         )
-        assert agreement(twin)[0, 1] == pytest.approx(1, abs=1e-5)
+        assert correlations(twin)[0, 1] == pytest.approx(1, abs=1e-5)
 
     def test_maps_show_what_is_not_kept_as_such(self) -> None:
         bank = make_bank()

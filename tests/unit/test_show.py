@@ -186,6 +186,15 @@ def test_many_layers_and_steps_are_left_out_with_a_word(texts: list[Text]) -> No
     assert "38 more steps are not shown." in {text for text, _ in texts} and maps.shape[1] < 1200
 
 
+def test_what_a_layer_picture_leaves_out_is_said_in_sentences(texts: list[Text]) -> None:
+    """Rule: sentences have a space between them; two ran into each other."""
+    names = ("a", "b", "c", "d", "e")
+    worths = [LayerWorth(f"input {k}", 4, 4, 4, float(k), 0.1) for k in range(30)]
+    layers.picture(worths, {w.layer: torch.rand(1, 5, 4, 4) for w in worths}, names)
+    drawn = " ".join(text for text, _ in texts)
+    assert "are not shown. 1 more phrases are not shown." in drawn
+
+
 @pytest.mark.parametrize("make", [make for make in SHOWN if make is not of_noise])
 def test_names_the_font_has_no_letters_for_are_numbered(
     make: Callable[[tuple[str, ...]], torch.Tensor], texts: list[Text]

@@ -16,7 +16,7 @@ def histogram(scores: torch.Tensor) -> torch.Tensor:
     return torch.histc(scores, BINS, 0, 1)
 
 
-def agreement(bank: TicketBank) -> torch.Tensor:
+def correlations(bank: TicketBank) -> torch.Tensor:
     """Correlation of the average scores of every two categories [categories, categories].
 
     Near 1, two categories want the same blocks and cannot be told apart; near -1 or 0 they can.

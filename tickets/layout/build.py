@@ -15,7 +15,7 @@ from ..grid import Grid
 from ..noise import SEED_RANGE, place_blocks, plain_noise
 from ..recent import Recent
 from .calibrate import NONE, calibrate
-from .regions import SMALLER, AnyRegion, MaskRegion, assign_cells, by_category, categories_of
+from .regions import SMALLER, AnyRegion, LayoutError, MaskRegion, assign_cells, by_category, categories_of
 from .select import RELAX, Pools, Selection, Thresholds, draw, eligible, make_pools
 
 LOSERS, KEEP = BACKGROUNDS = ("losers", "keep")
@@ -54,9 +54,9 @@ class Layout:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength is {self.strength}; it lies between 0 and 1.")
+            raise LayoutError(f"strength is {self.strength}; it lies between 0 and 1.")
         if self.background not in BACKGROUNDS:
-            raise ValueError(f"background is {self.background!r}; choose one of {', '.join(BACKGROUNDS)}.")
+            raise LayoutError(f"background is {self.background!r}; choose one of {', '.join(BACKGROUNDS)}.")
         # One name for a category, whichever way regions write it: maps, prompts and reports go by it.
         named = tuple(replace(r, category=self.bank.own_name(r.category)) for r in self.regions)
         object.__setattr__(self, "regions", named)

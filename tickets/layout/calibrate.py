@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from scipy.stats import rankdata
 
+from .regions import LayoutError
+
 NONE, STANDARDIZE, GAUSSIANIZE = CALIBRATIONS = ("none", "standardize", "gaussianize")
 
 
@@ -23,7 +25,7 @@ def calibrate(noise: torch.Tensor, how: str) -> torch.Tensor:
         flat = noise.flatten(1)
         places = rankdata(flat.cpu().numpy(), "ordinal", axis=1) - 1
         return normal_quantiles(flat.shape[1])[torch.from_numpy(places)].to(flat).view_as(noise)
-    raise ValueError(f"calibration is {how!r}; choose one of {', '.join(CALIBRATIONS)}.")
+    raise LayoutError(f"calibration is {how!r}; choose one of {', '.join(CALIBRATIONS)}.")
 
 
 def normal_quantiles(count: int) -> torch.Tensor:

@@ -10,6 +10,10 @@ import torch
 SMALLER, LISTED = OVERLAPS = ("smaller", "listed first")
 
 
+class LayoutError(ValueError):
+    """A setting of a layout that cannot be followed; the message says which values can."""
+
+
 class RegionError(ValueError):
     """A layout that cannot be used; the message names the region and what to change."""
 

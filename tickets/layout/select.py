@@ -10,6 +10,7 @@ import torch
 
 from ..bank.bank import BankError, TicketBank
 from ..score import rank
+from .regions import LayoutError
 
 # demo/RESULTS.md, "Which noise puts things where they are asked for": the best 0.2 % to 5 % do alike, the
 # best 20 % clearly worse.
@@ -32,7 +33,7 @@ class Thresholds:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; scores and thresholds lie between 0 and 1.")
+                raise LayoutError(f"{name} is {value}; scores and thresholds lie between 0 and 1.")
 
     def excess(self, bank: TicketBank, present: Sequence[str]) -> Excess:
         """How far each ticket is from passing.
@@ -86,9 +87,9 @@ class Rank:
         for name in ("best", "best_background"):
             value = getattr(self, name)
             if not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}; it is a share of the bank, above 0 and up to 1.")
+                raise LayoutError(f"{name} is {value}; it is a share of the bank, above 0 and up to 1.")
         if not 0 <= self.temperature <= 1:
-            raise ValueError(f"temperature is {self.temperature}; it lies between 0 and 1.")
+            raise LayoutError(f"temperature is {self.temperature}; it lies between 0 and 1.")
 
     def excess(self, bank: TicketBank, present: Sequence[str]) -> Excess:
         """How far behind the best share each ticket's place is, in shares of the bank."""
@@ -189,7 +190,7 @@ def _make_pools(
     bank: TicketBank, selection: Selection, needed: Mapping[str, int], needed_background: int, shortage: str
 ) -> Pools:
     if shortage not in SHORTAGES:
-        raise ValueError(f"shortage is {shortage!r}; choose one of {', '.join(SHORTAGES)}.")
+        raise LayoutError(f"shortage is {shortage!r}; choose one of {', '.join(SHORTAGES)}.")
     present = list(needed)
     excess: Excess = bank.excess.get((selection, *present), lambda: selection.excess(bank, present))
     nearest_yet = torch.zeros(len(bank.blocks))
