@@ -19,7 +19,7 @@ from ..model.random import seeded
 from ..model.unet import UNet
 from .first_step import FirstStep, SideBySide
 from .reader import Reader, Tokens
-from .tokens import PromptTokens, encode_prompt
+from .tokens import PromptTokens, encode_prompt, fitting
 
 Progress = Callable[[int], None]
 Maps = dict[Layer, list[torch.Tensor]]
@@ -79,7 +79,7 @@ class Scorer:
         encoded = []
         for prompt in prompts:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            encoded.append(encode_prompt(self.clip, prompt))
+            encoded.append(fitting(encode_prompt(self.clip, prompt), self.family.text_width()))
             progress(len(encoded), len(prompts))
         return encoded
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ...tickets.prompts import Prompt
-from ..model.family import ProbeError
+from ..model.family import ProbeError, require_clip
 
 CLIPS = {"l": "CLIP-L", "g": "CLIP-G", "h": "CLIP-H"}
 # Two words that no tokenizer begins or ends with the same token.
@@ -68,6 +68,7 @@ class Encoder:
 
 def read_text(clip: Any, text: str) -> list[Encoder]:
     """A text as each of a CLIP's text encoders reads it; ProbeError for other encoders."""
+    require_clip(clip)
     tokens, empty = clip.tokenize(text), clip.tokenize("")
     if not tokens or any(name not in CLIPS for name in tokens):
         raise ProbeError(
@@ -137,6 +138,17 @@ def find_phrases(clip: Any, text: str, names: Sequence[str]) -> PromptTokens:
         positions.append(_agreed(name, text, encoders, found))
     conditioning = encode_text(clip, text, encoders)
     return PromptTokens(text, tuple(names), conditioning, _length(encoders), tuple(positions))
+
+
+def fitting(prompt: PromptTokens, width: int) -> PromptTokens:
+    """The prompt; ProbeError unless its tokens have the values that a model attends to."""
+    given = int(prompt.conditioning[0][0].shape[-1])
+    if given != width:
+        raise ProbeError(
+            f"The clip is of another model: its tokens have {given} values, and this model takes {width}."
+            " Connect the CLIP that belongs to the model."
+        )
+    return prompt
 
 
 def _encoder(name: str, chunks: Sequence[Sequence[Any]], eos: int, width: int | None) -> Encoder:

@@ -15,6 +15,14 @@ class ProbeError(ValueError):
     """A model, layer or prompt that cannot be read; the message says what to change."""
 
 
+def require_clip(clip: Any) -> None:
+    """ProbeError where a loader found no text encoder."""
+    if clip is None:
+        raise ProbeError(
+            "clip is empty: the checkpoint has no text encoder. Connect one, such as that of Load CLIP."
+        )
+
+
 class Layer(NamedTuple):
     """A cross-attention layer by ComfyUI's block names; written "input 8", or "input 7.3" deeper in."""
 
@@ -55,6 +63,9 @@ class Family(Protocol):
 
     def stride(self, layer: Layer) -> int:
         """Latent pixels from one cell of a layer's map to the next."""
+
+    def text_width(self) -> int:
+        """Values in a token of the texts that the layers attend to."""
 
     def noise_level(self) -> float:
         """The sigma at which a noise is read: where the first step of a sampler starts."""

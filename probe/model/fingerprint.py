@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from .family import require_clip
 from .patches import described, key_of, name_of
 
 SAMPLES = 256
@@ -27,6 +28,7 @@ def fingerprint(model: Any, clip: Any) -> str:
     blocks, replaced parts. Wrappers around whole evaluations are left out: those that watch, count, cache or
     compile cannot be told from those that do more.
     """
+    require_clip(clip)
     weights = hashlib.sha256()
     _weights(model, "diffusion_model.", weights)
     _weights(clip.patcher, "", weights)

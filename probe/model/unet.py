@@ -76,6 +76,15 @@ class UNet:
     def stride(self, layer: Layer) -> int:
         return self._strides[layer]
 
+    def text_width(self) -> int:
+        blocks = (
+            block
+            for _, _, part, _ in self._parts()
+            if isinstance(part, SpatialTransformer)
+            for block in part.transformer_blocks
+        )
+        return int(next(blocks).attn2.to_k.in_features)
+
     def noise_level(self) -> float:
         return float(self.model.get_model_object("model_sampling").sigma_max)
 

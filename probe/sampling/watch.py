@@ -14,7 +14,7 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.steps import Steps
 from ...guidance.trace import Evaluation, StepsError, Trace, guidance_norm, low_share, parse_phrases, pooled
 from ..attention.reader import Reader
-from ..attention.tokens import PromptTokens, find_phrases
+from ..attention.tokens import PromptTokens, find_phrases, fitting
 from ..model.family import Family, Layer, find_layers
 from ..model.unet import UNet
 from .forwards import Call, Forwards
@@ -63,7 +63,7 @@ def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) 
     names = parse_phrases(phrases)
     family = UNet(model)
     layers = family.layers if layer.strip().lower() == ALL else find_layers(family, layer)
-    found = find_phrases(clip, prompt, names)
+    found = fitting(find_phrases(clip, prompt, names), family.text_width())
     return Watch(found, family, layers).attach(model), found.conditioning
 
 

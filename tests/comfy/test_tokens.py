@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import save_file
 from winning_tickets.probe.attention.tokens import encode_prompt, find_phrases
 from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.collect.keep import collect_and_keep
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.model.unet import UNet
+from winning_tickets.probe.sampling.watch import watched
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
 
 WIDTH = 32
@@ -293,3 +295,15 @@ def test_tickets_of_an_embedding_are_collected(
     bank = collect(model, clip, CollectRequest(("embedding:Statue", "tree"), 2, 5, 152, 104, "input 3"))
     assert bank.categories == ("embedding:Statue", "tree")
     assert float(bank.score("embedding:Statue", "tree").std()) > 0
+
+
+@pytest.mark.parametrize("layer", ["input 3", "auto"])
+def test_a_missing_clip_or_one_of_another_model_is_named(
+    model: Any, make_clip: Callable[..., Any], layer: str
+) -> None:
+    """Rule: no error of a matrix product; SD2's CLIP on SD1.x gave one."""
+    for clip, why in ((make_clip("H"), "tokens have 16 values, and this model takes 32"), (None, "is empty")):
+        with pytest.raises(ProbeError, match=why):
+            collect_and_keep(model, clip, CollectRequest(("cat", "tree"), 2, 5, 152, 104, layer))
+        with pytest.raises(ProbeError, match=why):
+            watched(model, clip, "a cat", "cat")
