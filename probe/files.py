@@ -52,7 +52,7 @@ def new_bank_path(name: str, source: str = "name") -> Path:
     wanted = name.strip().replace("\\", "/").removesuffix(SUFFIX)
     path = os.path.join(folder, wanted + SUFFIX)
     fault = _fault(wanted)
-    if not fault and not folder_paths.is_within_directory(folder, path):
+    if not fault and not Path(path).resolve().is_relative_to(Path(folder).resolve()):
         fault = "it leads out of the folder"
     if fault:
         raise BankError(
