@@ -198,7 +198,7 @@ def shown(
     empty in the masks. StepsError for steps or images that the run has not.
     """
     chosen = parse_steps(steps, len(trace.sigmas) - 1)
-    if number > trace.images:
+    if not 1 <= number <= trace.images:
         raise StepsError(f"number is {number}, but the run has images 1 to {trace.images}.")
     unread = torch.full((len(trace.sigmas) - 1, len(trace.phrases), *UNREAD), torch.nan)
     maps = trace.maps()[:, number - 1] if trace.is_read else unread

@@ -9,6 +9,8 @@ import torch
 from einops import rearrange
 from scipy import ndimage, special, stats
 
+from .grid import GridError
+
 BANDS = 12
 # Cycles per latent pixel in the corner of the spectrum.
 HIGHEST = 0.5**0.5
@@ -34,7 +36,12 @@ class NoiseFigures:
 
 
 def measure(noise: torch.Tensor, block: int) -> NoiseFigures:
-    """Figures of noise [images, C, h, w]; block: side of the blocks it is made of, in latent pixels."""
+    """Figures of noise [images, C, h, w]; block: side of the blocks it is made of, in latent pixels.
+
+    GridError for a side below 1.
+    """
+    if block < 1:
+        raise GridError(f"block is {block}; at least 1 latent pixel is needed.")
     x = noise.cpu().double()
     flat = rearrange(x, "n c h w -> c (n h w)").numpy()
     distance = [stats.ks_1samp(channel, special.ndtr, method="asymp").statistic for channel in flat]

@@ -26,6 +26,12 @@ Maps = dict[Layer, list[torch.Tensor]]
 """Of each layer, for each prompt: [images, phrases, h, w]."""
 
 
+def require(name: str, value: int, least: int) -> None:
+    """ProbeError for a count that is too small: ComfyUI checks typed values, but not linked ones."""
+    if value < least:
+        raise ProbeError(f"{name} is {value}; at least {least} {'is' if least == 1 else 'are'} needed.")
+
+
 class Scorer:
     """Reads the first step's attention to noises; nothing stays on the MODEL.
 

@@ -19,7 +19,7 @@ from ...tickets.layout.regions import SMALLER, AnyRegion, assign_cells, by_categ
 from ...tickets.prompts import JOINT, PLACE, make_prompts
 from ...tickets.search.candidates import Look
 from ...tickets.search.fit import cell_worth
-from ..attention.scorer import Scorer
+from ..attention.scorer import Scorer, require
 from ..collect.auto import choose_layer, is_auto
 from ..collect.collect import CollectRequest
 from ..model.family import ProbeError
@@ -71,6 +71,9 @@ class TicketRequest:
     batch: int
     candidates: int
     rounds: int
+
+    def __post_init__(self) -> None:
+        _require_counts(self)
 
 
 def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -> NoiseResult:
@@ -141,9 +144,18 @@ class PlaceRequest:
     cells: int = 1
     overlap: str = SMALLER
 
+    def __post_init__(self) -> None:
+        _require_counts(self)
+
     @property
     def categories(self) -> tuple[str, ...]:
         return categories_of(self.regions)
+
+
+def _require_counts(request: TicketRequest | PlaceRequest) -> None:
+    require("batch_size", request.batch, 1)
+    require("candidates", request.candidates, 1)
+    require("rounds", request.rounds, 0)
 
 
 def arrange_noise(model: Any, clip: Any, request: PlaceRequest) -> NoiseResult:

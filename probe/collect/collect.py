@@ -15,7 +15,7 @@ from ...tickets.bank.bank import BankError, Recipe, TicketBank
 from ...tickets.bank.combine import list_difference, merge, only
 from ...tickets.noise import SEED_RANGE, plain_noise, to_blocks
 from ...tickets.prompts import PAIRS, PLACE, Prompt, make_prompts, parse_template
-from ..attention.scorer import Scorer
+from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 
 NODE = "Collect Tickets"
@@ -43,6 +43,9 @@ class CollectRequest:
     cells: int = 1
     scheme: str = PAIRS
     template: str = PLACE
+
+    def __post_init__(self) -> None:
+        require("noises", self.noises, 1)
 
     @property
     def seeds(self) -> tuple[int, ...]:

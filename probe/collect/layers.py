@@ -26,7 +26,7 @@ from ...tickets.layers.transplant import (
 from ...tickets.noise import plain_noise
 from ...tickets.prompts import PLACE, make_prompts, parse_template
 from ..attention.reader import Reader
-from ..attention.scorer import Scorer
+from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 from ..model.family import Layer, ProbeError
 from ..model.random import seeded
@@ -60,6 +60,8 @@ class LayerProbe:
 
         prompts: at most so many pairs. transplanted: noises built of each layer's tickets for each of them.
         """
+        require("noises", noises, 2)
+        require("transplanted", transplanted, 2)
         every = Scorer(model, clip, node, width, height)
         _, rows, columns = every.shape
         self.layers = [
@@ -199,6 +201,8 @@ def measure(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[LayerWorth]:
     """All figures of a probe's layers; without `images`, all but the agreement."""
+    if images:
+        require("steps", steps, 2)
     done, total = 0, (3 if images else 2) * len(probe.prompts) + 3
 
     def tick() -> None:

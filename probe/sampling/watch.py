@@ -89,7 +89,7 @@ def trace_of(model: Any, latent: dict[str, Any], number: int) -> tuple[Trace, in
     The run has the images that the latent still has of it. StepsError when no run returned it.
     """
     found = _watch_on(model).of(latent)
-    if number > len(found):
+    if not 1 <= number <= len(found):
         raise StepsError(f"{REPORT}: number is {number}, but the latent has images 1 to {len(found)}.")
     if found[number - 1] is None:
         raise StepsError(

@@ -337,8 +337,8 @@ class TestGuiders:
 def test_collecting_on_a_model_with_a_cutoff(model: Any, clip: Any) -> None:
     """Rule: the cutoff counts a sampler's steps; one evaluation to read attention has none to cut."""
     patched = CutoffPatch(Cutoff(Final(10))).attach(model)
-    wish = CollectRequest(("cat", "tree"), 2, 0, 128, 128, "input 3")
-    assert torch.equal(collect(patched, clip, wish).attention, collect(model, clip, wish).attention)
+    request = CollectRequest(("cat", "tree"), 2, 0, 128, 128, "input 3")
+    assert torch.equal(collect(patched, clip, request).attention, collect(model, clip, request).attention)
 
 
 def test_a_patch_that_runs_the_model_again_is_named(spied: Any, encode: Any) -> None:

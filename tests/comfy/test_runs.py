@@ -332,6 +332,9 @@ class TestReports:
         assert not torch.equal(output["samples"], denoised["samples"])
         whole = trace_of(watching, output, 2)
         assert whole[1] == 2 and trace_of(watching, denoised, 2)[0].images == 2
+        # Rule: number 0, which a link can bring, is no image; the last one's map was shown.
+        with pytest.raises(StepsError, match="number is 0, but the latent has images 1 to 2"):
+            trace_of(watching, output, 0)
         second = nodes.LatentFromBatch().frombatch(output, 1, 1)[0]
         trace, number = trace_of(watching, second, 1)
         assert number == 1 and torch.equal(trace.maps()[:, 0], whole[0].maps()[:, 1])

@@ -91,8 +91,8 @@ def test_every_token_of_a_phrase_is_found(make_clip: Callable[..., Any], name: s
 
 
 def test_tickets_are_collected_on_sdxl(sdxl: Any, make_clip: Callable[..., Any]) -> None:
-    wish = CollectRequest(("cat", "fire hydrant", "tree"), 2, 5, 128, 192, "input 3")
-    bank = collect(sdxl, make_clip("L and G"), wish)
+    request = CollectRequest(("cat", "fire hydrant", "tree"), 2, 5, 128, 192, "input 3")
+    bank = collect(sdxl, make_clip("L and G"), request)
     r = bank.recipe
     assert (r.model, r.block, r.grid) == ("SDXL", 2, (12, 8))
     assert r.latent_scale == comfy.latent_formats.SDXL().scale_factor

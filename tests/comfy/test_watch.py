@@ -204,8 +204,9 @@ def test_report_shows_the_chosen_steps_and_image(watching: Any, encode: Any, lat
     assert pictured.masks.shape == (1, 32, 48) and pictured.picture.shape[-1] == 3
     with pytest.raises(StepsError, match="steps has 7, but this run has the steps 1 to 6"):
         shown(trace, "7", 1, (19, 13))
-    with pytest.raises(StepsError, match="number is 3, but the run has images 1 to 2"):
-        shown(trace, "", 3, (19, 13))
+    for wrong in (3, 0):
+        with pytest.raises(StepsError, match=f"number is {wrong}, but the run has images 1 to 2"):
+            shown(trace, "", wrong, (19, 13))
 
 
 @pytest.mark.parametrize("name", ["L", "H", "L and G"])

@@ -73,12 +73,23 @@ def test_wrong_value_is_explained(
     assert answer.message.startswith(client.object_info()[answer.node]["display_name"]), answer.message
 
 
-def test_a_linked_value_out_of_range_is_explained(failure: Callable[[Prompt], Any], short: Prompt) -> None:
-    """Rule: an error names its node; ComfyUI checks the range of typed values only."""
-    short["20"] = {"class_type": "PrimitiveFloat", "inputs": {"value": 1.5}}
-    short["3"]["inputs"]["strength"] = ["20", 0]
-    answer = failure(short)
-    assert answer.message == "Ticket Latent from Regions: strength is 1.5; it lies between 0 and 1."
+@pytest.mark.parametrize(
+    ("node", "name", "value", "told"),
+    [
+        ("3", "strength", 1.5, "Ticket Latent from Regions: strength is 1.5; it lies between 0 and 1."),
+        ("3", "candidates", 0, "Ticket Latent from Regions: candidates is 0; at least 1 is needed."),
+        ("3", "batch_size", 0, "Ticket Latent from Regions: batch_size is 0; at least 1 is needed."),
+        ("2", "noises", 0, "Collect Tickets: noises is 0; at least 1 is needed."),
+    ],
+)
+def test_a_linked_value_out_of_range_is_explained(
+    failure: Callable[[Prompt], Any], short: Prompt, node: str, name: str, value: float, told: str
+) -> None:
+    """Rule: an error names its node and the value; ComfyUI checks the range of typed values only."""
+    kind = "PrimitiveInt" if isinstance(value, int) else "PrimitiveFloat"
+    short["20"] = {"class_type": kind, "inputs": {"value": value}}
+    short[node]["inputs"][name] = ["20", 0]
+    assert failure(short).message == told
 
 
 def test_latent_of_another_size_is_explained(failure: Callable[[Prompt], Any], short: Prompt) -> None:

@@ -15,6 +15,7 @@ from banks import make_bank
 from scipy.optimize import linear_sum_assignment
 from winning_tickets.show.noise import picture, table
 from winning_tickets.tickets.gaussian import measure
+from winning_tickets.tickets.grid import GridError
 from winning_tickets.tickets.layout.build import Layout, image_generator
 from winning_tickets.tickets.layout.calibrate import GAUSSIANIZE, STANDARDIZE, calibrate, normal_quantiles
 from winning_tickets.tickets.layout.regions import Region, assign_cells
@@ -339,6 +340,10 @@ class TestNoiseReport:
         assert not any("nan" in line for line in lines) and "-" in lines[6].split()
         image = picture(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), flat, flat)
         assert bool(image.isfinite().all())
+
+    def test_a_block_without_a_side_is_refused(self) -> None:
+        with pytest.raises(GridError, match="block is 0; at least 1 latent pixel is needed"):
+            measure(torch.zeros(1, 4, 4, 4), 0)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
     def test_broken_noise_is_reported_too(self, value: float) -> None:
