@@ -222,6 +222,8 @@ class Redrawn:
         try:
             first, second = self._draw(0, 2, [0, 1])
             return torch.equal(self._draw(0, 1, [1])[0], second) and not torch.equal(first, second)
+        except comfy.model_management.InterruptProcessingException:
+            raise
         except Exception:
             return False
 

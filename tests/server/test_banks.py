@@ -88,7 +88,8 @@ def test_bank_is_not_saved_outside_its_folder(
     saving["3"]["inputs"]["name"] = name
     told = failure(saving)
     assert told.node == "SaveTicketBank"
-    assert f'"{name}"' in told.message and "\n" not in told.message
+    shown = name.replace("\t", r"\t")
+    assert f'"{shown}"' in told.message and "\n" not in told.message
     assert "models/ticket_banks" in told.message
     assert everything_below(base) == before
 
