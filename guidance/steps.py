@@ -57,7 +57,10 @@ class Steps:
             return [min(place, self.total - 1) for place in self._places]
         steps = [step if self.fits else number for number, (step, _) in enumerate(self._reports)]
         counts = [count for _, count in self._reports]
-        begins = [count - 1 for count in counts] if self._early else [0, *counts[:-1]]
+        begins = [0, *counts[:-1]]
+        if self._early:
+            # A sampler may evaluate the images of a batch one by one: as many belong to each step's start.
+            begins = [max(begin, count - counts[0]) for begin, count in zip(begins, counts, strict=True)]
         found: list[int] = []
         for step, begin, end in zip(steps, begins, [*begins[1:], len(self._evaluated)], strict=True):
             found += [step] * (end - begin)

@@ -107,7 +107,12 @@ class CutoffRun:
             self._tell_what_is_left_out()
             return tail.predict(self.guider, self.cutoff.tail, x, timestep, options)
         self.record.evaluation(True, self._expected(sigma))
-        if self.adaptive and self.ends:
+        if self.adaptive and self.ends and len(x) != len(self.agreed):
+            self.record.note(
+                f"The sampler evaluates {len(x)} images at once instead of {len(self.agreed)}: adaptive saw"
+                " no agreement."
+            )
+        elif self.adaptive and self.ends:
             return self._until_they_agree(self.adaptive, executor, x, timestep, options, seed)
         return executor(x, timestep, options, seed)
 

@@ -155,7 +155,8 @@ class WatchedRun:
                 self.evaluations.append(self._evaluation(denoised))
             except Exception as error:
                 self._note_failure(error)
-                self.evaluations.append(Evaluation(torch.full((len(denoised),), torch.nan), unread=UNREAD))
+                none = torch.full((self.reader.images,), torch.nan)
+                self.evaluations.append(Evaluation(none, unread=UNREAD))
             return denoised
         finally:
             # A call's options hold the wrappers, so this run: nothing may be left that only gc can free.
@@ -168,8 +169,21 @@ class WatchedRun:
         unread = "" if maps is not None and len(maps) == len(denoised) else self._unread()
         if maps is not None and not bool(maps.isfinite().all()):
             unread = NOT_FINITE
+        if len(denoised) != self.reader.images:
+            none = torch.full((self.reader.images,), torch.nan)
+            return Evaluation(none, unread=self._in_parts(denoised))
+        if denoised.shape[-2:] != (self.reader.height, self.reader.width) and not self.missing:
+            unread = self._in_parts(denoised)
         low = low_share(denoised)
         return Evaluation(low, None if unread else maps, self._guidance(low), unread)
+
+    def _in_parts(self, denoised: torch.Tensor) -> str:
+        rows, columns = denoised.shape[-2:]
+        reader = self.reader
+        return (
+            f"the sampler evaluates {len(denoised)} x {rows}x{columns} latent pixels at once instead of"
+            f" {reader.images} x {reader.height}x{reader.width}"
+        )
 
     def _unread(self) -> str:
         """Why there is no map of this evaluation."""

@@ -109,6 +109,74 @@ class TestSteps:
         assert (trace.remaining() is None) == (name != "repeated")
 
 
+def one_by_one(model: Any, x: Any, sigmas: Any, extra_args: Any, callback: Any, **_: Any) -> Any:
+    """A sampler that evaluates the images of a batch one after the other."""
+    for i, sigma in enumerate(sigmas[:-1]):
+        parts = [model(part, sigma * part.new_ones(1), **extra_args) for part in x.split(1)]
+        denoised = torch.cat(parts)
+        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        x = denoised + (x - denoised) * sigmas[i + 1] / sigma
+    return x
+
+
+def halves(model: Any, x: Any, sigmas: Any, extra_args: Any, callback: Any, **_: Any) -> Any:
+    """A sampler that evaluates the latent in two parts."""
+    for i, sigma in enumerate(sigmas[:-1]):
+        parts = [model(part, sigma * x.new_ones(len(x)), **extra_args) for part in x.split(10, -2)]
+        denoised = torch.cat(parts, -2)
+        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        x = denoised + (x - denoised) * sigmas[i + 1] / sigma
+    return x
+
+
+def doubled(model: Any, x: Any, sigmas: Any, extra_args: Any, callback: Any, **_: Any) -> Any:
+    """A sampler that evaluates each image with a variation of it."""
+    for i, sigma in enumerate(sigmas[:-1]):
+        both = torch.cat([x, x * 0.99])
+        denoised = model(both, sigma * x.new_ones(len(both)), **extra_args)[: len(x)]
+        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        x = denoised + (x - denoised) * sigmas[i + 1] / sigma
+    return x
+
+
+@pytest.mark.parametrize(("sampler", "each"), [(one_by_one, 1), (halves, 2), (doubled, 2)])
+class TestSamplersOfOtherBatches:
+    """Rule: whatever a sampler hands to the model at once, its steps are counted and no run ends."""
+
+    def run(self, model: Any, conds: Any, sampler: Any) -> Any:
+        from comfy_extras import nodes_custom_sampler as core
+
+        guider = core.CFGGuider.execute(model, *conds, 5.0).result[0]
+        noise, latent = core.RandomNoise.execute(3).result[0], {"samples": torch.zeros(2, 4, 19, 13)}
+        sigmas = torch.tensor([14.0, 6.0, 1.0, 0.2, 0.1])
+        chosen = comfy.samplers.KSAMPLER(sampler)
+        return core.SamplerCustomAdvanced.execute(noise, guider, chosen, sigmas, latent).result[0]
+
+    def test_are_watched_without_a_change(
+        self, model: Any, clip: Any, conds: Any, sampler: Any, each: int
+    ) -> None:
+        watching = watched(model, clip, PROMPT, "cat")[0]
+        made = self.run(watching, conds, sampler)
+        assert torch.equal(made["samples"], self.run(model, conds, sampler)["samples"])
+        trace, _ = trace_of(watching, made, 2)
+        assert not trace.is_read and trace.low().shape == (4, 2)
+        assert "No step has maps: the sampler evaluates " in trace.notes[0]
+
+    @pytest.mark.parametrize("trigger", [Share(0.5), Similar(-1.0), Similar(1.0, 0.5)], ids=repr)
+    def test_are_cut_by_their_steps(
+        self, model: Any, conds: Any, sampler: Any, each: int, trigger: Any
+    ) -> None:
+        patch = CutoffPatch(Cutoff(trigger), tell=False)
+        report = report_of(self.run(patch.attach(model), conds, sampler), patch.attach(model))
+        adaptive_is_blind = trigger == Similar(-1.0) and sampler is not halves
+        assert (
+            f" for 4 steps, {4 if adaptive_is_blind else 1 if trigger == Similar(-1.0) else 2} of" in report
+        )
+        assert ("adaptive saw no agreement" in report) == (
+            isinstance(trigger, Similar) and sampler is not halves
+        )
+
+
 class TestForwards:
     def replaced(self, model: Any, seen: list[int]) -> Any:
         """An object patch in place of the forward, which calls no wrappers; as of models without them."""

@@ -22,6 +22,8 @@ def merge(banks: Sequence[TicketBank], any_recipe: bool = False) -> TicketBank:
     differ in all but the sizes, and keeps the first one's, with the fingerprints of all. BankError names
     what differs. Time and memory grow with the tickets, not with the number of banks.
     """
+    if not banks:
+        raise BankError("There is no bank to merge: connect one or more.")
     first = banks[0]
     longest = first.recipe.fingerprint
     for number, other in enumerate(banks[1:], 2):
