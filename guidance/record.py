@@ -145,7 +145,7 @@ class Record:
         lines = [
             f"{_short(self.nfe)} NFE for {self.steps.total} {word}{own}, {len(guided)} of them guided"
             + (f" ({part} in part)" if part else "")
-            + f"; a stock run takes {'at most about ' if about else ''}{_short(stock)}:"
+            + f"; a stock run takes {f'about {_short(stock)} at most' if about else _short(stock)}:"
             + f" {'up to ' if about and self.saved > 0 else ''}{self.saved:.0%} saved."
         ]
         times = [

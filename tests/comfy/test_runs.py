@@ -299,7 +299,7 @@ class TestStock:
         takes, calls[0] = seen.total / 2, 0
         patch = CutoffPatch(cutoff(0.5))
         ksampler(patch.attach(model), conds, latent)
-        assert f"a stock run takes at most about {takes:g}: 0% saved" in str(patch.run)
+        assert f"a stock run takes about {takes:g} at most: 0% saved" in str(patch.run)
 
 
 class TestEntries:

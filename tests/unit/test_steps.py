@@ -190,7 +190,7 @@ class TestRecord:
         """Rule: what another patch saves is not the cutoff's; that it goes on so is a guess."""
         record = self.record((True, 2, 2), (True, 2, 1), (False, 2, 1), (False, 2, 1))
         assert record.stock == (5, True) and record.saved == 0
-        assert "a stock run takes at most about 5: 0% saved" in str(record)
+        assert "a stock run takes about 5 at most: 0% saved" in str(record)
 
     def test_a_step_is_guided_if_any_of_its_evaluations_was(self) -> None:
         """Rule: a step whose last evaluation was unguided was told as unguided."""
