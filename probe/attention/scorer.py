@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -85,7 +86,9 @@ class Scorer:
         encoded = []
         for prompt in prompts:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            encoded.append(fitting(encode_prompt(self.clip, prompt), self.family.text_width()))
+            tokens = fitting(encode_prompt(self.clip, prompt), self.family.text_width())
+            # Of a CLIP whose hooks change over time, a first step follows the first form.
+            encoded.append(replace(tokens, conditioning=tokens.conditioning[:1]))
             progress(len(encoded), len(prompts))
         return encoded
 

@@ -307,3 +307,29 @@ def test_a_missing_clip_or_one_of_another_model_is_named(
             collect_and_keep(model, clip, CollectRequest(("cat", "tree"), 2, 5, 152, 104, layer))
         with pytest.raises(ProbeError, match=why):
             watched(model, clip, "a cat", "cat")
+
+
+def test_a_clip_whose_hooks_change_over_time_is_read_as_the_first_step_sees_it(model: Any, clip: Any) -> None:
+    """Rule: a prompt may have a form for each part of the steps; two of them ended in a zip() error."""
+    import comfy.hooks
+    from comfy_extras.nodes_hooks import SetClipHooks
+
+    key = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1"
+    weight = dict(clip.cond_stage_model.named_parameters())[f"{key}.weight"]
+    torch.manual_seed(0)
+    lora = {
+        f"text_encoders.{key}.lora_up.weight": torch.randn(weight.shape[0], 2),
+        f"text_encoders.{key}.lora_down.weight": torch.randn(2, weight.shape[1]),
+    }
+
+    def hooked(*later: float) -> Any:
+        frames = comfy.hooks.HookKeyframeGroup()
+        for start, strength in enumerate((1.0, *later)):
+            frames.add(comfy.hooks.HookKeyframe(strength=strength, start_percent=start / 2))
+        hooks = comfy.hooks.create_hook_lora(lora, 0.0, 1.0)
+        hooks.set_keyframes_on_hooks(frames)
+        return SetClipHooks().apply_hooks(clip, True, True, hooks)[0]
+
+    request = CollectRequest(("cat", "tree"), 2, 5, 152, 104, "input 3")
+    changing, steady, plain = (collect(model, c, request).attention for c in (hooked(0.2), hooked(), clip))
+    assert torch.equal(changing, steady) and not torch.equal(steady, plain)
