@@ -24,22 +24,16 @@ from ..collect.auto import choose_layer, is_auto
 from ..collect.collect import CollectRequest
 from ..model.family import ProbeError
 from ..server import announce
+from .foreign import Redrawn, Shape, seed_of
 from .noise import (
     BuiltNoise,
-    Groups,
     PlainNoise,
-    Redrawn,
-    Searching,
-    Shape,
     empty_latent,
     noise_latent,
     recipe_latent,
-    searched_noises,
-    searched_swaps,
-    searched_tickets,
-    seed_of,
     ticket_noise,
 )
+from .searching import Groups, Searching, searched_noises, searched_swaps, searched_tickets
 
 OWNERS_KEPT = 64
 TICKETS, ARRANGE, PICK = NODES = (

@@ -15,7 +15,8 @@ import torch
 from ...guidance.cutoff import Cutoff, CutoffError
 from ...guidance.record import Record
 from ...guidance.trace import ranges
-from ..build.noise import drawn, is_noise
+from ..build.foreign import drawn
+from ..build.noise import is_noise
 from .cutoff import CutoffPatch
 from .patch import CUTOFF, patch_on
 

@@ -21,7 +21,7 @@ from winning_tickets.probe.build.build import (
     build_tickets,
     pick_noise,
 )
-from winning_tickets.probe.build.noise import searched_tickets
+from winning_tickets.probe.build.searching import searched_tickets
 from winning_tickets.probe.collect import collect
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.tickets.grid import Grid, GridError

@@ -14,6 +14,7 @@ OLD = Path(__file__).parent.parent.parent / "data" / "earlier"
 LOAD = "workflow => app.loadGraphData(workflow)"
 PROMPT = "async () => (await app.graphToPrompt()).output"
 TOAST = ".p-toast-message"
+GONE = "toast => !document.querySelector(toast)"
 ENDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
 
 
@@ -31,6 +32,7 @@ def opened(page: Any) -> Any:
 
     def open_workflow(workflow: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         page.evaluate("app.extensionManager.toast.removeAll()")
+        page.wait_for_function(GONE, arg=TOAST)
         page.evaluate(LOAD, workflow)
         browsers.settle(page)
         prompt = page.evaluate(PROMPT)
