@@ -145,7 +145,8 @@ def _see(
     value: torch.Tensor,
     extra_options: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    layer = (*extra_options["block"], extra_options["block_index"])
+    # As core asks for them: another pack's forward may not set them.
+    layer = (*(extra_options.get("block") or ()), extra_options.get("block_index", 0))
     if layer in wanted:
         seen[layer] = context
     return n, context, value
@@ -162,7 +163,7 @@ def _attention(
     extra_options: dict[str, Any],
 ) -> torch.Tensor:
     """Stands in for a layer's attention (attn2_replace); a patch already there does its work."""
-    height, width = extra_options["activations_shape"][-2:]
+    height, width = extra_options.get("activations_shape", (0, 0))[-2:]
     read(AttentionCall(layer, q, k, seen.pop(layer, None), extra_options["n_heads"], (height, width)))
     if previous := theirs.get(layer) or theirs.get((layer.block, layer.number)):
         return previous(q, k, v, extra_options)

@@ -82,6 +82,18 @@ def smaller_map(model: Any) -> Any:
     return clone
 
 
+def no_shape(model: Any) -> Any:
+    """Blocks that do not say what shape their activations have, as in a forward of another pack's own."""
+
+    def patch(q: Any, k: Any, v: Any, extra: Any) -> Any:
+        extra.pop("activations_shape", None)
+        return q, k, v
+
+    clone = model.clone()
+    clone.set_model_attn1_patch(patch)
+    return clone
+
+
 def no_forward(model: Any) -> Any:
     """The forward replaced by something that was computed before, as caches do."""
     clone = model.clone()
@@ -184,6 +196,7 @@ REFUSED = {
     more_tokens: r"shows the attention \d+ tokens instead of \d+",
     doubled_tokens: r"shows the attention \d+ tokens instead of \d+",
     smaller_map: "leaves a map of",
+    no_shape: "leaves a map of",
     no_forward: "replaces the model's forward",
     tiles: "runs the model on pieces of",
 }
