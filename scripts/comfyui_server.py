@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from comfyui import Install
 
 PACK = {
-    *("__init__.py", "nodes", "probe", "show", "guidance", "tickets"),
+    *("__init__.py", "nodes", "probe", "show", "guidance", "trial", "tickets"),
     *("ticket_banks", "web", "locales"),
     *("example_workflows", "subgraphs", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"),
 }

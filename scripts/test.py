@@ -34,7 +34,7 @@ from comfyui import HOME, ROOT, Install, SetupError, check_version
 from comfyui_setup import venv_python
 
 REQUIREMENTS = ROOT / "requirements-dev.txt"
-TYPED = ("scripts", "tickets", "guidance", "show", "probe", "nodes", "demo")
+TYPED = ("scripts", "tickets", "guidance", "trial", "show", "probe", "nodes", "demo")
 # What a stage runs of tests/.
 STAGES = {"quick": "unit", "comfy": "comfy", "server": "server"}
 # For the stage without ComfyUI: what the pack itself imports beside PyTorch, and the tools it takes.

@@ -1,4 +1,4 @@
-"""README's drawing, as a rule: nodes > probe > show > guidance and tickets; ComfyUI in the upper two only."""
+"""README's drawing, as a rule: nodes > probe > show > the plain folders; ComfyUI in the upper two only."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = {
     "tickets": {"tickets"},
     "guidance": {"guidance"},
-    "show": {"show", "guidance", "tickets"},
-    "probe": {"probe", "show", "guidance", "tickets"},
-    "nodes": {"nodes", "probe", "show", "guidance", "tickets"},
+    "trial": {"trial", "tickets"},
+    "show": {"show", "guidance", "trial", "tickets"},
+    "probe": {"probe", "show", "guidance", "trial", "tickets"},
+    "nodes": {"nodes", "probe", "show", "guidance", "trial", "tickets"},
 }
-PURE = ("tickets", "guidance", "show")
+PURE = ("tickets", "guidance", "trial", "show")
 RUNTIME = {"torch", "numpy", "safetensors", "einops", "scipy", "PIL"}
 COMFYUI = {
     "comfy",

@@ -14,7 +14,7 @@ import registry_fields
 import winning_tickets
 
 ROOT = Path(__file__).parent.parent.parent
-CODE = ("nodes", "probe", "show", "guidance", "tickets")
+CODE = ("nodes", "probe", "show", "guidance", "trial", "tickets")
 MOST_BYTES = 3_000_000
 
 
