@@ -40,7 +40,7 @@ def train_denoiser(
     device: torch.device,
     start: dict[str, torch.Tensor] | None = None,
 ) -> tuple[loop.Run, torch.Tensor]:
-    """The text-to-image model: eps prediction on SD1's schedule, from nothing or from `start`.
+    """The text-to-image model on SD1's schedule, from nothing or from `start`; eps or v prediction.
 
     Returns the last phase's run and the known token ids.
     """
@@ -61,6 +61,7 @@ def train_denoiser(
         load_parts(parts, known, start)
     for p in parts.parameters():
         p.requires_grad_(True)
+    velocity = model_module.VARIANT.prediction == "v"
     alphas = 1 / (1 + base.model_sampling.sigmas.cpu().double() ** 2)
     options = {"optimized_attention_override": training.bmm_attention}
     end = int((known == 49407).nonzero()) + 1
@@ -86,11 +87,13 @@ def train_denoiser(
         eps = torch.randn(x0.shape, generator=run.rng)
         a = alphas[t].float()[:, None, None, None]
         noisy = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(device)
-        weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, phase.heaviest).float().to(device)
+        target = a.sqrt() * eps - (1 - a).sqrt() * x0 if velocity else eps
+        weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, phase.heaviest).float()
+        weight = (torch.ones_like(weight) if velocity else weight).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             context = training.encode_text(text, embedding, ids_of(pick).to(device))
             out = unet(noisy, t.float().to(device), context=context, transformer_options=dict(options))
-        return (weight * (out.float() - eps.to(device)).square().mean((1, 2, 3))).mean()
+        return (weight * (out.float() - target.to(device)).square().mean((1, 2, 3))).mean()
 
     for phase in phases:
         run = loop.Run(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from variants import folder
 
-WEIGHTS = Path(__file__).parent / "weights" / "judge.safetensors"
+WEIGHTS = folder() / "judge.safetensors"
 
 
 def _double(n_in: int, n_out: int) -> nn.Sequential:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import comfy.clip_model
+import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -19,7 +20,13 @@ import comfy.supported_models_base
 import comfy.utils
 import torch
 
-WEIGHTS = Path(__file__).parent / "weights" / "demo.safetensors"
+if __package__:  # ComfyUI loads the folder as a pack, the scripts import from it
+    from .variants import chosen, folder  # type: ignore[import-not-found]
+else:
+    from variants import chosen, folder
+
+VARIANT = chosen()[1]
+WEIGHTS = folder() / "demo.safetensors"
 LATENT_SCALE = 0.18215
 WIDTH = 128
 
@@ -42,6 +49,7 @@ UNET: dict[str, Any] = {
     "num_head_channels": 64,
     "context_dim": WIDTH,
     "adm_in_channels": None,
+    **VARIANT.unet,
 }
 TEXT: dict[str, Any] = {
     "num_hidden_layers": 2,
@@ -60,6 +68,10 @@ class DemoConfig(comfy.supported_models.SD15):
 
     unet_config: dict[str, Any] = {}
     unet_extra_config: dict[str, Any] = {}
+
+    def model_type(self, state_dict: Any, prefix: str = "") -> comfy.model_base.ModelType:
+        kinds = comfy.model_base.ModelType
+        return kinds.V_PREDICTION if VARIANT.prediction == "v" else kinds.EPS
 
 
 class Parts(NamedTuple):

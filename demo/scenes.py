@@ -1,8 +1,8 @@
 """Drawn scenes with known object places: the data the demo model and its judge are trained on.
 
-A scene is one to three objects of twelve concepts on a named background, with a caption and a map of
+A scene is one to three objects of the model's concepts on a named background, with a caption and a map of
 which object covers which latent cell. Scene `i` of a seed is always the same picture.
-Five pairs of concepts share a colour (SHARED_COLOUR), so that colour alone does not tell them apart.
+Five pairs of the demo model's twelve share a colour (SHARED_COLOUR): colour alone does not tell them apart.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import colorsys
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from PIL import Image, ImageDraw
+from variants import chosen
 
 SIZE = 256
 CELL = 8
@@ -185,6 +187,71 @@ def flower(pen: Pen, c: Colour) -> None:
     pen.ellipse(0.37, 0.22, 0.63, 0.48, (250, 205, 60))
 
 
+def house(pen: Pen, c: Colour) -> None:
+    pen.rect(0.14, 0.42, 0.86, 1.0, c)
+    pen.polygon([(0.0, 0.46), (0.5, 0.02), (1.0, 0.46)], shade(c, 0.65))
+    pen.rect(0.42, 0.64, 0.6, 1.0, BROWN)
+    for x in (0.22, 0.66):
+        pen.rect(x, 0.54, x + 0.13, 0.68, GLASS)
+
+
+def boat(pen: Pen, c: Colour) -> None:
+    pen.polygon([(0.0, 0.66), (1.0, 0.66), (0.82, 0.98), (0.18, 0.98)], c)
+    pen.rect(0.46, 0.02, 0.52, 0.68, BROWN)
+    pen.polygon([(0.54, 0.06), (0.54, 0.6), (0.95, 0.6)], WHITE)
+    pen.polygon([(0.44, 0.16), (0.44, 0.6), (0.1, 0.6)], shade(WHITE, 0.9))
+
+
+def mushroom(pen: Pen, c: Colour) -> None:
+    pen.rect(0.36, 0.45, 0.64, 1.0, (238, 226, 205), 0.1)
+    pen.ellipse(0.0, 0.05, 1.0, 0.8, c)
+    pen.rect(0.0, 0.56, 1.0, 0.82, (0, 0, 0, 0))  # type: ignore[arg-type]
+    pen.rect(0.36, 0.5, 0.64, 1.0, (238, 226, 205), 0.08)
+    for x, y, r in ((0.25, 0.36, 0.09), (0.52, 0.2, 0.08), (0.74, 0.38, 0.1)):
+        pen.ellipse(x - r, y - r, x + r, y + r, WHITE)
+
+
+def cup(pen: Pen, c: Colour) -> None:
+    pen.ellipse(0.58, 0.3, 1.0, 0.76, c)
+    pen.ellipse(0.68, 0.41, 0.9, 0.65, (0, 0, 0, 0))  # type: ignore[arg-type]
+    pen.polygon([(0.02, 0.12), (0.78, 0.12), (0.68, 0.98), (0.12, 0.98)], c)
+    pen.ellipse(0.02, 0.02, 0.78, 0.22, shade(c, 0.6))
+    pen.line([(0.16, 0.34), (0.2, 0.86)], shade(c, 1.3), 0.06)
+
+
+def heart(pen: Pen, c: Colour) -> None:
+    pen.ellipse(0.0, 0.06, 0.53, 0.58, c)
+    pen.ellipse(0.47, 0.06, 1.0, 0.58, c)
+    pen.polygon([(0.03, 0.42), (0.97, 0.42), (0.5, 1.0)], c)
+    pen.ellipse(0.14, 0.16, 0.32, 0.34, shade(c, 1.4))
+
+
+def key(pen: Pen, c: Colour) -> None:
+    pen.ellipse(0.0, 0.25, 0.5, 0.75, c)
+    pen.ellipse(0.15, 0.4, 0.35, 0.6, (0, 0, 0, 0))  # type: ignore[arg-type]
+    pen.rect(0.42, 0.41, 1.0, 0.59, c)
+    for x in (0.68, 0.86):
+        pen.rect(x, 0.55, x + 0.12, 0.8, shade(c, 0.8))
+
+
+def butterfly(pen: Pen, c: Colour) -> None:
+    for x in (0.0, 0.54):
+        pen.ellipse(x, 0.08, x + 0.46, 0.56, c)
+        pen.ellipse(x + 0.07, 0.48, x + 0.39, 0.92, shade(c, 0.75))
+        pen.ellipse(x + 0.14, 0.22, x + 0.32, 0.42, shade(c, 1.35))
+    pen.rect(0.45, 0.18, 0.55, 0.88, BLACK, 0.05)
+
+
+def snowman(pen: Pen, c: Colour) -> None:
+    pen.ellipse(0.12, 0.42, 0.88, 1.0, c)
+    pen.ellipse(0.27, 0.12, 0.73, 0.56, shade(c, 1.1))
+    pen.rect(0.24, 0.12, 0.76, 0.19, BLACK)
+    pen.rect(0.34, 0.0, 0.66, 0.16, BLACK)
+    pen.polygon([(0.5, 0.32), (0.5, 0.4), (0.66, 0.37)], (240, 130, 40))
+    for y in (0.6, 0.74, 0.88):
+        pen.ellipse(0.46, y - 0.04, 0.54, y + 0.04, BLACK)
+
+
 @dataclass(frozen=True)
 class Concept:
     """A drawable category: its name in captions, its drawing and the colour it is drawn in."""
@@ -196,7 +263,7 @@ class Concept:
     value: float = 0.85
 
 
-CONCEPTS = (
+DRAWN = (
     Concept("apple", apple, 355),
     Concept("fire hydrant", fire_hydrant, 355),
     Concept("sun", sun, 48, 0.85, 0.95),
@@ -209,15 +276,26 @@ CONCEPTS = (
     Concept("fish", fish, 25, 0.9, 0.95),
     Concept("castle", castle, 260, 0.07, 0.55),
     Concept("flower", flower, 315, 0.75, 0.85),
+    Concept("house", house, 15, 0.6, 0.7),
+    Concept("boat", boat, 200, 0.8, 0.6),
+    Concept("mushroom", mushroom, 355),
+    Concept("cup", cup, 170, 0.7, 0.75),
+    Concept("heart", heart, 335, 0.8, 0.9),
+    Concept("key", key, 48, 0.8, 0.8),
+    Concept("butterfly", butterfly, 285, 0.6, 0.8),
+    Concept("snowman", snowman, 210, 0.12, 0.88),
 )
+
+
+def _chosen() -> tuple[Concept, ...]:
+    drawn = {c.name: c for c in DRAWN}
+    hues = chosen()[1].concepts
+    return tuple(drawn[n] if hue is None else replace(drawn[n], hue=hue) for n, hue in hues.items())
+
+
+CONCEPTS = _chosen()
 NAMES = tuple(c.name for c in CONCEPTS)
-SHARED_COLOUR = (
-    ("apple", "fire hydrant"),
-    ("sun", "star"),
-    ("tree", "cactus"),
-    ("car", "whale"),
-    ("cat", "fish"),
-)
+SHARED_COLOUR = tuple((a.name, b.name) for a, b in combinations(CONCEPTS, 2) if a.hue == b.hue)
 BACKGROUNDS: dict[str, tuple[Colour, Colour]] = {
     "in the snow": ((214, 226, 236), (244, 246, 248)),
     "on the sand": ((226, 214, 186), (238, 222, 182)),

@@ -4,6 +4,7 @@
 
 Work in progress lies in demo/progress/ and every stage goes on where it was stopped. The result is
 demo/weights/: demo.safetensors, judge.safetensors (both float16) and training.json (settings, log).
+DEMO_VARIANT names another model of variants.py to be trained, into a folder of its own (half an hour).
 --from-weights starts from those instead, and trains the phases that they have not been through.
 Tickets and attention maps play no part here: the losses are the ordinary ones.
 On Linux CPUs, LD_PRELOAD=libtcmalloc_minimal.so.4 can save much time (fewer page faults).
@@ -22,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import start
-from settings import PHASES, Phase, Settings
+from settings import PHASES, SHORT_PHASES, Phase, Settings
+from variants import chosen, folder
 
 HERE = Path(__file__).parent
+NAME, VARIANT = chosen()
+WORK = folder().parent if NAME else HERE / "progress"
 
 
 def parse() -> argparse.Namespace:
@@ -33,11 +37,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default=None, help="cpu or cuda; default: what there is")
     parser.add_argument("--stage", choices=("vae", "latents", "judge"), help="stop after this stage")
     parser.add_argument("--from-weights", action="store_true", help="go on from the weights there are")
-    parser.add_argument("--progress", type=Path, default=HERE / "progress", help="work in progress")
-    parser.add_argument("--weights", type=Path, default=HERE / "weights", help="where the result goes")
+    parser.add_argument("--progress", type=Path, default=WORK, help="work in progress")
+    parser.add_argument("--weights", type=Path, default=folder(), help="where the result goes")
     parser.add_argument("--phase_steps", type=int, help="at most so many steps a phase, for a trial")
     for field in dataclasses.fields(Settings):
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
+        default = VARIANT.training.get(field.name, field.default)
+        parser.add_argument(f"--{field.name}", type=type(field.default), default=default)
     return parser.parse_args()
 
 
@@ -92,7 +97,18 @@ def judge_report(net: judge_module.Judge, data: dict) -> dict[str, float]:
 
 def sources() -> dict[str, str]:
     """Hashes of the files the weights come from."""
-    names = ("train", "settings", "scenes", "autoencoder", "denoiser", "judge", "loop", "training", "model")
+    names = (
+        "train",
+        "settings",
+        "variants",
+        "scenes",
+        "autoencoder",
+        "denoiser",
+        "judge",
+        "loop",
+        "training",
+        "model",
+    )
     return {f"{n}.py": hashlib.sha256((HERE / f"{n}.py").read_bytes()).hexdigest()[:16] for n in names}
 
 
@@ -115,7 +131,8 @@ def write(state: dict[str, torch.Tensor], path: Path) -> None:
 
 def phases() -> list[Phase]:
     most = ARGS.phase_steps
-    return [p if most is None else p._replace(steps=min(p.steps, most)) for p in PHASES]
+    own = SHORT_PHASES if NAME else PHASES
+    return [p if most is None else p._replace(steps=min(p.steps, most)) for p in own]
 
 
 def main() -> None:
@@ -134,6 +151,11 @@ def main() -> None:
         log = earlier["log"]
         vae = {k[4:]: v for k, v in before.items() if k.startswith("vae.")}
         net = autoencoder.load_autoencoder(vae, device)
+    elif not VARIANT.own_autoencoder:
+        every = load_file(HERE / "weights" / "demo.safetensors")
+        net = autoencoder.load_autoencoder(
+            {k[4:]: v for k, v in every.items() if k.startswith("vae.")}, device
+        )
     else:
         net = autoencoder.train_autoencoder(s, work, device)
     if ARGS.stage == "vae":
@@ -149,7 +171,7 @@ def main() -> None:
         print("These weights have been through every phase of settings.py.")
         return
     run, known = denoiser.train_denoiser(s, ahead, data, work, device, before)
-    trained = [] if before else ["vae", "judge"]
+    trained = [] if before else ["vae", "judge"] if VARIANT.own_autoencoder else ["judge"]
     for name in (*trained, *(p.name for p in ahead)):
         log[name] = torch.load(work / f"{name}.pt", weights_only=True)["log"]
     assert run.average is not None

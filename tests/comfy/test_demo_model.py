@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,13 @@ from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
 
 ROOT = Path(__file__).parent.parent.parent
+COMFYUI = Path(comfy.sample.__file__).parent.parent
 sys.path.append(str(ROOT / "demo"))
 
 import model as demo  # noqa: E402
 from judge import load_judge  # noqa: E402
 from scenes import CATEGORIES, NAMES, SHARED_COLOUR, draw_scene, listing  # noqa: E402
+from variants import VARIANTS  # noqa: E402
 from verdict import classes_of, find  # noqa: E402
 
 BOXES = {
@@ -140,3 +144,23 @@ def test_objects_follow_their_tickets_and_not_plain_noise(parts: Any, judge: Any
             found = [find(classes, NAMES.index(n) + 1) for n in pair]
             hits[kind] += all(f.inside((r.x0, r.y0, r.x1, r.y1)) for f, r in zip(found, regions, strict=True))
     assert hits["tickets"] >= 6 and hits["plain"] <= 3, hits
+
+
+def test_a_variant_can_be_trained_and_loaded(tmp_path: Path) -> None:
+    """A rule that was chosen on the demo model counts only after it held on a model of other make."""
+    name = "velocity"
+    few = {"scenes": 16, "held_out": 8, "vae_scenes": 4, "vae_steps": 1, "judge_steps": 1, "phase_steps": 1}
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'demo')!r}); sys.argv[0] = 'train.py'; import train;"
+        " train.main(); import model; parts = model.load(); print(parts.model.model.model_type.name);"
+        " import scenes; print(len(scenes.NAMES))"
+    )
+    options = [f"--{k}={v}" for k, v in {**few, "comfyui": COMFYUI, "device": "cpu"}.items()]
+    environment = {**os.environ, "DEMO_VARIANT": name, "DEMO_VARIANTS": str(tmp_path)}
+    command = [sys.executable, "-c", script, *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kind, concepts = done.stdout.split()[-2:]
+    variant = VARIANTS[name]
+    assert kind == ("V_PREDICTION" if variant.prediction == "v" else "EPS")
+    assert int(concepts) == len(variant.concepts)

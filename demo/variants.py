@@ -1,0 +1,115 @@
+"""Other models of the demo's kind, to see whether what holds on the demo model holds elsewhere.
+
+They differ in seed, concepts and colours, UNet and prediction. Environment variable DEMO_VARIANT names the
+one that every script of this folder, and Load Demo Model, use instead of the demo model; `train.py` makes
+it (about half an hour on one CPU core). They are not in the repository.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Variant:
+    """concepts: the hue each is drawn in, in degrees; None: the drawing's own. unet, training: what
+    differs from `model.UNET` and `settings.Settings`. prediction: eps or v. own_autoencoder: instead of
+    the demo model's. chosen_on: whether rules were looked at on it before they were frozen."""
+
+    concepts: Mapping[str, float | None]
+    unet: Mapping[str, Any] = field(default_factory=dict)
+    prediction: str = "eps"
+    training: Mapping[str, int] = field(default_factory=dict)
+    own_autoencoder: bool = True
+    chosen_on: bool = True
+
+
+TWELVE: dict[str, float | None] = dict.fromkeys(
+    [
+        "apple",
+        "fire hydrant",
+        "sun",
+        "star",
+        "tree",
+        "cactus",
+        "car",
+        "whale",
+        "cat",
+        "fish",
+        "castle",
+        "flower",
+    ]
+)
+SHORT = {"scenes": 16_000, "judge_steps": 700, "vae_steps": 900, "vae_scenes": 1500}
+DEMO = Variant(TWELVE)
+VARIANTS = {
+    # Another seed, and other colours: no two concepts share one.
+    "recoloured": Variant(
+        {
+            **{"apple": 130, "sun": 355, "tree": 35, "car": 285, "whale": 190},
+            **{"cat": 225, "castle": 60, "flower": 320},
+        },
+        training={**SHORT, "seed": 11},
+        own_autoencoder=False,
+    ),
+    # Narrower, with two blocks a level as SD1 has: eleven layers with cross-attention.
+    "deeper": Variant(
+        dict.fromkeys(["house", "boat", "mushroom", "cup", "heart", "key", "tree", "fish"]),
+        {
+            "channel_mult": [1, 3, 4],
+            "num_res_blocks": [2, 2, 2],
+            "num_head_channels": 32,
+            "transformer_depth": [0, 0, 1, 1, 1, 1],
+            "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1, 1],
+        },
+        training={**SHORT, "seed": 12},
+    ),
+    # v prediction, other widths, half of the concepts new, two colours shared.
+    "velocity": Variant(
+        {
+            **{"house": 355, "mushroom": 355, "boat": 218, "car": 218},
+            **{"cup": 48, "cactus": 120, "butterfly": 285, "snowman": None},
+        },
+        {"model_channels": 64, "channel_mult": [1, 2, 3]},
+        "v",
+        {**SHORT, "seed": 13},
+        False,
+        False,
+    ),
+    # Four levels, attention in the three lower ones, and the concepts that the demo model does not know.
+    "levels": Variant(
+        dict.fromkeys(
+            ["house", "boat", "mushroom", "cup", "heart", "key", "butterfly", "snowman", "star", "whale"]
+        ),
+        {
+            "channel_mult": [1, 2, 4, 4],
+            "num_res_blocks": [1, 1, 1, 1],
+            "transformer_depth": [0, 1, 1, 1],
+            "transformer_depth_output": [0, 0, 1, 1, 1, 1, 1, 1],
+        },
+        training={**SHORT, "seed": 14},
+        chosen_on=False,
+    ),
+}
+
+
+def chosen() -> tuple[str, Variant]:
+    """Name ("" for the demo model) and settings of the model in use; ValueError for an unknown name."""
+    name = os.environ.get("DEMO_VARIANT", "")
+    if name and name not in VARIANTS:
+        raise ValueError(f"DEMO_VARIANT={name}: known are {', '.join(VARIANTS)}")
+    return name, VARIANTS[name] if name else DEMO
+
+
+def folder() -> Path:
+    """Where the weights of the model in use are; DEMO_VARIANTS can name another folder for all variants."""
+    name, _ = chosen()
+    if not name:
+        return HERE / "weights"
+    return Path(os.environ.get("DEMO_VARIANTS") or HERE / "progress" / "variants") / name / "weights"
