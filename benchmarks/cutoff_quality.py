@@ -42,7 +42,7 @@ import torch
 from cases import BATCH, SHAPE, Case, Fixed, cases_of, conditioning, prompt_of, use_bfloat16
 from judge import load_judge
 from scenes import NAMES, category
-from verdict import Found, classes_of, find, share
+from verdict import Found, classes_of, find
 from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Share
 from winning_tickets.guidance.suggest import suggest
 from winning_tickets.guidance.trace import Trace
@@ -51,6 +51,7 @@ from winning_tickets.probe.model.unet import UNet
 from winning_tickets.probe.sampling.ksampler import Settings, sample
 from winning_tickets.probe.sampling.watch import Watch, last_trace
 from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.trial.figures import share
 
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7)
 LOWER_CFG = 2.0

@@ -40,7 +40,7 @@ import torch
 from cases import BATCH, SHAPE, cases_of, conditioning, prompt_of, use_bfloat16
 from judge import load_judge
 from scenes import NAMES, category, listing
-from verdict import classes_of, find, share
+from verdict import classes_of, find
 from winning_tickets.guidance.eos import replace_eos
 from winning_tickets.guidance.trace import agreement
 from winning_tickets.probe.attention.tokens import find_phrases
@@ -48,6 +48,7 @@ from winning_tickets.probe.model.unet import UNet
 from winning_tickets.probe.sampling.eos import read_ends, swap_eos, within
 from winning_tickets.probe.sampling.watch import Watch, last_trace
 from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.trial.figures import share
 
 FIRST_SEED = 60_000
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)

@@ -15,13 +15,14 @@ from comfy.patcher_extension import WrappersMP
 from judge import load_judge
 from scenes import BACKGROUNDS, NAMES, SHARED_COLOUR, category, listing
 from tqdm import tqdm
-from verdict import Found, classes_of, find, share
+from verdict import Found, classes_of, find
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.probe.sampling.ksampler import Settings
 from winning_tickets.probe.sampling.ksampler import sample as cutoff_sample
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.regions import Region
 from winning_tickets.tickets.layout.select import Thresholds
+from winning_tickets.trial.figures import share
 
 SHAPE = (4, 32, 32)
 BATCH = 16

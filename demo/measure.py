@@ -50,7 +50,7 @@ from judge import load_judge
 from PIL import Image
 from scenes import CATEGORIES, NAMES, draw_scene, listing
 from scipy.stats import spearmanr
-from verdict import classes_of, find, share
+from verdict import classes_of, find
 from winning_tickets.probe.collect.auto import choose_layer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.collect.layers import LayerProbe
@@ -60,6 +60,7 @@ from winning_tickets.tickets.bank.bank import BankError
 from winning_tickets.tickets.layout.select import Thresholds
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import SCHEMES
+from winning_tickets.trial.figures import share
 
 CHOICES = {
     "tickets, the paper's thresholds": Thresholds(),

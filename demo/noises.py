@@ -48,8 +48,7 @@ import torch
 from cases import SETS, SHAPE, Case, Outcome, Sampling, cases_of, layout_of, use_bfloat16
 from kinds import FIRST_SEED, KINDS, LAYER, PAIRS, PIXELS, RANK, Kind, layout_for
 from scenes import CATEGORIES
-from scipy.stats import binomtest
-from verdict import drawn_iou, share
+from verdict import drawn_iou
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import find_layers
@@ -59,6 +58,7 @@ from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.prompts import JOINT, make_prompts
 from winning_tickets.tickets.score import paper_score
 from winning_tickets.tickets.search.fit import fit
+from winning_tickets.trial.figures import Paired, share
 
 NOISES = 128
 FITTED = (
@@ -128,7 +128,7 @@ def again(parts: Any, bank: Any, name: str, kind: Kind, found: dict[int, dict[st
         hits += Outcome(parts, how, [cases[i] for i in part], noise, kind.prompt).hits()
     before = [bool(found[i]["hit"]) for i in numbers]
     won, lost = (sum(a != b and a == new for a, b in zip(hits, before, strict=True)) for new in (True, False))
-    p = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    p = Paired(won, lost, len(hits)).p
     return f"| {name} | {kind.name} | {without_n(before)} | {without_n(hits)} | {won} : {lost} (p {p:.2g}) |"
 
 
@@ -173,7 +173,7 @@ def paired(name: str, found: kept.Found) -> Iterator[str]:
         both = a.keys() & b.keys()
         won, lost = (sum(x[i]["hit"] > y[i]["hit"] for i in both) for x, y in ((b, a), (a, b)))
         if won + lost:
-            p = binomtest(won, won + lost).pvalue
+            p = Paired(won, lost, len(both)).p
             yield f"| {one} | {other} | {len(both)} | {won} | {lost} | {p:.2g} |"
 
 

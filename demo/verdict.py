@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -83,19 +82,3 @@ def classes_of(judge: torch.nn.Module, latents: torch.Tensor) -> np.ndarray:
     """Class maps uint8 [B, 32, 32] of latents at model scale [B, 4, 32, 32]."""
     maps = [judge(part.float()).argmax(1) for part in latents.split(64)]
     return torch.cat(maps).to(torch.uint8).numpy()
-
-
-def interval(hits: int, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of a share."""
-    z = 1.96
-    p = hits / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def share(hits: Sequence[bool]) -> str:
-    """`0.93 [0.89, 0.96]`, with n."""
-    n, k = len(hits), sum(hits)
-    low, high = interval(k, n)
-    return f"{k / n:.3f} [{low:.3f}, {high:.3f}] (n = {n})"
