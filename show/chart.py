@@ -225,8 +225,15 @@ def histogram(
     return chart.done()
 
 
-def bar(value: float, error: float, x: Axis, size: tuple[int, int], colour: Colour = BLUE) -> Image.Image:
-    """A level bar from 0 with its error and its value written beside it; for a row of a grid.
+def bar(
+    value: float,
+    ends: tuple[float, float],
+    x: Axis,
+    size: tuple[int, int],
+    colour: Colour = BLUE,
+    form: str = ".2f",
+) -> Image.Image:
+    """A level bar from 0 with its interval and its value written beside it; for a row of a grid.
 
     Nothing for a value that is not finite.
     """
@@ -239,20 +246,20 @@ def bar(value: float, error: float, x: Axis, size: tuple[int, int], colour: Colo
 
     for tick in x.ticks(width // APART[0]):
         draw.line((at(tick), 0, at(tick), image.height), rgb(FAINT), FINE)
-    if not (math.isfinite(value) and math.isfinite(error)):
+    if not all(map(math.isfinite, (value, *ends))):
         return image.reduce(FINE)
     low, high = sorted((at(0), at(value)))
     thick = min(image.height, 22 * FINE) * 0.7 / 2
     middle = image.height / 2
     draw.rectangle((low, middle - thick, high, middle + thick), rgb(colour))
     draw.line((at(0), 0, at(0), image.height), rgb(INK), FINE)
-    first, last = at(value - error), at(value + error)
+    first, last = map(at, ends)
     draw.line((first, middle, last, middle), rgb(INK), round(1.5 * FINE))
     for end in (first, last):
         draw.line((end, middle - thick / 2, end, middle + thick / 2), rgb(INK), round(1.5 * FINE))
     place = max(last, at(0)) / FINE + 6
     image = image.reduce(FINE)
-    text = f"{value:.2f}"
+    text = format(value, form)
     ImageDraw.Draw(image).rectangle(
         (place - 2, height / 2 - 8, place + width_of(text) + 2, height / 2 + 8), rgb(PAPER)
     )

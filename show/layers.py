@@ -93,7 +93,10 @@ def picture(
         colour = RED if w is best and w.clear else BLUE
         scores = paper_score(maps[w.layer].float())[0, : len(names)]
         rows.append(
-            [bar(w.effect, w.error, axis, (wide, side), colour), *(panel(one, side) for one in scores)]
+            [
+                bar(w.effect, (w.effect - w.error, w.effect + w.error), axis, (wide, side), colour),
+                *(panel(one, side) for one in scores),
+            ]
         )
     rows.append([ruler(axis, wide), *[None] * len(names)])
     keys = [Entry("layer", BLUE)]

@@ -37,12 +37,12 @@ def owner_map(
     image = palette[large(groups, height, width)]
     if min(height / owner.shape[0], width / owner.shape[1]) >= APART:
         number = torch.arange(owner.numel()).view(owner.shape)
-        image[_edges(large(number, height, width))] *= 0.85
-    image[_edges(large(owner, height, width))] = torch.tensor(PAPER)
+        image[edges(large(number, height, width))] *= 0.85
+    image[edges(large(owner, height, width))] = torch.tensor(PAPER)
     return image
 
 
-def _edges(whose: torch.Tensor) -> torch.Tensor:
+def edges(whose: torch.Tensor) -> torch.Tensor:
     """Where something else begins, from above or from the left."""
     edge = torch.zeros_like(whose, dtype=torch.bool)
     edge[1:] |= whose[1:] != whose[:-1]

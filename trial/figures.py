@@ -8,20 +8,21 @@ Statistics in Medicine 24, 2005.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
+from .cases import CONTROL, PLAIN
 from .kept import unique
-from .record import BY_MODEL, CONTROL, PLAIN, Record
+from .record import BY_MODEL, Record
 
 Z = 1.959964
 CHANCE = 0.05
 """Differences are told when chance alone made them this seldom, all kinds of a trial together."""
 FALL = 0.05
 """A share of images with all objects that is lower by more than this is said, even if it may be chance."""
-LABELS = {PLAIN: "plain noise"}
 COUNTS = {1: "the object", 2: "both objects", 3: "all three objects"}
 
 
@@ -91,12 +92,12 @@ class Paired:
     def difference(self) -> float:
         return (self.won - self.lost) / self.n if self.n else math.nan
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the difference of both shares, Agresti and Min's."""
+    def interval(self, chance: float = CHANCE) -> tuple[float, float]:
+        """Of the difference of both shares, Agresti and Min's; the true one is outside with this chance."""
+        z = float(norm.ppf(1 - chance / 2))
         n, won, lost = self.n + 2, self.won + 0.5, self.lost + 0.5
         middle = (won - lost) / n
-        half = Z * math.sqrt(max(0.0, won + lost - (won - lost) ** 2 / n)) / n
+        half = z * math.sqrt(max(0.0, won + lost - (won - lost) ** 2 / n)) / n
         return max(-1.0, middle - half), min(1.0, middle + half)
 
 
@@ -139,7 +140,15 @@ class Row:
 
     @property
     def label(self) -> str:
-        return LABELS.get(self.kind, self.kind)
+        return label(self.kind)
+
+
+def label(kind: str) -> str:
+    """A kind as it is written within a sentence: `tickets (looked at)`."""
+    if kind == PLAIN:
+        return "plain noise"
+    name, *rest = re.split(r"[,:] ", kind, maxsplit=1)
+    return f"{name} ({rest[0]})" if rest else name
 
 
 def rows(records: Iterable[Record], kinds: Sequence[str] = ()) -> list[Row]:
@@ -252,12 +261,14 @@ def _no_success(tried: Sequence[tuple[Row, Beside]], worse: Sequence[tuple[Row, 
             f" {_of(beside.success)}, plain noise in {beside.plain_success.percent()}."
         )
     row, beside = max(tried, key=lambda pair: pair[1].hits.difference)
-    low, high = (100 * end for end in beside.hits.interval)
+    low, high = (100 * end for end in beside.hits.interval(CHANCE / len(tried)))
     n = beside.hits.n
+    may_be = f"the difference may be anything from {low:+.0f} to {high:+.0f} points"
+    if low > 0 or high < 0:
+        may_be = "of so few images that may be chance"
     return (
         f"No effect can be told at {n} image{'s' if n > 1 else ''}: {row.label} put {what} in place in"
-        f" {beside.success.percent()}, plain noise in {beside.plain_success.percent()}; the difference may be"
-        f" anything from {low:+.0f} to {high:+.0f} points."
+        f" {beside.success.percent()}, plain noise in {beside.plain_success.percent()}; {may_be}."
     )
 
 

@@ -34,8 +34,6 @@ from typing import Any, Protocol
 from ..tickets.layout.regions import Region, categories_of
 
 FORMAT = 1
-PLAIN, CONTROL = "plain", "control"
-"""The kind that the others are compared with, and how names of negative controls begin."""
 JUDGES = BY_MODEL, BY_BOXES = "model", "boxes"
 SEED = "seed"
 LONGEST_LINE = 1 << 20

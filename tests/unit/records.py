@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from winning_tickets.tickets.layout.regions import Region
-from winning_tickets.trial.record import PLAIN, Placed, Record
+from winning_tickets.trial.cases import PLAIN
+from winning_tickets.trial.record import Placed, Record
 
 REGIONS = (Region("cat", 0.0, 0.25, 0.5, 0.75), Region("fire hydrant", 0.5, 0.25, 1.0, 0.75))
 SETTINGS = {"seed": 7, "steps": 12, "cfg": 7.0, "sampler": "euler", "scheduler": "normal", "layer": "input 8"}

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from banks import make_bank
 from PIL import Image, ImageDraw, ImageFont
+from records import a_record, an_object
 from winning_tickets.guidance.trace import Evaluation, Trace
 from winning_tickets.show import bank as bank_picture
-from winning_tickets.show import draw, heatmap, layers, layout, noise, trace
+from winning_tickets.show import draw, heatmap, layers, layout, noise, trace, trial
 from winning_tickets.show.chart import Axis, Line, bar, line_chart, number
 from winning_tickets.show.colours import MISSING, SCALE, category_colour, heat
 from winning_tickets.show.table import aligned
@@ -20,6 +22,7 @@ from winning_tickets.tickets.bank.combine import prune
 from winning_tickets.tickets.bank.figures import best_noises
 from winning_tickets.tickets.gaussian import measure
 from winning_tickets.tickets.layers.figures import LayerWorth
+from winning_tickets.tickets.layout.regions import Region
 from winning_tickets.tickets.noise import plain_noise
 
 CASTLE, TREE = "\u57ce\u5821", "\U0001f333"
@@ -94,6 +97,14 @@ def of_layers(names: tuple[str, ...]) -> torch.Tensor:
     return layers.picture(worths, maps, names)
 
 
+def of_trial(names: tuple[str, ...]) -> torch.Tensor:
+    regions = tuple(Region(name, 0.0, 0.0, 0.5, 1.0) for name in names)
+    changed = {"regions": regions, "objects": tuple(map(an_object, names))}
+    records = [a_record(kind, case, **changed) for kind in ("plain", "tickets") for case in range(8)]
+    samples = [trial.Sample(r, torch.rand(19, 13, 3), np.ones((len(names), 5, 3), bool)) for r in records]
+    return trial.picture(records, samples)
+
+
 def of_noise(names: tuple[str, ...]) -> torch.Tensor:
     ours, plain = plain_noise(0, (4, 19, 13)) * 1.2, plain_noise(1, (4, 19, 13))
     return noise.picture(ours, plain, measure(ours, 2), measure(plain, 2))
@@ -134,6 +145,15 @@ SHOWN: dict[Callable[[tuple[str, ...]], torch.Tensor], tuple[str, ...]] = {
         "this noise",
         "plain noise",
         "standard normal",
+    ),
+    of_trial: (
+        "all objects in place (n = 8)",
+        "all objects present",
+        "plain noise",
+        "tickets",
+        "100",
+        "% of images, with 95 % intervals",
+        "in place",
     ),
     of_maps: ("step 1", "step 5", "Attention to the phrase, over the image", "greatest"),
     of_curves: (
@@ -290,7 +310,7 @@ def test_bars_are_as_long_as_their_values() -> None:
     blue = (0.0, 0.0, 1.0)
 
     def length(value: float) -> int:
-        image = draw.tensor_of(bar(value, 0.0, axis, (400, 40), blue))
+        image = draw.tensor_of(bar(value, (value, value), axis, (400, 40), blue))
         return int(((image - torch.tensor(blue)).abs().sum(-1) < 0.3).any(0).sum())
 
     assert length(2) == pytest.approx(200, abs=4) and length(-0.5) == pytest.approx(50, abs=4)

@@ -53,9 +53,9 @@ def test_sign_test_is_exact() -> None:
 def test_interval_of_a_difference_covers_it() -> None:
     rng = np.random.default_rng(2)
     drawn = rng.multinomial(64, [0.3, 0.1, 0.6], 3000)
-    ends = [Paired(int(won), int(lost), 64).interval for won, lost, _ in drawn]
+    ends = [Paired(int(won), int(lost), 64).interval() for won, lost, _ in drawn]
     assert 0.92 < np.mean([low <= 0.2 <= high for low, high in ends]) < 0.98
-    assert Paired(0, 0, 1).interval[0] >= -1
+    assert Paired(0, 0, 1).interval()[0] >= -1
 
 
 def trial(
@@ -142,7 +142,7 @@ def test_a_control_that_works_as_well_is_said() -> None:
     quiet = verdict_of([*base, *trial("control: other category", some(3))])
     loud = verdict_of([*base, *trial("control: other category", some(38))])
     assert "control" not in quiet.text and quiet.better == ("tickets",)
-    assert "control: other category put both objects in place in 59 %" in loud.text
+    assert "The control (other category) put both objects in place in 59 %" in loud.text
     assert "another cause than the tickets" in loud.text and loud.better == ("tickets",)
 
 
@@ -153,6 +153,7 @@ def test_nothing_is_claimed_of_too_little() -> None:
     for n in range(1, 6):
         told = verdict_of([*trial("plain", some(0, n)), *trial("tickets", some(n, n))])
         assert told.text.startswith(f"No effect can be told at {n} image") and told.better == ()
+        assert ("from -" in told.text) != told.text.endswith("of so few images that may be chance.")
 
 
 def test_the_number_of_objects_is_named() -> None:
