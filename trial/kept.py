@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .record import BY_MODEL, LONGEST_LINE, SEED, NoJson, Record, RecordError, parse, plain_setting
+from .record import BANK, BY_MODEL, LONGEST_LINE, SEED, NoJson, Record, RecordError, parse, plain_setting
 
 _BEGINNING = b'{"trial":'
 
@@ -95,8 +95,8 @@ class Joined:
     notes: list[str]
 
 
-def join(paths: Sequence[Path]) -> Joined:
-    """The images of several files; those of different settings stay apart."""
+def join(paths: Sequence[Path], pooled: Collection[str] = ()) -> Joined:
+    """The images of several files; those of different settings stay apart, but for settings in `pooled`."""
     records: list[Record] = []
     notes: list[str] = []
     for path in paths:
@@ -115,14 +115,14 @@ def join(paths: Sequence[Path]) -> Joined:
         notes.append(f"Of those, judged differently than in the first file, which counts: {contradictions}.")
     parts: dict[str, list[Record]] = {}
     for record in kept:
-        parts.setdefault(record.question, []).append(record)
+        parts.setdefault(record.question(pooled), []).append(record)
     ordered = sorted(parts.values(), key=len, reverse=True)
     if len(ordered) > 1:
-        notes.append(f"Kept apart, as their settings differ: {'; '.join(names(ordered))}.")
+        notes.append(f"Kept apart, as their settings differ: {'; '.join(names(ordered, pooled))}.")
     return Joined(ordered, notes)
 
 
-def names(parts: Sequence[Collection[Record]]) -> list[str]:
+def names(parts: Sequence[Collection[Record]], pooled: Collection[str] = ()) -> list[str]:
     """What tells each part from the others: `steps 12, cfg 7`."""
     firsts = [next(iter(part)) for part in parts]
     all_settings = [
@@ -130,7 +130,7 @@ def names(parts: Sequence[Collection[Record]]) -> list[str]:
             "model": r.model[:12],
             "size": f"{r.width}x{r.height}",
             "judge": r.judge,
-            **{k: v for k, v in r.settings.items() if k != SEED},
+            **{k: v for k, v in r.settings.items() if k not in (SEED, BANK, *pooled)},
         }
         for r in firsts
     ]

@@ -7,7 +7,8 @@
      "hit": true, "swapped": false, "present": true, "nfe": 24, "look_nfe": 6.5}
 
 - settings: all that decides what case n of a kind looks like (numbers, texts, lists of them), never how many
-  images are drawn. Of two people's runs that differ in settings["seed"] only, the images go into one table.
+  images are drawn. Of two people's runs that differ in settings["seed"] (of the first case) and
+  settings["bank"] (a digest of the tickets) only, the images go into one table.
 - run: the hash of model, width, height and settings (`run_of`). An image is the same when run, kind, case and
   image are; the same image may be judged twice, by the model ("model") and by a detector ("boxes").
 - regions: fractions of width and height. objects: one for each category, in the order of the regions; x and y
@@ -26,7 +27,7 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ from ..tickets.layout.regions import Region, categories_of
 
 FORMAT = 1
 JUDGES = BY_MODEL, BY_BOXES = "model", "boxes"
-SEED = "seed"
+SEED, BANK = "seed", "bank"
 LONGEST_LINE = 1 << 20
 MOST_OBJECTS, LONGEST_NAME, LONGEST_PROMPT = 50, 200, 20_000
 # Lists in lists, of a setting.
@@ -148,10 +149,12 @@ class Record:
     def key(self) -> tuple[str, str, str, int, int]:
         return self.run, self.judge, self.kind, self.case, self.image
 
-    @cached_property
-    def question(self) -> str:
-        """Equal for images that belong into one table: by the same judge, all but the first seed the same."""
-        settings = {k: v for k, v in self.settings.items() if k != SEED}
+    def question(self, pooled: Collection[str] = ()) -> str:
+        """Equal for images of one table: judge and settings are the same, but for those that are left open.
+
+        pooled: settings that are left open beside the first seed and the tickets.
+        """
+        settings = {k: v for k, v in self.settings.items() if k not in (SEED, BANK, *pooled)}
         return f"{run_of(self.model, self.width, self.height, settings)} {self.judge}"
 
     def line(self) -> str:

@@ -1,0 +1,333 @@
+"""Tries on a checkpoint whether tickets put things where they are asked for, and prints what came out.
+
+    python scripts/trial.py --checkpoint FILE              layouts made of a few everyday things
+    python scripts/trial.py --checkpoint FILE --prompts 7bench.csv
+    python scripts/trial.py --demo                         the same on the demo model
+    python scripts/trial.py --join A.jsonl B.jsonl         the table of several people's files
+
+FILE is a path, or with --url a name that the running ComfyUI lists. Without --url a ComfyUI of its own is
+started (--comfyui DIR, or one in .comfyui/). Every judged image is a line in output/; the same command
+resumes what was interrupted.
+
+Standard library only; --join needs PyTorch and uses ComfyUI's Python where this one has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfyui
+from comfyui import HOME, ROOT, SetupError
+from comfyui_client import Client, PromptError, ServerError
+from comfyui_server import Server
+from prompt_boxes import Layout, PromptsError, read
+
+PACKS = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
+FOLDER = "layout_trials"
+# Of COCO, so that a detector knows them, too.
+EVERYDAY = ("cat", "dog", "car", "bicycle", "banana", "apple", "chair", "bottle")
+DEMO = ("castle", "tree", "car", "sun", "fish", "flower")
+DEMO_SIDE, SIDE = 256, 512
+IMAGES, IMAGES_OF_EACH = 64, 4
+PATIENCE = 7 * 24 * 3600.0
+LOOK_EVERY = 5.0
+# What differs from prompt to prompt; with --prompts all are one table.
+OF_A_LAYOUT = ("regions", "prompt", "categories", "objects")
+
+Prompt = dict[str, dict[str, Any]]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    comfyui.add_option(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--checkpoint", metavar="FILE", help="the model to try: SD1.x, SD2.x or SDXL")
+    which.add_argument("--demo", action="store_true", help="try the demo model")
+    which.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="print the table of these files")
+    parser.add_argument(
+        "--any-layout", action="store_true", help="with --join: one table of all layouts and prompts"
+    )
+    parser.add_argument("--url", help="use the ComfyUI that runs there, such as http://127.0.0.1:8188")
+    parser.add_argument("--cpu", action="store_true", help="start ComfyUI on the CPU")
+    parser.add_argument("--prompts", type=Path, metavar="CSV", help="prompts with boxes, in 7Bench's format")
+    parser.add_argument("--categories", nargs="+", metavar="WORDS", help="what to place (without --prompts)")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help=f"of each kind of noise ({IMAGES}; with --prompts {IMAGES_OF_EACH})",
+    )
+    parser.add_argument("--size", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), help=f"in pixels ({SIDE})")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--cfg", type=float, default=7.0)
+    parser.add_argument("--sampler", default="euler")
+    parser.add_argument("--scheduler", default="normal")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noises", type=int, default=32, help="that tickets are collected from")
+    parser.add_argument("--layer", default="auto", help="cross-attention layer of the tickets")
+    parser.add_argument("--control", action="store_true", help="try tickets of the other category, too")
+    parser.add_argument("--name", help="of the file in output/layout_trials")
+    parser.add_argument("--output", type=Path, default=ROOT / "output", help="where the file is copied to")
+    return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is tried: categories to make layouts of, or one layout."""
+
+    categories: tuple[str, ...]
+    layout: Layout | None = None
+
+
+def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer: str) -> Prompt:
+    """A prompt in API format: the model, a bank of the task's categories, the trial."""
+    loader: dict[str, Any] = {"class_type": "LoadDemoModel", "inputs": {}}
+    if not options.demo:
+        inputs = {"ckpt_name": Path(options.checkpoint).name if not options.url else options.checkpoint}
+        loader = {"class_type": "CheckpointLoaderSimple", "inputs": inputs}
+    width, height = options.size
+    model = {"model": ["1", 0], "clip": ["1", 1]}
+    collect = {
+        **model,
+        "categories": "\n".join(task.categories),
+        "noises": options.noises,
+        "seed": options.seed,
+        "width": width,
+        "height": height,
+        "layer": layer,
+        "advanced": "defaults",
+        "save_as": "",
+    }
+    regions, template = "\n".join(task.categories), "{}"
+    if task.layout:
+        boxes = [{"category": category, "box": box} for category, box in task.layout.regions]
+        regions, template = json.dumps({"regions": boxes}), task.layout.prompt
+    trial = {
+        **model,
+        "bank": ["2", 0],
+        "vae": ["1", 2],
+        "regions": regions,
+        "size": "custom",
+        "size.width": width,
+        "size.height": height,
+        "images": images,
+        "seed": options.seed,
+        "steps": options.steps,
+        "cfg": options.cfg,
+        "sampler_name": options.sampler,
+        "scheduler": options.scheduler,
+        "advanced": "custom",
+        "advanced.prompt": template,
+        "advanced.save_as": name,
+    }
+    if options.control:
+        trial |= {"kinds": "custom", "kinds.control": True}
+    return {
+        "1": loader,
+        "2": {"class_type": "CollectTickets", "inputs": collect},
+        "3": {"class_type": "LayoutTrial", "inputs": trial},
+    }
+
+
+def completed(prompt: Prompt, node: str, info: dict[str, Any]) -> Prompt:
+    """With the defaults of all inputs of `node` that are not given, those behind chosen options included."""
+    given = prompt[node]["inputs"]
+    schema = info[prompt[node]["class_type"]]["input"]
+
+    def fill(inputs: dict[str, Any], before: str) -> None:
+        for name, (kind, *more) in inputs.items():
+            settings = more[0] if more else {}
+            key = before + name
+            options = settings.get("options", ())
+            if kind == "COMFY_DYNAMICCOMBO_V3":
+                given.setdefault(key, options[0]["key"])
+                (option,) = (o for o in options if o["key"] == given[key])
+                for part in option["inputs"].values():
+                    fill(part, f"{key}.")
+            elif "default" in settings:
+                given.setdefault(key, settings["default"])
+
+    for part in ("required", "optional"):
+        fill(schema.get(part, {}), "")
+    return prompt
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """The file's, from the model and the prompts, so that the same command goes on where it stopped."""
+    if options.name:
+        return str(options.name)
+    parts = [Path(options.checkpoint).stem if options.checkpoint else "demo"]
+    parts += [options.prompts.stem] if options.prompts else []
+    return "_".join(re.sub(r"[^\w.-]+", "_", part).strip("._") or "model" for part in parts)
+
+
+@contextlib.contextmanager
+def connected(options: argparse.Namespace) -> Iterator[Client]:
+    """A running ComfyUI that has the node and the checkpoint."""
+    if options.url:
+        yield Client(options.url)
+        return
+    extra: list[str] = []
+    base = HOME / "trial"
+    if options.checkpoint:
+        file = Path(options.checkpoint).expanduser().resolve()
+        if not file.is_file():
+            raise SetupError(f"There is no {file}: --checkpoint must be a file, or with --url a listed name.")
+        base.mkdir(parents=True, exist_ok=True)
+        paths = base / "checkpoint.yaml"
+        folder = json.dumps(file.parent.as_posix())
+        paths.write_text(f"trial:\n  base_path: {folder}\n  checkpoints: .\n", encoding="utf-8")
+        extra = ["--extra-model-paths-config", str(paths)]
+    install = comfyui.ensure(options.comfyui)
+    print("Starting ComfyUI ...", flush=True)
+    with Server(install, PACKS, base, extra, cpu=options.cpu or options.demo) as server:
+        yield server.client
+
+
+def lines_of(client: Client, name: str) -> list[bytes]:
+    """What is in the trial's file so far; nothing before its first image."""
+    try:
+        return client.image(f"{name}.jsonl", FOLDER).splitlines()
+    except OSError:
+        return []
+
+
+def waited(client: Client, prompt_id: str, name: str, images: int) -> dict[str, Any]:
+    """Wait for a trial's end, saying now and then how far it is. images: of each kind of noise."""
+    before = len(lines_of(client, name))
+    last = first = time.monotonic()
+
+    def tick(gone: float) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        if now - last < LOOK_EVERY:
+            return
+        last = now
+        new = lines_of(client, name)[before:]
+        if not new:
+            first = now
+            return say(f"  preparing, {gone / 60:.1f} min")
+        # Every case is drawn with all kinds before the next one.
+        kinds = {found[1] for line in new if (found := re.search(rb'"kind":"([^"]*)"', line))}
+        total = images * len(kinds)
+        left = (now - first) / len(new) * max(0, total - len(new))
+        say(f"  {len(new)} of about {total} images, {gone / 60:.1f} min, about {left / 60:.0f} min left")
+
+    try:
+        return client.wait(prompt_id, PATIENCE, tick)
+    except KeyboardInterrupt:
+        client.interrupt(prompt_id)
+        raise
+    finally:
+        say("")
+
+
+def say(text: str) -> None:
+    """A line that the next one replaces on a terminal."""
+    if sys.stdout.isatty():
+        print(f"\r\x1b[K{text}", end="", flush=True)
+
+
+def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Path:
+    """Run the trials one after the other; where the file was copied to. Prints the report of a single one."""
+    target: Path = options.output / f"{name}.jsonl"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    layer = options.layer
+    with connected(options) as client:
+        info = client.object_info()
+        for needed in ("CollectTickets", "LayoutTrial"):
+            if needed not in info:
+                raise SetupError(f"ComfyUI at {client.url} has no node {needed}: install this pack there.")
+        failed = 0
+        for number, task in enumerate(tasks, 1):
+            if task.layout:
+                print(f"{number} of {len(tasks)}: {task.layout.name}: {task.layout.prompt}", flush=True)
+            prompt = graph(options, task, name, options.images, layer)
+            for node in ("2", "3"):
+                completed(prompt, node, info)
+            try:
+                entry = waited(client, client.queue(prompt), name, options.images)
+            except PromptError as error:
+                if len(tasks) == 1:
+                    raise
+                failed += 1
+                print(f"  failed: {str(error).splitlines()[0]}", flush=True)
+                continue
+            lines = lines_of(client, name)
+            target.write_bytes(b"".join(line + b"\n" for line in lines))
+            if len(tasks) == 1:
+                print("\n".join(entry["outputs"]["3"]["text"]))
+            elif layer == "auto" and lines:
+                layer = json.loads(lines[-1])["settings"].get("layer", layer)
+                print(f"  layer {layer}, for the other prompts, too", flush=True)
+        if failed == len(tasks):
+            raise SetupError("No prompt could be tried.")
+        if failed:
+            print(f"{failed} of {len(tasks)} prompts failed; they are not in the table.")
+    return target
+
+
+def join(comfy: Path | None, files: Sequence[Path], any_layout: bool) -> int:
+    """Print the tables in a Python that has PyTorch: this one, or ComfyUI's."""
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("scipy"):
+        return print_tables(files, OF_A_LAYOUT if any_layout else ())
+    install = comfyui.ensure(comfy)
+    command = [install.python, Path(__file__), "--join", *files, *(["--any-layout"] if any_layout else [])]
+    return subprocess.run(list(map(str, command))).returncode
+
+
+def print_tables(files: Sequence[Path], pooled: Sequence[str]) -> int:
+    """A table for each setting in the files; those in `pooled` may differ within a table."""
+    if "winning_tickets" not in sys.modules:
+        sys.path.append(str(ROOT / "demo"))
+        import start
+
+        start.pack()
+    from winning_tickets.show.trial import report
+    from winning_tickets.trial.kept import join as joined
+    from winning_tickets.trial.kept import names
+
+    found = joined(files, pooled)
+    for title, part in zip(names(found.parts, pooled), found.parts, strict=True):
+        if len(found.parts) > 1:
+            print(f"## {title}\n")
+        print(f"{report(part)}\n")
+    print("\n".join(found.notes))
+    return 0 if found.parts else 1
+
+
+def main() -> int:
+    options = parse()
+    if options.join:
+        return join(options.comfyui, options.join, options.any_layout)
+    side = DEMO_SIDE if options.demo else SIDE
+    options.size = options.size or (side, side)
+    options.images = options.images or (IMAGES_OF_EACH if options.prompts else IMAGES)
+    tasks = [Task(tuple(options.categories or (DEMO if options.demo else EVERYDAY)))]
+    try:
+        if options.prompts:
+            layouts, left_out = read(options.prompts)
+            print("\n".join(left_out))
+            tasks = [Task(layout.categories, layout) for layout in layouts]
+        if not tasks:
+            raise SetupError(f"{options.prompts} has no prompt that can be tried.")
+        file = try_all(options, tasks, name_of(options))
+    except (ServerError, PromptError, PromptsError) as error:
+        raise SetupError(str(error)) from error
+    status = join(options.comfyui, [file], True) if options.prompts else 0
+    print(f"Every image: {file}")
+    return status
+
+
+if __name__ == "__main__":
+    comfyui.run_script(main)
