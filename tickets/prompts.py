@@ -60,6 +60,27 @@ def _join(categories: Sequence[str], chosen: Sequence[int], template: str) -> Pr
     return Prompt(text + after, tuple(phrases))
 
 
+def without(prompt: Prompt, number: int) -> str:
+    """A prompt's text without its phrase `number`, the article and the "and" or comma that go with it."""
+    _, start, stop = prompt.phrases[number]
+    before, after = prompt.text[:start], prompt.text[stop:]
+    before = re.sub(r"\b(?:an?|the) $", "", before, flags=re.IGNORECASE)
+    if joined := re.search(r"(?:,? and|,) $", before):
+        before = before[: joined.start()]
+        listed = re.search(r", (?=[^,]*$)", before)
+        if "and" in joined[0] and listed and listed.start() >= _end_of_the_last_but_one(prompt, start):
+            before = f"{before[: listed.start()]} and {before[listed.end() :]}"
+    elif joined := re.match(r"(?:,? and|,) ", after):
+        after = after[joined.end() :]
+    return " ".join((before + after).split())
+
+
+def _end_of_the_last_but_one(prompt: Prompt, before: int) -> int:
+    """Where the phrase ends that comes two phrases before a place in the text; beyond it without one."""
+    ends = sorted(stop for _, _, stop in prompt.phrases if stop <= before)
+    return ends[-2] if len(ends) > 1 else before
+
+
 def make_prompts(categories: Sequence[str], scheme: str = PAIRS, template: str = PLACE) -> list[Prompt]:
     """The prompts of a scheme, in order; a lone category stands alone in all of them.
 

@@ -1,0 +1,1 @@
+"""Trying noises out on a MODEL: judging the images, drawing them."""

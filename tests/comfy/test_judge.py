@@ -1,0 +1,173 @@
+"""Judging images by the MODEL that drew them, with ComfyUI's real sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.patcher_extension
+import comfy.sample
+import numpy as np
+import other_patches
+import pytest
+import torch
+from forwards import counted
+from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.trial.judge import ModelJudge, noise_levels, sigma_of
+from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
+
+PROMPT = make_prompts(("cat", "tree"), JOINT)[0]
+THREE = make_prompts(("cat", "tree", "owl"), JOINT)[0]
+SHAPE = (4, 19, 13)
+WIDTH, HEIGHT = 8 * 13, 8 * 19
+
+
+def judge_of(model: Any, clip: Any) -> ModelJudge:
+    return ModelJudge(model, clip, "test", WIDTH, HEIGHT)
+
+
+@pytest.fixture
+def latents() -> torch.Tensor:
+    return torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(3)) * 3
+
+
+def evidence(judge: ModelJudge, latents: torch.Tensor, prompt: Prompt = PROMPT) -> np.ndarray:
+    return np.stack(judge.evidence(prompt, latents, 7))
+
+
+def test_every_family_is_judged(any_model: Any, clip: Any, latents: torch.Tensor) -> None:
+    judge = judge_of(any_model, clip)
+    findings = judge.find([PROMPT], latents, 7)
+    assert [len(f) for f in findings] == [2, 2]
+    assert all(f.mask.shape == SHAPE[1:] and 0 <= f.confidence <= 1 for image in findings for f in image)
+    change, gain = evidence(judge, latents)
+    assert (change >= 0).all() and change.any() and np.isfinite(gain).all()
+
+
+def test_sdxl_with_its_sizes_is_judged(
+    sdxl: Any, make_clip: Callable[..., Any], latents: torch.Tensor
+) -> None:
+    judge = ModelJudge(sdxl, make_clip("L and G"), "test", WIDTH, HEIGHT)
+    assert len(judge.find([PROMPT], latents, 7)) == 2
+
+
+def test_the_forwards_are_those_that_are_promised(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    spied, forwards = counted(model)
+    judge = judge_of(spied, clip)
+    seen: list[int] = []
+    judge.find([PROMPT], latents, 7, seen.append)
+    assert sum(forwards.rows) == judge.nfe(2) * 2 == sum(seen)
+
+
+@torch.no_grad()
+def test_the_evidence_is_of_the_models_own_predictions(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    """Against the formula, with the model run by hand."""
+    judge = judge_of(model, clip)
+    comfy.model_management.load_models_gpu([model])
+    base = model.model
+    change, gain = (torch.zeros(2, *SHAPE[1:]) for _ in range(2))
+    clean = base.process_latent_in(latents)
+    for number, (sigma, weight) in enumerate(judge.levels):
+        noise = comfy.sample.prepare_noise(latents[:1], 7, [number])
+        at = torch.full((2,), sigma)
+        predictions = [
+            base.apply_model(
+                clean + sigma * noise,
+                at,
+                c_crossattn=clip.encode_from_tokens(clip.tokenize(text)).repeat(2, 1, 1),
+                transformer_options={},
+            )
+            for text in ("a cat and a tree", "a tree")
+        ]
+        full, part = predictions
+        change += weight * (full - part).square().sum(1)
+        gain += weight * ((clean - part).square() - (clean - full).square()).sum(1)
+    found = evidence(judge, latents)
+    np.testing.assert_allclose(found[0][:, 0], change, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[1][:, 0], gain, rtol=1e-3, atol=1e-3)
+
+
+def test_an_image_is_judged_alone_as_in_a_batch(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    judge = judge_of(model, clip)
+    together = evidence(judge, latents)
+    for i in range(2):
+        np.testing.assert_allclose(
+            evidence(judge, latents[i : i + 1])[:, 0], together[:, i], rtol=1e-4, atol=1e-4
+        )
+    mixed = judge.find([PROMPT, THREE], latents, 7)
+    assert [len(f) for f in mixed] == [2, 3]
+    alone = judge.find([THREE], latents[1:], 7)[0]
+    assert all((a.mask == b.mask).all() for a, b in zip(alone, mixed[1], strict=True))
+
+
+def test_nothing_is_left_behind(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    """Neither on the MODEL nor in torch's random numbers, nor in the latents."""
+    options, state, before = str(model.model_options), torch.get_rng_state(), latents.clone()
+    judge_of(model, clip).find([PROMPT], latents, 7)
+    assert str(model.model_options) == options and not model.wrappers.get("outer_sample")
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(latents, before)
+
+
+def test_a_cancel_ends_it_between_two_forwards(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    spied, forwards = counted(model)
+    interrupt = comfy.model_management.interrupt_current_processing
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        judge_of(spied, clip).find([PROMPT], latents, 7, lambda rows: interrupt(True))
+    interrupt(False)
+    assert forwards.rows == [2]
+
+
+def test_memory_that_runs_out_makes_the_batches_smaller(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    expected = evidence(judge_of(model, clip), latents)
+
+    def scarce(executor: Any, x: torch.Tensor, *args: Any, **more: Any) -> Any:
+        if len(x) > 1:
+            raise comfy.model_management.OOM_EXCEPTION("out of memory")
+        return executor(x, *args, **more)
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "scarce", scarce)
+    judge = judge_of(clone, clip)
+    np.testing.assert_allclose(evidence(judge, latents), expected, rtol=1e-4, atol=1e-4)
+    assert judge.rows.count == 1
+
+
+@pytest.mark.parametrize("patch", other_patches.HARMLESS.values(), ids=other_patches.HARMLESS)
+def test_other_patches_act_on_every_text_alike(
+    patch: Callable[[Any], Any], model: Any, clip: Any, latents: torch.Tensor
+) -> None:
+    """The rule: an image is judged alone as in a batch, by the patched model."""
+    judge = judge_of(patch(model), clip)
+    together = evidence(judge, latents)
+    np.testing.assert_allclose(evidence(judge, latents[1:])[:, 0], together[:, 1], rtol=1e-4, atol=1e-4)
+
+
+def test_what_no_word_changes_is_refused(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    with pytest.raises(ProbeError, match=r"test: the prompt makes no difference .* \(no_forward may be why"):
+        judge_of(other_patches.no_forward(model), clip).find([PROMPT], latents, 7)
+
+
+def test_latents_that_are_not_the_models_are_refused(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    judge = judge_of(model, clip)
+    with pytest.raises(ProbeError, match=r"test: the latents are \(2, 4, 13, 19\) .* instead of .*4, 19, 13"):
+        judge.find([PROMPT], latents.transpose(2, 3), 7)
+    with pytest.raises(ProbeError, match="test: the latents contain NaN"):
+        judge.find([PROMPT], latents / 0, 7)
+    with pytest.raises(ProbeError, match="3 prompts for 2 images"):
+        judge.find([PROMPT] * 3, latents, 7)
+    with pytest.raises(ProbeError, match="clip is empty"):
+        judge_of(model, None)
+
+
+def test_the_noise_is_as_loud_in_every_kind_of_sampling(any_model: Any) -> None:
+    """Flow models count sigma otherwise: there a share of 0.75 is noise three times as loud as the signal."""
+    sampling = any_model.get_model_object("model_sampling")
+    assert sigma_of(sampling, 3.0) == pytest.approx(3, rel=1e-4)
+
+    class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    assert sigma_of(Flow(), 3.0) == pytest.approx(0.75, rel=1e-4)
+    assert [w for _, w in noise_levels(Flow())] == [w for _, w in noise_levels(sampling)]
