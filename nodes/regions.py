@@ -72,18 +72,23 @@ def read_regions(
     otherwise: width and height when neither the regions nor the user say any; `whose` names it.
     """
     given = [g for g in (regions, more) if g is not None]
-    asked = chosen("size", size, (OF_REGIONS, CUSTOM))
-    note = ""
-    if asked["size"] == CUSTOM:
-        sides = (asked["width"], asked["height"])
-    else:
-        carried = [g.size for g in given if isinstance(g, SizedRegions) and g.size]
-        sides = carried[0] if carried else otherwise
-        if not carried:
-            note = f"Image size: {sides[0]}x{sides[1]}, {whose}, since the regions carry none."
+    sides, note = read_size(given, size, otherwise, whose)
     found = [region for g in given for region in _regions_of(g, *sides)]
     require_regions(found)
     return Placed(tuple(found), *sides, note)
+
+
+def read_size(
+    given: Sequence[Any], size: Chosen | None, otherwise: tuple[int, int], whose: str
+) -> tuple[tuple[int, int], str]:
+    """Width and height in pixels of the image, and what to say of them; see `read_regions`."""
+    asked = chosen("size", size, (OF_REGIONS, CUSTOM))
+    if asked["size"] == CUSTOM:
+        return (asked["width"], asked["height"]), ""
+    for g in given:
+        if isinstance(g, SizedRegions) and g.size:
+            return g.size, ""
+    return otherwise, f"Image size: {otherwise[0]}x{otherwise[1]}, {whose}, since the regions carry none."
 
 
 def _regions_of(given: Any, width: int, height: int) -> Sequence[AnyRegion]:

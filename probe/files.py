@@ -1,4 +1,4 @@
-"""Where banks lie: models/ticket_banks, the user's extra model paths, and those shipped with the pack."""
+"""Where files lie: banks in models/ticket_banks, extra model paths and the pack; trials in output."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 import folder_paths
 
 from ..tickets.bank.bank import BankError
+from ..trial.cases import TrialError
 
 FOLDER = "ticket_banks"
 SUFFIX = ".safetensors"
+TRIALS, TRIAL_SUFFIX = "layout_trials", ".jsonl"
 LONGEST = 255
 MOST_NAMED = 20
 PORTS = (f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))
@@ -48,29 +50,43 @@ def new_bank_path(name: str, source: str = "name") -> Path:
     source: the input that the name is from. BankError for a name that is not possible on every system,
     so that banks can be passed on.
     """
-    folder = os.path.join(folder_paths.models_dir, FOLDER)
-    wanted = name.strip().replace("\\", "/").removesuffix(SUFFIX)
-    path = os.path.join(folder, wanted + SUFFIX)
-    fault = _fault(wanted)
-    if not fault and not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+    folder = Path(folder_paths.models_dir, FOLDER)
+    return _inside(folder, f"models/{FOLDER}", name, SUFFIX, source, BankError)
+
+
+def output_folder() -> Path:
+    """ComfyUI's."""
+    return Path(folder_paths.get_output_directory())
+
+
+def trial_path(name: str, source: str = "name") -> Path:
+    """The file of a trial called `name`: inside output/layout_trials. TrialError as for banks."""
+    return _inside(output_folder() / TRIALS, f"output/{TRIALS}", name, TRIAL_SUFFIX, source, TrialError)
+
+
+def _inside(folder: Path, shown: str, name: str, suffix: str, source: str, refused: type[ValueError]) -> Path:
+    """The file called `name` in a folder."""
+    wanted = name.strip().replace("\\", "/").removesuffix(suffix)
+    path = Path(os.path.join(folder, wanted + suffix))
+    fault = _fault(wanted, suffix)
+    if not fault and not path.resolve().is_relative_to(folder.resolve()):
         fault = "it leads out of the folder"
     if fault:
-        raise BankError(
-            f"{source} is {_quoted(name)}, and {fault}: give a file name, or folder/name, inside"
-            f" models/{FOLDER}."
+        raise refused(
+            f"{source} is {_quoted(name)}, and {fault}: give a file name, or folder/name, inside {shown}."
         )
-    return Path(path)
+    return path
 
 
-def _fault(wanted: str) -> str:
-    """Why a name, without its suffix, cannot be that of a bank; empty if it can."""
+def _fault(wanted: str, suffix: str) -> str:
+    """Why a name, without its suffix, cannot be that of a file; empty if it can."""
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in wanted):
         return "it has characters that cannot be shown"
     if found := [c for c in wanted if c in '<>:"|?*']:
         return f"file names have no {found[0]}"
     *folders, last = wanted.split("/")
-    for part in (*folders, last + SUFFIX):
-        if not part.removesuffix(SUFFIX).strip(". "):
+    for part in (*folders, last + suffix):
+        if not part.removesuffix(suffix).strip(". "):
             return "a part of it is empty"
         if part != part.strip(" ") or part.endswith("."):
             return "a part of it ends with a period or has a space at an end"
@@ -78,7 +94,7 @@ def _fault(wanted: str) -> str:
         if unicodedata.normalize("NFKC", part.split(".")[0]).strip().upper() in RESERVED:
             return f"{part.split('.')[0]} is reserved on Windows"
         if (length := len(part.encode("utf-8"))) > LONGEST:
-            return f"a part of it has {length} bytes with {SUFFIX}, more than {LONGEST}"
+            return f"a part of it has {length} bytes with {suffix}, more than {LONGEST}"
     return ""
 
 

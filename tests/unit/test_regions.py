@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from winning_tickets.tickets.layout.parse import parse_boxes, parse_regions, require_regions
+from winning_tickets.tickets.layout.parse import names_only, parse_boxes, parse_regions, require_regions
 from winning_tickets.tickets.layout.regions import (
     LISTED,
     SMALLER,
@@ -192,3 +192,21 @@ class TestCells:
         owner = assign_cells(layout, 2, 2)
         assert categories_of(layout) == ("a", "b")
         assert by_category(layout, owner).tolist() == [[0, 1], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", True),
+        ("castle\n# a comment: 1 2 3 4\n\nfire hydrant", True),
+        ("embedding:style2\ncat 2", True),
+        ("area 51, 2 owls", True),
+        ("castle: 0.62 0.18 1.0 0.69", False),
+        ("cat\nowl: 0.1 0.2", False),
+        ("owl \uff1a 0,62 0,18 1,0 0,69", False),
+        ("owl - [0.1, 0.2, 0.3, 0.4]", False),
+        ('  {"regions": []}', False),
+    ],
+)
+def test_a_list_of_names_is_told_from_regions(text: str, expected: bool) -> None:
+    assert names_only(text) == expected

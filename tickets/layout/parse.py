@@ -17,6 +17,7 @@ LINE = re.compile(r"^(?P<category>.*?)\s*[:\uff1a\u2236\ufe55]\s*(?P<numbers>[^:
 BARE = re.compile(
     r"^(?P<category>.*?[^\d.,\s])?(?:\s+[-\u2013\u2014]\s|\s*[,;=|\t]\s*)(?P<numbers>[][(){}\d.,;\s+-]+)$"
 )
+BOXED = re.compile(r"[-+]?\d*[.,]?\d+(?:[\s,;]+[-+]?\d*[.,]?\d+){2,}[\s\])};,.]*$")
 COMMENT = re.compile(r"(^|\s)[#\uff03].*")
 EXAMPLE = "castle: 0.62 0.18 1.0 0.69"
 SLACK = 1e-6
@@ -34,6 +35,14 @@ def parse_regions(text: str) -> list[Region]:
         return _of_json(text)
     lines = (COMMENT.sub("", line).strip() for line in text.splitlines())
     return [_of_line(number, line) for number, line in enumerate(filter(None, lines), 1)]
+
+
+def names_only(text: str) -> bool:
+    """Whether a text lists categories, one a line, without any numbers of a box; so does an empty one."""
+    lines = [unicodedata.normalize("NFKC", COMMENT.sub("", line)).strip() for line in text.splitlines()]
+    if text.lstrip("\ufeff \n\r\t").startswith("{"):
+        return False
+    return not any(BOXED.search(line) or re.search(r":[\s\d.,;+-]*\d[\s.,;]*$", line) for line in lines)
 
 
 def require_regions(regions: Sequence[Any]) -> None:

@@ -1,0 +1,179 @@
+"""Images of one prompt at a time, drawn from given noises on the stock KSampler's path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ...tickets.recent import Recent
+from ..attention.scorer import require
+from ..build.noise import PlainNoise, empty_latent
+from ..model.family import ProbeError
+from ..model.memory import Rows
+from ..model.random import seeded
+from ..sampling.forwards import Forwards
+
+KEY = "winning_tickets_trial"
+ENCODED_KEPT = 64
+DECODED_AT_ONCE = 8
+# These add no noise of their own and take the same steps for any batch: an image is the same in each.
+BATCHED = frozenset(
+    [
+        *("euler", "euler_cfg_pp", "heun", "heunpp2", "exp_heun_2_x0", "dpm_2", "lms", "ddim"),
+        *("dpmpp_2m", "dpmpp_2m_cfg_pp", "ipndm", "ipndm_v", "deis", "uni_pc", "uni_pc_bh2"),
+        *("res_multistep", "res_multistep_cfg_pp", "gradient_estimation", "gradient_estimation_cfg_pp"),
+    ]
+)
+# Evaluations of the model in a step, where it is not one; for the estimate before the first image.
+EVALUATIONS = {
+    **dict.fromkeys(("heun", "heunpp2", "exp_heun_2_x0", "exp_heun_2_x0_sde", "dpm_2", "dpm_2_ancestral"), 2),
+    **dict.fromkeys(("dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp", "dpmpp_sde", "dpmpp_sde_gpu"), 2),
+    **dict.fromkeys(("seeds_2", "sa_solver_pece"), 2),
+    "seeds_3": 3,
+}
+
+OnStep = Callable[[int, int, torch.Tensor], None]
+"""Called with the steps done, of all, and what is seen of the images [images, C, h, w]."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn, as the stock KSampler has it."""
+
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+    negative: str = ""
+
+    def __post_init__(self) -> None:
+        require("steps", self.steps, 1)
+        for name, value, known in (
+            ("sampler_name", self.sampler_name, comfy.samplers.KSampler.SAMPLERS),
+            ("scheduler", self.scheduler, comfy.samplers.KSampler.SCHEDULERS),
+        ):
+            if value not in known:
+                raise ProbeError(f"{name} is {value}; this ComfyUI has {', '.join(known)}.")
+
+    @property
+    def about(self) -> float:
+        """Forwards of one image, as far as they can be known beforehand."""
+        guided = 1 if abs(self.cfg - 1) < 1e-9 else 2
+        return self.steps * guided * EVALUATIONS.get(self.sampler_name, 1)
+
+
+class Drawing:
+    """Draws images with a MODEL as it is, patches included; nothing stays on it.
+
+    Batches are as large as memory allows; image by image with samplers that draw noise of their own and
+    where patches draw random numbers, each from its own seed, so that an image depends on no other.
+    """
+
+    def __init__(self, model: Any, clip: Any, how: Sampling, shape: tuple[int, int, int]) -> None:
+        self.clip, self.how, self.shape = clip, how, shape
+        self._rows = Rows(model, shape)
+        self._alone = how.sampler_name not in BATCHED
+        self._encoded: Recent[Any] = Recent(ENCODED_KEPT)
+        self._ran = 0
+        self._model = model.clone()
+        self._model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._counted)
+
+    @property
+    def at_once(self) -> int:
+        """Images in a batch."""
+        return 1 if self._alone else max(1, self._rows.count // 2)
+
+    def draw(
+        self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
+    ) -> tuple[torch.Tensor, float]:
+        """Latents [images, C, h, w] of noise as large, and the forwards that each took; at most `at_once`.
+
+        Raises what the sampler does; where memory runs out, the batch is halved.
+        """
+        if len(noise) > self.at_once:
+            size = self.at_once
+            parts = [
+                self.draw(noise[i : i + size], prompt, seeds[i : i + size], on_step)
+                for i in range(0, len(noise), size)
+            ]
+            share = sum(len(part) * each for part, each in parts) / len(noise)
+            return torch.cat([part for part, _ in parts]), share
+        try:
+            found = self._draw(noise, prompt, seeds, on_step)
+        except RuntimeError as error:
+            comfy.model_management.raise_non_oom(error)
+            if len(noise) == 1:
+                raise
+            self._rows.count = min(self._rows.count, 2 * len(noise))
+            self._rows.halve()
+            found = None
+        return found or self.draw(noise, prompt, seeds, on_step)
+
+    def _draw(
+        self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
+    ) -> tuple[torch.Tensor, float] | None:
+        """None where random numbers were drawn for several images at once."""
+        how, empty = self.how, empty_latent(len(noise), self.shape)
+        positive, negative = self._encode(prompt), self._encode(how.negative)
+
+        def seen(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
+            on_step(step + 1, steps, denoised)
+
+        self._ran = 0
+        with seeded(seeds[0]) as drew:
+            if len(noise) == 1:
+                # Where the stock sampler nodes leave the generators, which others draw from.
+                PlainNoise(seeds[0]).generate_noise(empty)
+            latents = comfy.sample.sample(
+                self._model,
+                noise,
+                how.steps,
+                how.cfg,
+                how.sampler_name,
+                how.scheduler,
+                positive,
+                negative,
+                empty["samples"],
+                callback=seen,
+                disable_pbar=True,
+                seed=seeds[0],
+            )
+            if len(noise) > 1 and drew():
+                self._alone = True
+                return None
+        return latents, self._ran / len(noise)
+
+    def _encode(self, text: str) -> Any:
+        return self._encoded.get(
+            text, lambda: self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+        )
+
+    def _counted(self, executor: Any, *args: Any, **options: Any) -> Any:
+        Forwards(self._count).install(executor.class_obj, KEY)
+        return executor(*args, **options)
+
+    def _count(self, rows: int) -> None:
+        self._ran += rows
+
+
+def decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Images [images, height, width, 3] of latents [images, C, h, w]; can be cancelled between them."""
+    found: torch.Tensor | None = None
+    bar = comfy.utils.ProgressBar(len(latents))
+    for start in range(0, len(latents), DECODED_AT_ONCE):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        part = vae.decode(latents[start : start + DECODED_AT_ONCE])
+        part = part.reshape(-1, *part.shape[-3:]).to("cpu", torch.float32)
+        found = torch.empty(len(latents), *part.shape[1:]) if found is None else found
+        found[start : start + len(part)] = part
+        bar.update(len(part))
+    assert found is not None
+    return found

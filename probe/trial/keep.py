@@ -1,0 +1,95 @@
+"""A trial in ComfyUI's output folder: judged image by judged image, so that a cancelled one is resumed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from ...trial.cases import TrialError
+from ...trial.kept import append, load, unique
+from ...trial.record import BY_MODEL, Record
+from ..files import TRIALS, output_folder, trial_path
+
+LATENTS, SUFFIX = "latents", ".latent"
+# As the latents that ComfyUI saves, which Load Latent opens.
+NAMES = LATENT, VERSION, MASKS = "latent_tensor", "latent_format_version_0", "found"
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """An image: what is recorded of it, its latent [C, h, w], and the masks bool [categories, rows, columns]
+    of what was found in it."""
+
+    record: Record
+    latent: torch.Tensor
+    masks: np.ndarray
+
+
+class Keeper:
+    """Keeps what a run draws: lines in layout_trials/NAME.jsonl, latents in layout_trials/latents/RUN."""
+
+    def __init__(self, name: str, run: str) -> None:
+        """name: of the file; empty: after the run. TrialError where nothing can be written there."""
+        self.path = trial_path(name.strip() or f"trial_{run}", "save_as")
+        self.run, self.latents = run, output_folder() / TRIALS / LATENTS / run
+        loaded = load(self.path)
+        self.notes = loaded.notes
+        ours = [r for r in unique(loaded.records)[0] if r.run == run and r.judge == BY_MODEL]
+        self.records = {(r.kind, r.case): r for r in ours}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.latents.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab"):
+                pass
+        except OSError as error:
+            raise TrialError(
+                f"{self.path.name} cannot be written in {TRIALS} of the output folder ({error.strerror}):"
+                " give another name in save_as, or make room there."
+            ) from error
+
+    @property
+    def shown(self) -> str:
+        """Where the lines are, for people."""
+        return f"output/{self.path.relative_to(output_folder()).as_posix()}"
+
+    def add(self, images: Sequence[Drawn]) -> None:
+        """Latents first: what has a line is whole. TrialError where the disk is full."""
+        try:
+            for image in images:
+                path = self._latent(image.record)
+                temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+                parts = {
+                    LATENT: image.latent[None].contiguous(),
+                    VERSION: torch.tensor([]),
+                    MASKS: torch.from_numpy(image.masks.astype(np.uint8)),
+                }
+                safetensors.torch.save_file(parts, temporary)
+                os.replace(temporary, path)
+            append(self.path, [image.record for image in images])
+        except OSError as error:
+            raise TrialError(
+                f"{self.path.name} cannot be written any more ({error.strerror}): make room in the output"
+                " folder and queue it again; it resumes from here."
+            ) from error
+        self.records.update({(i.record.kind, i.record.case): i.record for i in images})
+
+    def drawn(self, record: Record) -> Drawn | None:
+        """An image that was kept; None where its latent is gone."""
+        path = self._latent(record)
+        try:
+            parts = safetensors.torch.load_file(path)
+            return Drawn(record, parts[LATENT][0], parts[MASKS].numpy().astype(bool))
+        except (OSError, KeyError, IndexError, safetensors.SafetensorError) as error:
+            logging.warning("Layout Trial: %s cannot be read (%s).", path.name, error)
+            return None
+
+    def _latent(self, record: Record) -> Path:
+        kind = "".join(c if c.isalnum() else "_" for c in record.kind)
+        return self.latents / f"{record.case:04d}_{kind}{SUFFIX}"

@@ -1,0 +1,172 @@
+"""The kinds of noise that a trial compares, each made as its node makes it where nothing else is set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from ...tickets.bank.bank import TicketBank, model_changes
+from ...tickets.grid import Grid
+from ...tickets.layout.build import Layout
+from ...tickets.layout.calibrate import STANDARDIZE
+from ...tickets.layout.regions import Region, assign_cells, by_category
+from ...tickets.layout.select import Rank
+from ...tickets.noise import plain_noise
+from ...tickets.prompts import JOINT, PLACE, make_prompts
+from ...tickets.recent import Recent
+from ...tickets.search.candidates import Look
+from ...trial.cases import CONTROL, PLAIN, Case, turned
+from ..attention.scorer import Scorer, require
+from ..attention.tokens import PromptTokens
+from ..build.searching import searched_swaps, searched_tickets
+from ..collect.auto import AUTO, choose_layer, is_auto
+from ..collect.collect import CollectRequest
+from ..model.family import ProbeError
+
+PROMPTS_KEPT = 256
+SWAP, TICKETS, LOOKED = "block swap", "tickets", "tickets, looked at"
+OTHERS = f"{CONTROL}: tickets of the other category"
+
+
+def best_of(seeds: int) -> str:
+    return f"best of {seeds} seeds"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which kinds are tried beside plain noise, and how they look.
+
+    best_of: seeds looked at for the best one, 0 leaves it out. tickets, looked, control: with a bank only.
+    candidates, rounds: of block swap and of tickets that are looked at.
+    """
+
+    best_of: int = 32
+    swap: bool = True
+    tickets: bool = True
+    looked: bool = True
+    control: bool = False
+    candidates: int = 8
+    rounds: int = 3
+
+    def __post_init__(self) -> None:
+        require("best of", self.best_of, 0)
+        require("candidates", self.candidates, 1)
+        require("rounds", self.rounds, 0)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """make: the noise [C, h, w] of a case, the same in any batch; looks: at how many noises for each."""
+
+    name: str
+    make: Callable[[Case], torch.Tensor]
+    looks: int = 0
+
+
+class Noises:
+    """Makes the noises of cases, looking at them by one layer of a model.
+
+    layer: a name, or `auto`: the bank's; without a bank, what Arrange Noise by Regions would choose for all
+    categories. width, height: of the image in pixels. notes: sentences for people.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        node: str,
+        categories: Sequence[str],
+        width: int,
+        height: int,
+        layer: str = AUTO,
+        bank: TicketBank | None = None,
+    ) -> None:
+        self.bank, self.notes, self.node = bank, list[str](), node
+        asked = CollectRequest(tuple(categories), 1, 0, width, height, layer)
+        if is_auto(asked) and bank is not None:
+            asked = replace(asked, layer=bank.recipe.layer)
+        elif is_auto(asked):
+            asked, why = choose_layer(model, clip, asked, node)
+            self.notes.append(why)
+        self.layer = asked.layer
+        self.scorer = Scorer(model, clip, node, width, height, self.layer)
+        self.shape = self.scorer.shape
+        self.grid = self.scorer.grid()
+        self._prompts: Recent[PromptTokens] = Recent(PROMPTS_KEPT)
+        if bank is not None:
+            self._of_bank = self.scorer
+            if bank.recipe.layer != self.layer:
+                self._of_bank = Scorer(model, clip, node, width, height, bank.recipe.layer)
+            self._check(bank, categories)
+
+    def _check(self, bank: TicketBank, categories: Sequence[str]) -> None:
+        if bank.recipe.channels != self.shape[0]:
+            raise ProbeError(
+                f"{self.node}: the bank's latents have {bank.recipe.channels} channels, this model's"
+                f" {self.shape[0]}: connect the model that the bank was collected on."
+            )
+        for category in categories:
+            bank.index(category)
+        if changed := model_changes(self.scorer.fingerprint, bank.recipe.fingerprint):
+            self.notes.append(
+                f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}."
+            )
+
+    def kinds(self, choice: Choice) -> list[Kind]:
+        """Plain noise first."""
+        looks = choice.candidates * (1 + choice.rounds)
+        found = [Kind(PLAIN, self._plain)]
+        if choice.best_of:
+            make = partial(self._swapped, choice.best_of, 0)
+            found.append(Kind(best_of(choice.best_of), make, choice.best_of))
+        if choice.swap:
+            found.append(Kind(SWAP, partial(self._swapped, choice.candidates, choice.rounds), looks))
+        if self.bank is not None:
+            if choice.tickets:
+                found.append(Kind(TICKETS, self._tickets))
+            if choice.looked:
+                found.append(Kind(LOOKED, partial(self._looked, choice.candidates, choice.rounds), looks))
+            if choice.control:
+                found.append(Kind(OTHERS, self._others))
+        return found
+
+    def cost(self, kind: Kind) -> float:
+        """Of one noise of a kind, in forwards of one image without guidance."""
+        scorer = self._of_bank if kind.name == LOOKED else self.scorer
+        return kind.looks * scorer.share
+
+    def _plain(self, case: Case) -> torch.Tensor:
+        return plain_noise(case.seed, self.shape)[0]
+
+    def _swapped(self, candidates: int, rounds: int, case: Case) -> torch.Tensor:
+        groups = by_category(case.regions, assign_cells(case.regions, *self.grid.exact))
+        look = self._look(self.scorer, case.categories, PLACE, self.grid)
+        make = searched_swaps(lambda index: groups, self.shape, look, self.grid.block, candidates, rounds)
+        return make(case.seed, 0)
+
+    def _layout(self, regions: Sequence[Region]) -> Layout:
+        assert self.bank is not None
+        _, height, width = self.shape
+        return Layout(self.bank, tuple(regions), width, height, Rank(), calibration=STANDARDIZE)
+
+    def _tickets(self, case: Case) -> torch.Tensor:
+        return self._layout(case.regions).build(case.seed)[0]
+
+    def _others(self, case: Case) -> torch.Tensor:
+        return self._layout(turned(case.regions)).build(case.seed)[0]
+
+    def _looked(self, candidates: int, rounds: int, case: Case) -> torch.Tensor:
+        layout = self._layout(case.regions)
+        template = layout.bank.recipe.template
+        look = self._look(self._of_bank, layout.categories, template, layout.grid)
+        return searched_tickets(layout, look, candidates, rounds)(case.seed, 0)
+
+    def _look(self, scorer: Scorer, categories: Sequence[str], template: str, grid: Grid) -> Look:
+        """As the nodes look: all categories named in one prompt."""
+        (prompt,) = make_prompts(categories, JOINT, template)
+        tokens = self._prompts.get((prompt.text, tuple(categories)), lambda: scorer.encode([prompt])[0])
+        return lambda noise: scorer.blocks([tokens], noise, grid)[0]

@@ -1,0 +1,269 @@
+"""Layout Trial: the same cases drawn with several kinds of noise, judged, kept, and resumed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import comfy.model_management
+import numpy as np
+import torch
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ...show.trial import Sample, picture, report
+from ...tickets.bank.bank import TicketBank
+from ...tickets.prompts import Prompt
+from ...trial.cases import Case
+from ...trial.record import BY_MODEL, SEED, Record, placed, run_of
+from ...trial.verdict import Finding
+from ..preview import LiveTrial
+from .draw import Drawing, Sampling, decoded
+from .keep import Drawn, Keeper
+from .kinds import Choice, Kind, Noises
+
+NODE = "Layout Trial"
+# Cases whose images the picture may show.
+SHOWN = 8
+
+
+class Judge(Protocol):
+    """Says where the categories of a prompt are in an image."""
+
+    def find(self, prompts: Sequence[Prompt], latents: torch.Tensor, seed: int) -> list[list[Finding]]:
+        """Of each latent [images, C, h, w] and its prompt, for each phrase."""
+
+    def nfe(self, categories: int) -> float:
+        """What it takes for an image, in forwards of one image without guidance."""
+
+
+MakeJudge = Callable[[Any, Any, str, int, int], Judge]
+"""Of model, clip, the node's name, and width and height in pixels."""
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """What is tried. width, height: of the images in pixels. layer: see `Noises`. name: see `Keeper`.
+
+    seed, asked: the first case's seed and what the cases are made of, as settings of the records.
+    """
+
+    cases: tuple[Case, ...]
+    seed: int
+    asked: dict[str, Any]
+    width: int
+    height: int
+    sampling: Sampling
+    choice: Choice = Choice()
+    layer: str = "auto"
+    name: str = ""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for case in self.cases for name in case.categories))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """drawn: the trial's images, case by case; kinds: in the order of the table; notes: sentences."""
+
+    drawn: list[Drawn]
+    records: list[Record]
+    kinds: list[str]
+    notes: list[str]
+
+
+def run_trial(
+    model: Any,
+    clip: Any,
+    request: TrialRequest,
+    make_judge: MakeJudge,
+    bank: TicketBank | None = None,
+) -> Outcome:
+    """Draws and judges all that is not kept yet; what is done stays kept whatever ends it.
+
+    Errors begin with the node's name or name the setting.
+    """
+    trial = Trial(model, clip, request, make_judge, bank)
+    trial.run()
+    return trial.outcome()
+
+
+class Trial:
+    """A trial's run on one model."""
+
+    def __init__(
+        self, model: Any, clip: Any, request: TrialRequest, make_judge: MakeJudge, bank: TicketBank | None
+    ) -> None:
+        size = request.width, request.height
+        self.request = request
+        self.noises = Noises(model, clip, NODE, request.categories, *size, request.layer, bank)
+        self.kinds = self.noises.kinds(request.choice)
+        self.drawing = Drawing(model, clip, request.sampling, self.noises.shape)
+        self.judge = make_judge(model, clip, NODE, *size)
+        self.model = self.noises.scorer.fingerprint
+        self.settings = self._settings(bank)
+        self.keeper = Keeper(request.name, run_of(self.model, *size, self.settings))
+        self.resumed = sum(1 for _ in self._wanted(True))
+        self.live = LiveTrial(model, self._left())
+
+    def _settings(self, bank: TicketBank | None) -> dict[str, Any]:
+        """All that decides what case n of a kind looks like."""
+        how, choice = self.request.sampling, self.request.choice
+        return {
+            SEED: self.request.seed,
+            "steps": how.steps,
+            "cfg": how.cfg,
+            "sampler": how.sampler_name,
+            "scheduler": how.scheduler,
+            "negative": how.negative,
+            "layer": self.noises.layer,
+            "candidates": choice.candidates,
+            "rounds": choice.rounds,
+            "bank": digest(bank) if bank else None,
+            **self.request.asked,
+        }
+
+    def _wanted(self, done: bool) -> Iterator[tuple[int, Kind]]:
+        """Cases with kinds, case by case, so that any beginning is balanced; kept ones, or those to draw."""
+        for number in range(len(self.request.cases)):
+            for kind in self.kinds:
+                if ((kind.name, number) in self.keeper.records) == done:
+                    yield number, kind
+
+    def _cost(self, number: int, kind: Kind) -> float:
+        case = self.request.cases[number]
+        judged = self.judge.nfe(len(case.categories))
+        return self.noises.cost(kind) + self.request.sampling.about + judged
+
+    def _left(self) -> float:
+        return sum(self._cost(*wanted) for wanted in self._wanted(False))
+
+    def run(self) -> None:
+        missing = list(self._wanted(False))
+        if not missing:
+            return
+        looks = sum(self.noises.cost(kind) for _, kind in missing)
+        sampling = len(missing) * self.request.sampling.about
+        kept = f", {self.resumed} are kept from before" if self.resumed else ""
+        self.live.say(
+            f"{len(missing)} images to draw{kept}: about {self.live.total:,.0f} forwards of one image"
+            f" (sampling {sampling:,.0f}, looking at noises {looks:,.0f}, judging"
+            f" {self.live.total - sampling - looks:,.0f})."
+        )
+        while missing:
+            batch = self._batch(missing)
+            self.keeper.add(self._draw(batch))
+            missing = missing[len(batch) :]
+            self.live.images(len(missing))
+
+    def _batch(self, missing: Sequence[tuple[int, Kind]]) -> list[tuple[int, Kind]]:
+        """The next ones of one prompt, as many as are drawn at once."""
+        prompts = [self.request.cases[number].prompt for number, _ in missing[: self.drawing.at_once]]
+        same = next((i for i, prompt in enumerate(prompts) if prompt != prompts[0]), len(prompts))
+        return list(missing[:same])
+
+    def _draw(self, batch: Sequence[tuple[int, Kind]]) -> list[Drawn]:
+        cases = [self.request.cases[number] for number, _ in batch]
+        noises = []
+        for number, kind in batch:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            noises.append(kind.make(self.request.cases[number]))
+            self.live.spend(self.noises.cost(kind))
+        each = self.request.sampling.about
+        before = self.live.spent
+
+        def stepped(step: int, steps: int, seen: torch.Tensor) -> None:
+            self.live.step(before + len(batch) * each * step / steps, seen)
+
+        noise, seeds = torch.stack(noises), [case.seed for case in cases]
+        latents, nfe = self.drawing.draw(noise, cases[0].prompt.text, seeds, stepped)
+        self.live.spent = before + len(batch) * each
+        latents = latents.detach().to("cpu", torch.float32)
+        prompts = [case.prompt for case in cases]
+        findings = self.judge.find(prompts, latents, self.request.seed)
+        self.live.spend(sum(self.judge.nfe(len(case.categories)) for case in cases))
+        drawn = []
+        for (number, kind), case, latent, found in zip(batch, cases, latents, findings, strict=True):
+            record = self._record(number, kind, case, found, nfe)
+            drawn.append(Drawn(record, latent, np.stack([f.mask for f in found])))
+        return drawn
+
+    def _record(self, number: int, kind: Kind, case: Case, found: Sequence[Finding], nfe: float) -> Record:
+        return Record(
+            self.model,
+            kind.name,
+            number,
+            0,
+            case.seed,
+            case.prompt.text,
+            self.request.width,
+            self.request.height,
+            self.settings,
+            BY_MODEL,
+            case.regions,
+            placed(case.regions, found),
+            round(nfe, 3),
+            round(self.noises.cost(kind), 3),
+        )
+
+    def outcome(self) -> Outcome:
+        order = [(kind.name, number) for number in range(len(self.request.cases)) for kind in self.kinds]
+        records = [self.keeper.records[key] for key in order if key in self.keeper.records]
+        drawn = [image for record in records if (image := self.keeper.drawn(record))]
+        notes = [*self.noises.notes, *self.keeper.notes]
+        if self.resumed:
+            notes.append(f"{self.resumed} of {len(records)} images were drawn before.")
+        notes.append(f"Kept in {self.keeper.shown}.")
+        return Outcome(drawn, records, [kind.name for kind in self.kinds], notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What the node gives: text, picture [1, h, w, 3], the images, their latents, and their records."""
+
+    report: str
+    picture: torch.Tensor
+    images: Any
+    latents: Any
+    records: tuple[Record, ...]
+
+    @property
+    def outputs(self) -> tuple[Any, ...]:
+        return self.report, self.picture, self.images, self.latents, self.records
+
+
+def give(outcome: Outcome, vae: Any = None, note: str = "") -> Given:
+    """What was found, with the images if there is a VAE to see them with; `note` comes before the others."""
+    drawn, notes = outcome.drawn, [*filter(None, [note]), *outcome.notes]
+    images: Any = ExecutionBlocker(f"{NODE}: there are no images without a vae: connect the model's.")
+    latents: Any = ExecutionBlocker(
+        f"{NODE}: the latents of this trial are gone: delete its file to draw anew."
+    )
+    samples = []
+    if drawn:
+        latents = {"samples": torch.stack([image.latent for image in drawn])}
+    if drawn and vae is not None:
+        images = decoded(vae, latents["samples"])
+        shown = [n for n, image in enumerate(drawn) if image.record.case < SHOWN]
+        samples = [Sample(drawn[n].record, images[n], drawn[n].masks) for n in shown]
+    if len(drawn) < len(outcome.records):
+        notes.append(
+            f"The latents of {len(outcome.records) - len(drawn)} images are gone: these are counted, but not"
+            " among the images."
+        )
+    return Given(
+        report(outcome.records, outcome.kinds, notes),
+        picture(outcome.records, samples, outcome.kinds)[None],
+        images,
+        latents,
+        tuple(image.record for image in drawn),
+    )
+
+
+def digest(bank: TicketBank) -> str:
+    """A bank by what it holds."""
+    parts = repr((bank.categories, bank.prompts, bank.measured, bank.seeds, bank.recipe)).encode()
+    scores = bank.attention.contiguous().numpy().tobytes() + bank.cell.contiguous().numpy().tobytes()
+    return hashlib.sha256(parts + scores).hexdigest()[:12]

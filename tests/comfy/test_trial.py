@@ -1,0 +1,323 @@
+"""Layout Trial's run: the kinds are the nodes' own, images depend on nothing else, nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import folder_paths
+import numpy as np
+import other_patches
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from forwards import counted
+from winning_tickets.probe.build.build import (
+    PlaceRequest,
+    TicketRequest,
+    arrange_noise,
+    build_tickets,
+    pick_noise,
+)
+from winning_tickets.probe.build.noise import ticket_noise
+from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.trial.draw import BATCHED, Drawing, Sampling
+from winning_tickets.probe.trial.kinds import LOOKED, OTHERS, SWAP, TICKETS, Choice, Noises, best_of
+from winning_tickets.probe.trial.trial import Outcome, Trial, TrialRequest, give, run_trial
+from winning_tickets.tickets.layout.build import Layout
+from winning_tickets.tickets.layout.calibrate import STANDARDIZE
+from winning_tickets.tickets.layout.select import Rank
+from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.tickets.prompts import Prompt
+from winning_tickets.trial.cases import PAIRS, PLAIN, Case, TrialError, made_cases, turned
+from winning_tickets.trial.kept import load
+from winning_tickets.trial.verdict import Finding
+
+# Of a latent of 19x13, which no level of the UNet halves evenly.
+SIZE = WIDTH, HEIGHT = 104, 152
+SHAPE = (4, 19, 13)
+NAMES = ("cat", "tree", "car")
+LAYER = "input 3"
+EULER = Sampling(3, 4.0, "euler", "normal", "ugly")
+FEW = Choice(best_of=2, candidates=2, rounds=1, control=True)
+QUICK = Choice(best_of=0, tickets=False, candidates=2, rounds=1)
+
+
+class Halves:
+    """A judge whose findings follow from the latents alone: the categories at the left and right by sign."""
+
+    def __init__(self, model: Any, clip: Any, node: str, width: int, height: int) -> None:
+        self.judged = 0
+
+    def find(self, prompts: Sequence[Prompt], latents: torch.Tensor, seed: int) -> list[list[Finding]]:
+        self.judged += len(latents)
+        result = []
+        for prompt, latent in zip(prompts, latents, strict=True):
+            masks = [latent[i % 4].numpy() > 0 for i, _ in enumerate(prompt.phrases)]
+            result.append([Finding(m, float(m.mean()), bool(m.mean() > 0.4)) for m in masks])
+        return result
+
+    def nfe(self, categories: int) -> float:
+        return 4.0
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def bank(model: Any, clip: Any) -> Any:
+    return collect(model, clip, CollectRequest(NAMES, 6, 0, 128, 128, LAYER))
+
+
+def cases_of(count: int, seed: int = 5) -> tuple[Case, ...]:
+    return tuple(made_cases(NAMES, PAIRS, "", count, seed))
+
+
+def request(count: int = 3, how: Sampling = EULER, choice: Choice = QUICK, **more: Any) -> TrialRequest:
+    asked = {"categories": list(NAMES), "prompt": ""}
+    return TrialRequest(cases_of(count), 5, asked, *SIZE, how, choice, LAYER, **more)
+
+
+def drawn(outcome: Outcome) -> dict[tuple[str, int], torch.Tensor]:
+    return {(d.record.kind, d.record.case): d.latent for d in outcome.drawn}
+
+
+class TestKinds:
+    def test_every_kind_is_what_its_node_makes(self, model: Any, clip: Any, bank: Any) -> None:
+        (case,) = cases_of(1, 7)
+        noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, bank)
+        made = {kind.name: kind.make(case) for kind in noises.kinds(FEW)}
+        place = (case.regions, *SIZE, case.seed, 1, 2)
+        layouts = [
+            Layout(bank, regions, 13, 19, Rank(), calibration=STANDARDIZE)
+            for regions in (case.regions, turned(case.regions))
+        ]
+        looked = build_tickets(TicketRequest(layouts[0], case.seed, 1, 2, 1), model, clip)
+        nodes = {
+            PLAIN: plain_noise(case.seed, SHAPE),
+            best_of(2): pick_noise(model, clip, PlaceRequest(*place, 0, LAYER)).noise.batch(1),
+            SWAP: arrange_noise(model, clip, PlaceRequest(*place, 1, LAYER)).noise.batch(1),
+            TICKETS: ticket_noise(layouts[0], case.seed, "test").batch(1),
+            LOOKED: looked.noise.batch(1),
+            OTHERS: ticket_noise(layouts[1], case.seed, "test").batch(1),
+        }
+        assert made.keys() == nodes.keys()
+        for name, noise in nodes.items():
+            assert torch.equal(made[name], noise[0]), name
+        # The best of two seeds may be the first, which is plain noise.
+        assert len({noise.numpy().tobytes() for noise in made.values()}) >= len(made) - 1
+
+    def test_without_a_bank_there_are_no_tickets(self, model: Any, clip: Any) -> None:
+        kinds = Noises(model, clip, "test", NAMES, *SIZE, LAYER).kinds(FEW)
+        assert [kind.name for kind in kinds] == [PLAIN, best_of(2), SWAP]
+
+    def test_auto_is_the_layer_of_the_bank(self, model: Any, clip: Any, bank: Any) -> None:
+        assert Noises(model, clip, "test", NAMES, *SIZE, "auto", bank).layer == LAYER
+
+    def test_a_category_that_the_bank_lacks_is_named_before_anything_is_drawn(
+        self, model: Any, clip: Any, bank: Any
+    ) -> None:
+        with pytest.raises(ValueError, match="owl"):
+            Noises(model, clip, "test", ("cat", "owl"), *SIZE, LAYER, bank)
+
+
+class TestDrawing:
+    """The rule: image k is the same alone and in any batch, and what the stock KSampler draws."""
+
+    def stock(self, model: Any, encode: Any, seed: int, how: Sampling) -> torch.Tensor:
+        empty = torch.zeros(1, *SHAPE)
+        return comfy.sample.sample(
+            *(model, comfy.sample.prepare_noise(empty, seed), how.steps, how.cfg),
+            *(how.sampler_name, how.scheduler, encode("a cat"), encode(how.negative), empty),
+            disable_pbar=True,
+            seed=seed,
+        )
+
+    @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "euler_ancestral", "dpmpp_sde"])
+    def test_alone_and_in_a_batch(self, model: Any, clip: Any, encode: Any, sampler: str) -> None:
+        how = Sampling(3, 4.0, sampler, "normal", "ugly")
+        drawing = Drawing(model, clip, how, SHAPE)
+        seeds = [3, 8, 4]
+        noise = torch.cat([plain_noise(seed, SHAPE) for seed in seeds])
+        together, nfe = drawing.draw(noise, "a cat", seeds, lambda *step: None)
+        evaluations = {"dpmpp_sde": 5}.get(sampler, 3)
+        assert nfe == 2 * evaluations
+        assert (drawing.at_once > 1) == (sampler in BATCHED)
+        for seed, image in zip(seeds, together, strict=True):
+            expected = self.stock(model, encode, seed, how)[0]
+            if sampler in BATCHED:
+                torch.testing.assert_close(image, expected, rtol=0, atol=0.01)
+            else:
+                assert torch.equal(image, expected)
+
+    def test_with_a_patch_that_draws_random_numbers(self, model: Any, clip: Any, encode: Any) -> None:
+        patched = other_patches.random_numbers(model)
+        noise = torch.cat([plain_noise(seed, SHAPE) for seed in (3, 8)])
+        together, _ = Drawing(patched, clip, EULER, SHAPE).draw(noise, "a cat", [3, 8], lambda *step: None)
+        for seed, image in zip((3, 8), together, strict=True):
+            assert torch.equal(image, self.stock(patched, encode, seed, EULER)[0])
+
+    def test_where_memory_runs_out_fewer_are_drawn_at_once(self, model: Any, clip: Any) -> None:
+        def small(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if len(x) > 4:
+                raise torch.OutOfMemoryError
+            return executor(x, *args, **kwargs)
+
+        narrow = model.clone()
+        narrow.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "small", small)
+        noise = torch.cat([plain_noise(seed, SHAPE) for seed in range(5)])
+        results = []
+        for chosen in (model, narrow):
+            drawing = Drawing(chosen, clip, EULER, SHAPE)
+            results.append(drawing.draw(noise, "a cat", range(5), lambda *step: None)[0])
+        assert drawing.at_once == 2
+        torch.testing.assert_close(*results, rtol=0, atol=0.01)
+
+    def test_without_guidance_a_step_is_one_forward(self, model: Any, clip: Any) -> None:
+        how = Sampling(3, 1.0, "euler", "normal")
+        _, nfe = Drawing(model, clip, how, SHAPE).draw(plain_noise(0, SHAPE), "a cat", [0], lambda *s: None)
+        assert nfe == how.about == 3
+
+    def test_unknown_names_are_refused(self) -> None:
+        with pytest.raises(ProbeError, match="sampler_name is eule"):
+            Sampling(3, 1.0, "eule", "normal")
+
+
+class TestTrial:
+    def test_all_kinds_of_a_case_share_its_prompt_and_seed(self, model: Any, clip: Any, bank: Any) -> None:
+        outcome = run_trial(model, clip, request(4, choice=FEW), Halves, bank)
+        assert [(r.case, r.kind) for r in outcome.records] == [
+            (case, kind) for case in range(4) for kind in (PLAIN, best_of(2), SWAP, TICKETS, LOOKED, OTHERS)
+        ]
+        for record in outcome.records:
+            case = cases_of(4)[record.case]
+            assert (record.seed, record.prompt, record.regions) == (
+                case.seed,
+                case.prompt.text,
+                case.regions,
+            )
+            assert record.nfe == 6
+            assert (record.look_nfe > 0) == (record.kind in (best_of(2), SWAP, LOOKED))
+
+    def test_the_model_is_given_one_prompt_at_a_time_and_all_its_images_together(
+        self, model: Any, clip: Any
+    ) -> None:
+        spied, seen = counted(model)
+        trial = Trial(spied, clip, request(4, choice=Choice(0, False)), Halves, None)
+        trial.run()
+        assert seen.rows == [4, 4, 4, 4, 4, 4]
+
+    def test_nothing_is_left_behind_and_no_random_number_taken(self, model: Any, clip: Any) -> None:
+        before = repr(sorted(model.model_options["transformer_options"])), len(model.wrappers)
+        torch.manual_seed(11)
+        expected = torch.rand(3)
+        torch.manual_seed(11)
+        run_trial(model, clip, request(1), Halves)
+        assert torch.equal(torch.rand(3), expected)
+        assert (repr(sorted(model.model_options["transformer_options"])), len(model.wrappers)) == before
+
+    def test_a_cancelled_trial_is_resumed_as_if_nothing_had_happened(self, model: Any, clip: Any) -> None:
+        whole = run_trial(model, clip, request(4, name="whole"), Halves)
+        left = 12
+
+        def cancelled(executor: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise comfy.model_management.InterruptProcessingException
+            return executor(*args, **kwargs)
+
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "cancel", cancelled)
+        again = replace(request(4), asked={"tried": "again"})
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            run_trial(model, clip, again, Halves)
+        model.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, "cancel")
+        spied, seen = counted(model)
+        trial = Trial(spied, clip, again, Halves, None)
+        kept = set(trial.keeper.records)
+        assert 0 < len(kept) < 8
+        counts = [sum(kind == name for kind, _ in kept) for name in (PLAIN, SWAP)]
+        assert counts[0] == counts[1], "balanced"
+        trial.run()
+        looks = (4 - counts[1]) * 2 * 2
+        assert seen.total == looks + (8 - len(kept)) * 2 * EULER.steps
+        assert trial.judge.judged == 8 - len(kept)
+        outcome = trial.outcome()
+        assert any("were drawn before" in note for note in outcome.notes)
+        for key, latent in drawn(whole).items():
+            torch.testing.assert_close(drawn(outcome)[key], latent, rtol=0, atol=0.01)
+
+    def test_more_images_draw_only_what_is_missing(self, model: Any, clip: Any) -> None:
+        first = run_trial(model, clip, request(2), Halves)
+        spied, seen = counted(model)
+        second = run_trial(spied, clip, request(3, choice=QUICK), Halves)
+        assert seen.total == 4 + 2 * 2 * EULER.steps
+        assert second.records[: len(first.records)] == first.records
+        assert run_trial(spied, clip, request(3), Halves).records == second.records
+        assert seen.total == 4 + 2 * 2 * EULER.steps
+
+    def test_other_settings_are_another_trial_in_the_same_file(
+        self, model: Any, clip: Any, output: Path
+    ) -> None:
+        for how in (EULER, Sampling(2, 4.0, "euler", "normal", "ugly")):
+            outcome = run_trial(model, clip, request(1, how, name="mine"), Halves)
+            assert len(outcome.records) == 2
+        records = load(output / "layout_trials" / "mine.jsonl").records
+        assert len(records) == 4 and len({record.run for record in records}) == 2
+
+    def test_a_latent_that_is_gone_is_named_and_its_image_counted(
+        self, model: Any, clip: Any, output: Path
+    ) -> None:
+        run_trial(model, clip, request(2), Halves)
+        (lost, broken, *_) = sorted(output.glob("layout_trials/latents/*/*.latent"))
+        lost.unlink()
+        broken.write_bytes(b"")
+        outcome = run_trial(model, clip, request(2), Halves)
+        assert len(outcome.records) == 4 and len(outcome.drawn) == 2
+        given = give(outcome)
+        assert "The latents of 2 images are gone" in given.report
+        assert len(given.records) == len(given.latents["samples"]) == 2
+
+    def test_what_was_found_is_kept_with_the_latent(self, model: Any, clip: Any) -> None:
+        for image in run_trial(model, clip, request(1), Halves).drawn:
+            expected = [image.latent[i].numpy() > 0 for i in range(2)]
+            assert np.array_equal(image.masks, np.stack(expected))
+
+    @pytest.mark.parametrize("name", ["../out", "CON", "a:b", "a\nb"])
+    def test_a_name_that_is_no_file_is_refused_before_anything_is_drawn(
+        self, model: Any, clip: Any, name: str
+    ) -> None:
+        with pytest.raises(TrialError, match="save_as is .* inside output/layout_trials"):
+            run_trial(model, clip, request(1, name=name), Halves)
+
+    def test_a_folder_that_cannot_be_written(self, model: Any, clip: Any, output: Path) -> None:
+        (output / "layout_trials").write_text("in the way", encoding="utf-8")
+        with pytest.raises(TrialError, match="cannot be written"):
+            run_trial(model, clip, request(1), Halves)
+
+
+class TestGiven:
+    def test_images_latents_and_records_are_in_the_same_order(self, model: Any, clip: Any) -> None:
+        class Vae:
+            def decode(self, samples: torch.Tensor) -> torch.Tensor:
+                return samples[:, :3].movedim(1, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+        outcome = run_trial(model, clip, request(5), Halves)
+        given = give(outcome, Vae())
+        assert given.images.shape == (10, HEIGHT, WIDTH, 3) and given.picture.shape[-1] == 3
+        for n, record in enumerate(given.records):
+            assert torch.equal(given.images[n, ::8, ::8], given.latents["samples"][n, :3].movedim(0, -1))
+            assert torch.equal(given.latents["samples"][n], drawn(outcome)[record.kind, record.case])
+
+    def test_without_a_vae_nodes_that_take_the_images_are_told(self, model: Any, clip: Any) -> None:
+        given = give(run_trial(model, clip, request(1), Halves), note="First.")
+        assert "connect the model's" in given.images.message
+        assert given.report.index("First.") < given.report.index("Kept in output/layout_trials/trial_")
