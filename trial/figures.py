@@ -288,3 +288,38 @@ def _fall(row: Row, beside: Beside, what: str) -> list[str]:
 def judged_by(judge: str) -> str:
     """Who has judged, for a caption."""
     return "Judged by the model itself" if judge == BY_MODEL else "Judged by a detector's boxes"
+
+
+def kappa(both: Sequence[tuple[bool, bool]]) -> float:
+    """Cohen's: agreement beyond what the shares alone make; 1 is full, NaN where both always say the same."""
+    n = len(both)
+    one, other = (sum(column) / n for column in zip(*both, strict=True))
+    chance = one * other + (1 - one) * (1 - other)
+    same = sum(a == b for a, b in both) / n
+    return (same - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def agreement(one: Sequence[Record], other: Sequence[Record]) -> str:
+    """A sentence on how far two judges of the same images agree on each object; empty without any."""
+    theirs = {(r.drawing, r.kind): r for r in other}
+    pairs = [
+        (a, b)
+        for record in one
+        if (record.drawing, record.kind) in theirs
+        for a, b in zip(record.objects, theirs[record.drawing, record.kind].objects, strict=True)
+    ]
+    if not pairs:
+        return ""
+    said = []
+    for what, both in (
+        ("in its region", [(a.inside, b.inside) for a, b in pairs]),
+        ("there", [(a.present, b.present) for a, b in pairs]),
+    ):
+        same, beyond = Share.of(a == b for a, b in both), kappa(both)
+        said.append(
+            f"whether it is {what} in {same.percent()}"
+            + (f" (kappa {beyond:.2f})" if beyond == beyond else "")
+        )
+    return (
+        f"Of {len(pairs)} objects the model itself and the detector say the same of {' and of '.join(said)}."
+    )

@@ -31,6 +31,14 @@ def append(path: Path, records: Iterable[Record]) -> None:
         file.write(text)
 
 
+def write(path: Path, records: Iterable[Record]) -> None:
+    """A file of these images only, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes("".join(record.line() for record in records).encode())
+    os.replace(temporary, path)
+
+
 @dataclass(frozen=True)
 class Loaded:
     """Images in the order of the file, and sentences about what was left out."""

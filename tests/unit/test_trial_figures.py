@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from records import a_record
 from scipy.stats import binom
-from winning_tickets.trial.figures import Paired, Share, interval, rows, share, verdict, verdict_of
+from winning_tickets.trial.figures import (
+    Paired,
+    Share,
+    agreement,
+    interval,
+    kappa,
+    rows,
+    share,
+    verdict,
+    verdict_of,
+)
 from winning_tickets.trial.record import Record
 
 
@@ -179,3 +189,18 @@ def test_chance_alone_is_seldom_an_effect(kinds: int) -> None:
         told = verdict_of(records)
         claims += bool(told.better or told.harmful)
     assert claims <= 0.07 * 150
+
+
+def test_agreement_of_two_judges_is_of_each_object() -> None:
+    rng = random.Random(4)
+    both = [(rng.random() < 0.5, rng.random() < 0.5) for _ in range(4000)]
+    assert abs(kappa(both)) < 0.05 and kappa([(a, a) for a, _ in both]) == 1
+    assert kappa([(True, True), (True, False), (False, False), (False, False)]) == pytest.approx(0.5)
+    assert math.isnan(kappa([(True, True)] * 3))
+    model = trial("tickets", some(32), some(64))
+    boxes = [a_record("tickets", i, i < 32, judge="boxes") for i in range(60)]
+    assert agreement(boxes, model) == (
+        "Of 120 objects the model itself and the detector say the same of whether it is in its region in"
+        " 100 % [97, 100] (kappa 1.00) and of whether it is there in 100 % [97, 100]."
+    )
+    assert agreement(boxes, trial("plain", some(3))) == ""

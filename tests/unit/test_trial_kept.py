@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from records import REGIONS, SETTINGS, a_record, an_object
 from winning_tickets.tickets.layout.regions import Region
-from winning_tickets.trial.kept import append, done, join, load, names
+from winning_tickets.trial.kept import append, done, join, load, names, write
 from winning_tickets.trial.record import Record, RecordError, parse, placed, run_of
 
 
@@ -230,6 +230,13 @@ def test_names_say_only_what_differs_and_are_short() -> None:
     long = a_record(settings=SETTINGS | {"layouts": "x" * 500})
     assert names([[a_record()], [long]]) == ["layouts unset", f"layouts {'x' * 57}..."]
     assert names([[a_record()], [replace(a_record(), width=640)]]) == ["size 512x384", "size 640x384"]
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "trial.jsonl"
+    write(path, [a_record(case=i) for i in range(3)])
+    write(path, [a_record(case=7)])
+    assert [r.case for r in load(path).records] == [7] and list(path.parent.iterdir()) == [path]
 
 
 class At:

@@ -1,0 +1,63 @@
+"""Layout Score: a trial's images judged by a detector, kept beside what the model itself said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...show.trial import Sample, picture, report
+from ...trial.cases import TrialError
+from ...trial.detector import parse_names, score
+from ...trial.figures import agreement
+from ...trial.kept import write
+from ...trial.record import Record
+from ..files import output_folder, trial_path
+
+# Cases whose images the picture may show.
+SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """report: text. picture [1, height, width, 3]. records: judged by boxes, in the order of the images."""
+
+    report: str
+    picture: torch.Tensor
+    records: tuple[Record, ...]
+
+
+def score_trial(
+    records: Sequence[Record], images: torch.Tensor, detections: Sequence[Any], names: str, save_as: str
+) -> Scores:
+    """images [images, height, width, 3], those of the records in their order. detections, names: see
+    `trial.detector`. save_as: the file; empty: named after the trial. TrialError where it cannot be written.
+    """
+    if len(images) != len(records):
+        raise TrialError(
+            f"There are {len(images)} images, but the trial has {len(records)}: connect all images of the"
+            " trial, in their order."
+        )
+    height, width = images.shape[1:3]
+    scored = score(records, detections, width, height, parse_names(names))
+    path = trial_path(save_as.strip() or f"trial_{records[0].run}_boxes", "save_as")
+    try:
+        write(path, scored.records)
+    except OSError as error:
+        raise TrialError(
+            f"{path.name} cannot be written in the output folder ({error.strerror}): give another name in"
+            " save_as, or make room there."
+        ) from error
+    kept = f"Kept in output/{path.relative_to(output_folder()).as_posix()}."
+    notes = [*filter(None, [agreement(scored.records, records)]), *scored.notes, kept]
+    shown = sorted({record.case for record in records})[:SHOWN]
+    samples = [
+        Sample(record, images[n], scored.masks[n])
+        for n, record in enumerate(scored.records)
+        if record.case in shown
+    ]
+    return Scores(
+        report(scored.records, notes=notes), picture(scored.records, samples)[None], tuple(scored.records)
+    )
