@@ -1,0 +1,219 @@
+"""Which layer makes the tickets that work, which judges a noise best, and which one `auto` chooses.
+
+    python benchmarks/layers.py --comfyui DIR [--what tickets looks choices] [--cases 56] [--table]
+
+Run with the Python of that ComfyUI; DEMO_VARIANT chooses another model than the demo's. What was measured is kept
+in demo/progress/layers.jsonl, a line each; started again, it resumes. 10 euler steps, cfg 5, half of them guided,
+in bfloat16; judged by the trained judge.
+
+tickets: every layer's own bank, its tickets in the cases of two objects. looks: of 16 plain seeds, the one with
+the best fit at each layer. choices: what the figures of a layer are, and what `auto` chooses, for several seeds and
+sets of categories.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parent.parent / "demo"))
+import start
+
+WHAT = ("tickets", "looks", "choices")
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+start.add_option(parser)
+parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
+parser.add_argument("--cases", type=int, default=56)
+parser.add_argument("--noises", type=int, default=48, help="of each layer's bank")
+parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
+ARGS = parser.parse_args()
+start.comfyui(ARGS.comfyui)
+start.pack()
+
+import comfy.utils
+import model as model_module
+import torch
+from cases import SHAPE, Outcome, Sampling, cases_of, use_bfloat16
+from kept import PROGRESS
+from kinds import PIXELS, RANK, layout_for, regions_of
+from scenes import CATEGORIES
+from variants import chosen
+from verdict import share
+from winning_tickets.probe.attention.scorer import Scorer
+from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.collect.layers import LayerProbe
+from winning_tickets.probe.model.family import Layer
+from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.tickets.grid import Grid
+from winning_tickets.tickets.layout.regions import assign_cells, by_category
+from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.tickets.prompts import JOINT, make_prompts
+from winning_tickets.tickets.score import paper_score
+from winning_tickets.tickets.search.fit import fit
+
+FILE = PROGRESS.with_name("layers.jsonl")
+FIRST_SEED, CANDIDATES = 30_000, 16
+HOW = Sampling(10, 5.0, "euler", 0.5)
+
+
+class Kept:
+    """Lines of FILE of this model."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.lines = [x for x in self._all() if x["model"] == model]
+
+    def _all(self) -> Iterator[dict[str, Any]]:
+        if FILE.exists():
+            yield from map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
+
+    def add(self, **line: Any) -> None:
+        line = {"model": self.model, **line}
+        self.lines.append(line)
+        FILE.parent.mkdir(parents=True, exist_ok=True)
+        with FILE.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def of(self, what: str) -> list[dict[str, Any]]:
+        return [x for x in self.lines if x["what"] == what]
+
+
+def layers_of(parts: Any) -> list[Layer]:
+    return LayerProbe(parts.model, parts.clip, CATEGORIES[:2], 2, 0, PIXELS, PIXELS).layers
+
+
+def fast(parts: Any) -> Any:
+    """Parts whose UNet runs in bfloat16."""
+    model = parts.model.clone()
+    use_bfloat16(model)
+    return parts._replace(model=model)
+
+
+def tickets(parts: Any, kept: Kept) -> None:
+    cases = cases_of("two")[: ARGS.cases]
+    done = {(x["layer"], x["case"]) for x in kept.of("tickets")}
+    for layer in ["none", *map(str, layers_of(parts))]:
+        missing = [i for i in range(len(cases)) if (layer, i) not in done]
+        if not missing:
+            continue
+        some = [cases[i] for i in missing]
+        if layer == "none":
+            noise = torch.cat([plain_noise(FIRST_SEED + i, SHAPE) for i in missing])
+        else:
+            request = CollectRequest(CATEGORIES, ARGS.noises, 0, PIXELS, PIXELS, layer)
+            bank = collect(parts.model, parts.clip, request)
+            layouts = [layout_for(bank, case, RANK) for case in some]
+            noise = torch.cat(
+                [layout.build(FIRST_SEED + i) for i, layout in zip(missing, layouts, strict=True)]
+            )
+        found = Outcome(fast(parts), HOW, some, noise)
+        iou = [
+            sum(f.iou(b) for f, b in zip(fs, c.boxes, strict=True)) / len(fs)
+            for fs, c in zip(found.found, some, strict=True)
+        ]
+        figures = zip(missing, found.hits(), found.hits(swapped=True), found.present(), iou, strict=True)
+        for case, hit, swapped, present, overlap in figures:
+            kept.add(
+                what="tickets",
+                layer=layer,
+                case=case,
+                hit=hit,
+                swapped=swapped,
+                present=present,
+                iou=round(overlap, 3),
+            )
+        print(layer, found, flush=True)
+
+
+def looks(parts: Any, kept: Kept) -> None:
+    scorer = Scorer(parts.model, parts.clip, "layers.py", PIXELS, PIXELS, layers_of(parts))
+    grids = {layer: Grid(*SHAPE[1:], scorer.family.stride(layer)) for layer in scorer.layers}
+    done = {x["case"] for x in kept.of("looks")}
+    for i, case in enumerate(cases_of("two")[: ARGS.cases]):
+        if i in done:
+            continue
+        regions = regions_of(case)
+        noise = torch.cat([plain_noise(FIRST_SEED + 1000 * (k + 1) + i, SHAPE) for k in range(CANDIDATES)])
+        prompts = scorer.encode(make_prompts([r.category for r in regions], JOINT))
+        maps = scorer.maps(prompts, noise)
+        fits = {}
+        for layer, grid in grids.items():
+            cells = by_category(regions, assign_cells(regions, *grid.exact))
+            scores = paper_score(grid.pool(maps[layer][0], grid.block))
+            fits[str(layer)] = [round(x, 4) for x in fit(scores, cells).tolist()]
+        found = Outcome(fast(parts), HOW, [case] * CANDIDATES, noise)
+        kept.add(what="looks", case=i, fits=fits, hits=found.hits(), present=found.present())
+
+
+def sets() -> list[tuple[str, ...]]:
+    """Ten sets of two to eight categories."""
+    order = random.Random("layers")
+    return [tuple(order.sample(CATEGORIES, k)) for k in (2, 2, 2, 3, 3, 4, 5, 6, 7, 8)]
+
+
+def choices(parts: Any, kept: Kept) -> None:
+    every = [(seed, CATEGORIES[:8]) for seed in range(6)] + [(seed, s) for seed, s in enumerate(sets())]
+    done = {(x["seed"], tuple(x["categories"])) for x in kept.of("choices")}
+    for seed, categories in every:
+        if (seed, categories) in done:
+            continue
+        probe = LayerProbe(
+            *(parts.model, parts.clip, categories, 8, seed, PIXELS, PIXELS, True),
+            prompts=4,
+            transplanted=2 * math.ceil(6 / min(4, math.comb(len(categories), 2))),
+        )
+        began = time.process_time()
+        worths = probe.effect()
+        took = time.process_time() - began
+        worths = probe.agreement(probe.kept(worths), 4, 10, 5.0)
+        names = "effect", "error", "kept", "agreement", "chance"
+        figures = {str(w.layer): {n: round(float(getattr(w, n)), 4) for n in names} for w in worths}
+        kept.add(
+            what="choices", seed=seed, categories=categories, figures=figures, cost=probe.cost, seconds=took
+        )
+        print(seed, len(categories), figures, flush=True)
+
+
+def tables(kept: Kept) -> None:
+    print(f"\n## {chosen()[0] or 'demo model'}\n\n| layer | n | in their own boxes | mean IoU | both present |")
+    print("| --- | --- | --- | --- | --- |")
+    by_layer = defaultdict(list)
+    for x in kept.of("tickets"):
+        by_layer[x["layer"]].append(x)
+    for layer, xs in by_layer.items():
+        hits, present = ([x[k] for x in xs] for k in ("hit", "present"))
+        iou = sum(x["iou"] for x in xs) / len(xs)
+        print(f"| {layer} | {len(xs)} | {share(hits)} | {iou:.3f} | {share(present)} |")
+    every = kept.of("looks")
+    if not every:
+        return
+    print(f"\n| best of {CANDIDATES} plain seeds at the first step by | in their own boxes |\n| --- | --- |")
+    print(f"| one seed | {share([x['hits'][0] for x in every])} |")
+    print(f"| the judge (any of them) | {share([any(x['hits']) for x in every])} |")
+    names = list(every[0]["fits"])
+    for name in names:
+        picked = [x["hits"][max(range(CANDIDATES), key=x["fits"][name].__getitem__)] for x in every]
+        print(f"| {name} | {share(picked)} |")
+
+
+def main() -> None:
+    comfy.utils.set_progress_bar_enabled(False)
+    parts = model_module.load()
+    kept = Kept(fingerprint(parts.model, parts.clip).split("-")[0])
+    if not ARGS.table:
+        for what in ARGS.what:
+            {"tickets": tickets, "looks": looks, "choices": choices}[what](parts, kept)
+    tables(kept)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
