@@ -21,6 +21,7 @@ import time
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +42,30 @@ start.pack()
 import comfy.utils
 import model as model_module
 import torch
-from cases import SHAPE, Outcome, Sampling, cases_of, use_bfloat16
+from cases import SHAPE, Outcome, Sampling, cases_of, cut, use_bfloat16
 from kept import PROGRESS
 from kinds import PIXELS, RANK, layout_for, regions_of
-from scenes import CATEGORIES
+from judge import load_judge
+from scenes import CATEGORIES, NAMES, category
 from variants import chosen
-from verdict import share
+from verdict import classes_of, find
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.collect.layers import LayerProbe
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.probe.trial.judge import ModelJudge
 from winning_tickets.tickets.grid import Grid
+from winning_tickets.tickets.layers.transplant import BOXES
 from winning_tickets.tickets.layout.regions import assign_cells, by_category
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
 from winning_tickets.tickets.score import paper_score
 from winning_tickets.tickets.search.fit import fit
+from winning_tickets.trial.figures import share
 
 FILE = PROGRESS.with_name("layers.jsonl")
+PLAIN_NAMES = {category(n): n for n in NAMES}
 FIRST_SEED, CANDIDATES = 30_000, 16
 HOW = Sampling(10, 5.0, "euler", 0.5)
 
@@ -160,26 +166,67 @@ def sets() -> list[tuple[str, ...]]:
 
 
 def choices(parts: Any, kept: Kept) -> None:
+    judge = ModelJudge(fast(parts).model, parts.clip, "layers.py", PIXELS, PIXELS)
+    true_judge = load_judge()
     every = [(seed, CATEGORIES[:8]) for seed in range(6)] + [(seed, s) for seed, s in enumerate(sets())]
     done = {(x["seed"], tuple(x["categories"])) for x in kept.of("choices")}
     for seed, categories in every:
         if (seed, categories) in done:
             continue
+        pairs = min(4, math.comb(len(categories), 2))
         probe = LayerProbe(
             *(parts.model, parts.clip, categories, 8, seed, PIXELS, PIXELS, True),
             prompts=4,
-            transplanted=2 * math.ceil(6 / min(4, math.comb(len(categories), 2))),
+            transplanted=2 * math.ceil(8 / pairs / 2),
         )
         began = time.process_time()
         worths = probe.effect()
-        took = time.process_time() - began
+        reached = time.process_time() - began
         worths = probe.agreement(probe.kept(worths), 4, 10, 5.0)
         names = "effect", "error", "kept", "agreement", "chance"
         figures = {str(w.layer): {n: round(float(getattr(w, n)), 4) for n in names} for w in worths}
+        best = sorted(worths, key=lambda w: w.effect, reverse=True)[:3]
+        outcomes: dict[str, list[dict[str, Any]]] = {}
+        began = time.process_time()
+        for layer in ["none", *(w.layer for w in best)]:
+            outcomes[str(layer)] = []
+            for number, prompt in enumerate(probe.prompts):
+                noise = probe.noise[:2] if layer == "none" else probe.built[number][layer]
+                for steps in (6, 10):
+                    latents = cut(
+                        fast(parts), replace(HOW, steps=steps), [prompt.text] * len(noise), noise, "trial"
+                    )
+                    classes = classes_of(true_judge, latents)
+                    asked = make_prompts(list(prompt.names), JOINT)
+                    found = judge.find(asked, latents / model_module.LATENT_SCALE, seed)
+                    for image, findings in enumerate(found):
+                        boxes = BOXES if image % 2 == 0 else BOXES[::-1]
+                        true = [find(classes[image], NAMES.index(PLAIN_NAMES[n]) + 1) for n in prompt.names]
+                        outcomes[str(layer)].append(
+                            {
+                                "steps": steps,
+                                "own": [f.inside(b) for f, b in zip(findings, boxes, strict=True)],
+                                "other": [f.inside(b) for f, b in zip(findings, boxes[::-1], strict=True)],
+                                "present": [f.present for f in findings],
+                                "iou": [round(f.iou(b), 3) for f, b in zip(findings, boxes, strict=True)],
+                                "true": [
+                                    f.inside((b.x0, b.y0, b.x1, b.y1))
+                                    for f, b in zip(true, boxes, strict=True)
+                                ],
+                                "there": [f.present for f in true],
+                            }
+                        )
+        seconds = [round(reached, 2), round(time.process_time() - began, 2)]
         kept.add(
-            what="choices", seed=seed, categories=categories, figures=figures, cost=probe.cost, seconds=took
+            what="choices",
+            seed=seed,
+            categories=categories,
+            figures=figures,
+            outcomes=outcomes,
+            cost=probe.cost,
+            seconds=seconds,
         )
-        print(seed, len(categories), figures, flush=True)
+        print(seed, len(categories), seconds, {str(w.layer): w.effect for w in best}, flush=True)
 
 
 def tables(kept: Kept) -> None:

@@ -93,6 +93,7 @@ class LayerProbe:
     def effect(self) -> list[LayerWorth]:
         """Each layer's effect: (noises + layers x transplanted) evaluations for each prompt."""
         count = len(self.layers)
+        self.built: list[dict[Layer, torch.Tensor]] = []
         plain, found = [], []
         for number, prompt in enumerate(self.prompts):
             maps = self.read(prompt, self.noise)
@@ -104,6 +105,7 @@ class LayerProbe:
                 )
                 for layer, grid in self.grids.items()
             ]
+            self.built.append(dict(zip(self.grids, built, strict=True)))
             seen = self.read(prompt, torch.cat(built))
             self.tick()
             biases = torch.stack([bias(seen[layer], self.grids[layer]) for layer in self.layers])
