@@ -2,13 +2,13 @@
 
     python benchmarks/layers.py --comfyui DIR [--what tickets looks choices] [--cases 56] [--table]
 
-Run with the Python of that ComfyUI; DEMO_VARIANT chooses another model than the demo's. What was measured is kept
-in demo/progress/layers.jsonl, a line each; started again, it resumes. 10 euler steps, cfg 5, half of them guided,
-in bfloat16; judged by the trained judge.
+Run with the Python of that ComfyUI; DEMO_VARIANT chooses another model than the demo's. What was measured is
+kept in demo/progress/layers.jsonl, a line each; started again, it resumes. 10 euler steps, cfg 5, half
+guided, in bfloat16; judged by the trained judge.
 
-tickets: every layer's own bank, its tickets in the cases of two objects. looks: of 16 plain seeds, the one with
-the best fit at each layer. choices: what the figures of a layer are, and what `auto` chooses, for several seeds and
-sets of categories.
+tickets: every layer's own bank, its tickets in the cases of two objects. looks: of 16 plain seeds, the one
+with the best fit at each layer. choices: the figures of a layer, and a short trial of the best ones, for
+several seeds and sets of categories.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import argparse
 import json
 import math
 import random
-import time
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,15 +43,15 @@ import comfy.utils
 import model as model_module
 import torch
 from cases import SHAPE, Outcome, Sampling, cases_of, cut, use_bfloat16
+from judge import load_judge
 from kept import PROGRESS
 from kinds import PIXELS, RANK, layout_for, regions_of
-from judge import load_judge
 from scenes import CATEGORIES, NAMES, category
 from variants import chosen
 from verdict import classes_of, find
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
-from winning_tickets.probe.collect.layers import LayerProbe
+from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.trial.judge import ModelJudge
@@ -86,7 +86,7 @@ class Kept:
         self.lines.append(line)
         FILE.parent.mkdir(parents=True, exist_ok=True)
         with FILE.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, default=lambda v: v.item()) + "\n")
 
     def of(self, what: str) -> list[dict[str, Any]]:
         return [x for x in self.lines if x["what"] == what]
@@ -230,7 +230,9 @@ def choices(parts: Any, kept: Kept) -> None:
 
 
 def tables(kept: Kept) -> None:
-    print(f"\n## {chosen()[0] or 'demo model'}\n\n| layer | n | in their own boxes | mean IoU | both present |")
+    print(
+        f"\n## {chosen()[0] or 'demo model'}\n\n| layer | n | in their own boxes | mean IoU | both present |"
+    )
     print("| --- | --- | --- | --- | --- |")
     by_layer = defaultdict(list)
     for x in kept.of("tickets"):

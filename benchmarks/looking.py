@@ -39,8 +39,8 @@ import torch
 from forwards import counted
 from scenes import CATEGORIES
 from winning_tickets.probe.attention.scorer import Scorer
-from winning_tickets.probe.collect.auto import choose_layer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.layers.choose import choose_layer
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
 

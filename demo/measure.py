@@ -51,10 +51,10 @@ from PIL import Image
 from scenes import CATEGORIES, NAMES, draw_scene, listing
 from scipy.stats import spearmanr
 from verdict import classes_of, find
-from winning_tickets.probe.collect.auto import choose_layer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
-from winning_tickets.probe.collect.layers import LayerProbe
-from winning_tickets.probe.collect.layers import measure as measure_worths
+from winning_tickets.probe.layers.choose import choose_layer
+from winning_tickets.probe.layers.probe import LayerProbe
+from winning_tickets.probe.layers.probe import measure as measure_worths
 from winning_tickets.show.layers import table
 from winning_tickets.tickets.bank.bank import BankError
 from winning_tickets.tickets.layout.select import Thresholds

@@ -7,10 +7,10 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..probe.build.build import TicketRequest, build_tickets
-from ..probe.collect.auto import AUTO
 from ..probe.collect.collect import CollectRequest
 from ..probe.collect.keep import collect_and_keep
-from ..probe.collect.layers import LayerProbe, measure, report
+from ..probe.layers.choose import AUTO
+from ..probe.layers.probe import LayerProbe, measure, report
 from ..probe.preview import ChoiceBar, LiveMaps
 from ..tickets.bank.bank import TicketBank
 from ..tickets.grid import PIXELS, latent_side

@@ -20,8 +20,8 @@ from ...tickets.prompts import JOINT, PLACE, make_prompts
 from ...tickets.search.candidates import Look
 from ...tickets.search.fit import cell_worth
 from ..attention.scorer import Scorer, require
-from ..collect.auto import choose_layer, is_auto
 from ..collect.collect import CollectRequest
+from ..layers.choose import choose_layer, is_auto
 from ..model.family import ProbeError
 from ..server import announce
 from .foreign import Redrawn, Shape, seed_of

@@ -1,1 +1,1 @@
-"""Noises x prompts -> a bank, and which layer to collect at."""
+"""Noises x prompts -> a bank."""

@@ -12,8 +12,8 @@ from ...tickets.bank.bank import BankError, TicketBank
 from ...tickets.bank.combine import merge
 from ...tickets.bank.file import check_path, load_bank, save_bank, stamp
 from ..files import advised, new_bank_path
+from ..layers.choose import choose_layer, is_auto
 from ..model.unet import UNet
-from .auto import choose_layer, is_auto
 from .collect import NODE, CollectRequest, collect
 
 

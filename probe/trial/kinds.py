@@ -23,8 +23,8 @@ from ...trial.cases import CONTROL, PLAIN, Case, turned
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 from ..build.searching import searched_swaps, searched_tickets
-from ..collect.auto import AUTO, choose_layer, is_auto
 from ..collect.collect import CollectRequest
+from ..layers.choose import AUTO, choose_layer, is_auto
 from ..model.family import ProbeError
 
 PROMPTS_KEPT = 256

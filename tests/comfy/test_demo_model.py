@@ -15,9 +15,9 @@ import torch
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.build.noise import empty_latent, ticket_noise
-from winning_tickets.probe.collect.auto import choose_layer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
-from winning_tickets.probe.collect.layers import LayerProbe
+from winning_tickets.probe.layers.choose import choose_layer
+from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.sampling.ksampler import Settings, sample
 from winning_tickets.tickets.bank.bank import model_changes

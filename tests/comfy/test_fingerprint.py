@@ -15,8 +15,8 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from winning_tickets.guidance.cutoff import Cutoff, Share
-from winning_tickets.probe.collect.auto import choose_layer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.layers.choose import choose_layer
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.watch import watched

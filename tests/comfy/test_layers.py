@@ -9,10 +9,10 @@ import comfy.patcher_extension
 import pytest
 import torch
 from forwards import counted
-from winning_tickets.probe.collect import auto as auto_layer
-from winning_tickets.probe.collect import layers as layer_report
 from winning_tickets.probe.collect.collect import CollectRequest
-from winning_tickets.probe.collect.layers import LayerProbe, LayerWorth, recommended
+from winning_tickets.probe.layers import choose as auto_layer
+from winning_tickets.probe.layers import probe as layer_report
+from winning_tickets.probe.layers.probe import LayerProbe, LayerWorth, recommended
 from winning_tickets.probe.model import memory
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.unet import UNet

@@ -33,7 +33,7 @@ from winning_tickets.probe.build.noise import (
     ticket_noise,
 )
 from winning_tickets.probe.collect import collect
-from winning_tickets.probe.collect.layers import LayerProbe, measure
+from winning_tickets.probe.layers.probe import LayerProbe, measure
 from winning_tickets.probe.sampling import ksampler as cutoff_run
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions

@@ -9,10 +9,10 @@ from typing import Any
 
 from ...tickets.layers.figures import LayerWorth, recommended
 from ...tickets.recent import Recent
+from ..collect.collect import CollectRequest
 from ..model.fingerprint import fingerprint
 from ..server import announce
-from .collect import CollectRequest
-from .layers import LayerProbe
+from .probe import LayerProbe
 
 AUTO = "auto"
 NOISES = 8

@@ -1,0 +1,1 @@
+"""Which layer of a MODEL makes the tickets that work: measured, and tried."""
