@@ -280,7 +280,8 @@ def _fall(row: Row, beside: Beside, what: str) -> list[str]:
     shares = f"{beside.present.percent()}, with plain noise in {beside.plain_present.percent()}"
     if beside.presence.p <= CHANCE:
         return [f"With {row.label} objects are missing more often: {what} {be} there in {shares}."]
-    if beside.presence.difference < -FALL:
+    fewer = beside.presence.lost - beside.presence.won
+    if fewer > 1 and beside.presence.difference < -FALL:
         return [f"With {row.label} {what} {be} there in {shares}; whether that is chance cannot be told."]
     return []
 

@@ -204,3 +204,8 @@ def test_agreement_of_two_judges_is_of_each_object() -> None:
         " 100 % [97, 100] (kappa 1.00) and of whether it is there in 100 % [97, 100]."
     )
     assert agreement(boxes, trial("plain", some(3))) == ""
+
+
+def test_one_image_is_no_fall() -> None:
+    records = [*trial("plain", some(0, 3), some(3, 3)), *trial("tickets", some(3, 3), some(2, 3))]
+    assert "there in" not in verdict_of(records).text
