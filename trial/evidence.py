@@ -18,36 +18,45 @@ from scipy.special import expit
 
 from .verdict import Finding
 
-SMOOTH = 1.5 / 32
-"""Standard deviation of the smoothing in sides of the image (of the mean side)."""
-ODDS = 20.0
-"""A category is there if its words make the image so many times likelier."""
+SMOOTH = 0.04
+"""Standard deviation of the smoothing, in sides of the image (the mean of both)."""
+PIECE = 0.25
+"""Of the cells of the largest piece of a mask: smaller pieces are no second object of the same kind."""
+ODDS = 10.0
+"""A category is there if its words make the image so many times likelier: strong evidence (Jeffreys 1961)."""
 
 
 def findings(change: np.ndarray, gain: np.ndarray) -> list[Finding]:
-    """change, gain: in nats for each cell, [categories, rows, columns]."""
-    side = SMOOTH * math.sqrt(change.shape[1] * change.shape[2])
-    smooth = np.stack([ndimage.gaussian_filter(m, side, mode="nearest") for m in change])
+    """change, gain: in nats for each cell, [categories, rows, columns].
+
+    A category is where its words change more than those of any other; it is there if the gain of these cells
+    says so.
+    """
+    smooth = [smoothed(m) for m in change]
     result = []
     for i, own in enumerate(smooth):
-        others = np.delete(smooth, i, 0)
-        left = np.maximum(own - others.max(0), 0) if len(others) else own
-        mask = main_piece(left)
+        others = [m for j, m in enumerate(smooth) if j != i]
+        mask = pieces(np.maximum(own - np.max(others, 0), 0) if others else own)
         odds = float(gain[i][mask].sum()) - math.log(ODDS)
-        confidence = float(expit(odds))
         present = odds >= 0 and bool(mask.any())
-        result.append(Finding(mask if present else np.zeros_like(mask), confidence, present))
+        result.append(Finding(mask & present, float(expit(odds)), present))
     return result
 
 
-def main_piece(values: np.ndarray) -> np.ndarray:
-    """The connected cells above Otsu's threshold with the greatest sum; values [rows, columns]."""
-    pieces, count = ndimage.label(values > otsu(values))
-    if not count:
-        return np.zeros(values.shape, bool)
-    sums = ndimage.sum_labels(values, pieces, range(1, count + 1))
-    mask: np.ndarray = pieces == 1 + int(np.argmax(sums))
-    return mask
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """[rows, columns], by a Gaussian of SMOOTH."""
+    side = SMOOTH * math.sqrt(values.size)
+    found: np.ndarray = ndimage.gaussian_filter(values, side, mode="nearest")
+    return found
+
+
+def pieces(values: np.ndarray) -> np.ndarray:
+    """The cells above Otsu's threshold, without small pieces; values [rows, columns]."""
+    labels, count = ndimage.label(values > otsu(values))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    found: np.ndarray = (sizes >= max(1, PIECE * sizes.max()))[labels]
+    return found
 
 
 def otsu(values: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -23,9 +23,9 @@ from ..model.family import ProbeError, require_clip
 from ..model.memory import Rows
 from ..model.random import seeded
 
-LEVELS = 3
+LEVELS = 4
 LOUDEST, FAINTEST = 9.0, 1.2
-"""Noise per signal, as standard deviations of a latent of about unit variance."""
+"""Noise per signal: its standard deviation where that of the latent is about 1."""
 
 Progress = Callable[[int], None]
 
@@ -107,34 +107,51 @@ class ModelJudge:
             raise ProbeError(
                 f"{self.node}: {len(every)} prompts for {len(latents)} images: one for each is needed."
             )
-        result: dict[int, list[Finding]] = {}
-        for prompt in dict.fromkeys(every):
-            chosen = [i for i, p in enumerate(every) if p == prompt]
-            change, gain = self.evidence(prompt, latents[chosen], seed, progress)
-            for at, i in enumerate(chosen):
-                result[i] = findings(change[at], gain[at])
-        return [result[i] for i in range(len(latents))]
+        return [findings(change, gain) for change, gain in self.evidence(every, latents, seed, progress)]
 
     def evidence(
-        self, prompt: Prompt, latents: torch.Tensor, seed: int, progress: Progress = lambda forwards: None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Change and gain by each category's words, in nats: [images, categories, h, w] each."""
-        texts = [prompt.text, *(without(prompt, i) for i in range(len(prompt.phrases)))]
-        change = gain = torch.zeros(1)
+        self,
+        prompts: Sequence[Prompt],
+        latents: torch.Tensor,
+        seed: int,
+        progress: Progress = lambda forwards: None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each image change and gain by its categories' words, in nats: [categories, h, w] each."""
+        texts = [[p.text, *(without(p, i) for i in range(len(p.phrases)))] for p in prompts]
+        at = 0
+        while at < len(texts):
+            stop = at + 1
+            while stop < len(texts) and sum(map(len, texts[at : stop + 1])) <= self.rows.count:
+                stop += 1
+            yield from self._evidence(texts[at:stop], latents[at:stop], seed, progress)
+            at = stop
+
+    @torch.no_grad()
+    def _evidence(
+        self, texts: Sequence[Sequence[str]], latents: torch.Tensor, seed: int, progress: Progress
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of images whose texts are evaluated side by side."""
+        counts = [len(some) for some in texts]
+        rows = latents.repeat_interleave(torch.tensor(counts), 0)
+        flat = [text for some in texts for text in some]
+        noise = plain_noise(seed, self.shape).expand(len(rows), -1, -1, -1)
+        found = [torch.zeros(2, n - 1, *self.shape[1:]) for n in counts]
         for number, (sigma, weight) in enumerate(self.levels):
-            noise = plain_noise(seed, self.shape, [number]).expand(len(latents), -1, -1, -1)
-            clean, full, *parts = self._predictions(texts, latents, noise, sigma, progress)
-            error = squares(clean - full)
-            change = change + weight * torch.stack([squares(part - full) for part in parts], 1)
-            gain = gain + weight * torch.stack([squares(clean - part) - error for part in parts], 1)
-        if not bool(change.any()):
+            # The same noise, added and taken away in turn: most of its own share of the errors cancels.
+            signed = noise if number % 2 == 0 else -noise
+            both = self._predictions(flat, rows, signed, sigma, progress)
+            parts = zip(*(values.split(counts) for values in both), strict=True)
+            for (change, gain), (clean, denoised) in zip(found, parts, strict=True):
+                errors = squares(clean - denoised)
+                change += weight * squares(denoised[1:] - denoised[0])
+                gain += weight * (errors[1:] - errors[0])
+        if not all(bool(change.any()) for change, _ in found):
             raise ProbeError(
                 f"{self.node}: the prompt makes no difference to this MODEL's predictions, so nothing can be"
                 f" judged by it{self._others()}."
             )
-        return change.numpy(), gain.numpy()
+        return [(change.numpy(), gain.numpy()) for change, gain in found]
 
-    @torch.no_grad()
     def _predictions(
         self,
         texts: Sequence[str],
@@ -142,54 +159,62 @@ class ModelJudge:
         noise: torch.Tensor,
         sigma: float,
         progress: Progress,
-    ) -> list[torch.Tensor]:
-        """The images, and their predictions with each text, at model scale: [images, C, h, w]."""
-        found: list[torch.Tensor] = []
-        for text in texts:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            clean, denoised = self._split(self._conditioning(text), latents, noise, sigma)
-            if not bool(denoised.isfinite().all()):
-                raise ProbeError(
-                    f"{self.node}: the model's prediction contains NaN or Inf, often from a model in half"
-                    " precision: start ComfyUI with --force-upcast-attention or --fp32-unet, or connect the"
-                    " MODEL from before other patches."
-                )
-            found += [denoised] if found else [clean, denoised]
-            progress(len(latents))
-        return found
-
-    def _split(
-        self, conditioning: Any, latents: torch.Tensor, noise: torch.Tensor, sigma: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As many images at once as fit into memory; one by one, each with the same random numbers, where
+        """The rows, and the predictions with each one's text, at model scale: [rows, C, h, w] each."""
+        alike: dict[Any, list[int]] = {}
+        for row, text in enumerate(texts):
+            alike.setdefault(_kind(text, self._conditioning(text)), []).append(row)
+        clean, denoised = torch.empty_like(latents), torch.empty_like(latents)
+        for rows in alike.values():
+            some = [texts[row] for row in rows]
+            clean[rows], denoised[rows] = self._alike(some, latents[rows], noise[rows], sigma, progress)
+        if not bool(denoised.isfinite().all()):
+            raise ProbeError(
+                f"{self.node}: the model's prediction contains NaN or Inf, often from a model in half"
+                " precision: start ComfyUI with --force-upcast-attention or --fp32-unet, or connect the MODEL"
+                " from before other patches."
+            )
+        return clean, denoised
+
+    def _alike(
+        self,
+        texts: Sequence[str],
+        latents: torch.Tensor,
+        noise: torch.Tensor,
+        sigma: float,
+        progress: Progress,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As many rows at once as fit into memory; one by one, each with the same random numbers, where
         patches on the MODEL draw some."""
-        if len(latents) > self.rows.count:
-            parts = [
-                self._split(conditioning, some, more, sigma)
-                for some, more in zip(
-                    latents.split(self.rows.count), noise.split(self.rows.count), strict=True
-                )
-            ]
+        most = self.rows.count
+        if len(texts) > most:
+            starts = range(0, len(texts), most)
+            cut = [slice(at, at + most) for at in starts]
+            parts = [self._alike(texts[c], latents[c], noise[c], sigma, progress) for c in cut]
             clean, denoised = zip(*parts, strict=True)
             return torch.cat(clean), torch.cat(denoised)
+        comfy.model_management.throw_exception_if_processing_interrupted()
         try:
-            found = self._evaluate(conditioning, latents, noise, sigma)
+            found = self._evaluate(_joined([self._conditioning(t) for t in texts]), latents, noise, sigma)
         except RuntimeError as error:
             comfy.model_management.raise_non_oom(error)
-            if self.rows.count == 1:
+            if most == 1:
                 raise
             found = None
         if found is None:
             self.rows.halve()
-        elif self._drew and len(latents) > 1:
+        elif self._drew and len(texts) > 1:
             self.rows.count, found = 1, None
-        return found or self._split(conditioning, latents, noise, sigma)
+        if found is None:
+            return self._alike(texts, latents, noise, sigma, progress)
+        progress(len(texts))
+        return found
 
     def _evaluate(
         self, conditioning: Any, latents: torch.Tensor, noise: torch.Tensor, sigma: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        # A run of its own for each text: caches of other packs that skip steps see one step only, and
-        # patches that tell positive from negative take every text for a positive.
+        # A run for each level, all texts in one positive: caches of other packs that skip steps see one step
+        # only, and patches that tell positive from negative take every text for a positive.
         guider, once = SideBySide(self._clone), Noised()
         guider.inner_set_conds({"positive": conditioning})
         sigmas = torch.tensor([sigma, 0.0])
@@ -218,6 +243,28 @@ class ModelJudge:
     def _others(self) -> str:
         names = ", ".join(others_on(self.model))
         return f" ({names} may be why: connect the MODEL from before that node)" if names else ""
+
+
+def _kind(text: str, conditioning: Any) -> Any:
+    """Equal for texts that can be rows of one conditioning."""
+    if len(conditioning) == 1:
+        context, more = conditioning[0]
+        pooled = more.get("pooled_output")
+        if set(more) <= {"pooled_output"} and len(context) == 1 and (pooled is None or len(pooled) == 1):
+            return context.shape, pooled is None
+    return text
+
+
+def _joined(conditionings: Sequence[Any]) -> Any:
+    """One conditioning in which each row has its own text."""
+    first = conditionings[0]
+    if all(c is first for c in conditionings):
+        return first
+    contexts, others = zip(*(c[0] for c in conditionings), strict=True)
+    more = {
+        name: torch.cat([o[name] for o in others]) for name, value in others[0].items() if value is not None
+    }
+    return [[torch.cat(contexts), more]]
 
 
 def squares(values: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,8 @@ def latents() -> torch.Tensor:
 
 
 def evidence(judge: ModelJudge, latents: torch.Tensor, prompt: Prompt = PROMPT) -> np.ndarray:
-    return np.stack(judge.evidence(prompt, latents, 7))
+    """Change and gain [2, images, categories, h, w]."""
+    return np.stack([np.stack(both) for both in judge.evidence([prompt] * len(latents), latents, 7)], 1)
 
 
 def test_every_family_is_judged(any_model: Any, clip: Any, latents: torch.Tensor) -> None:
@@ -70,7 +71,7 @@ def test_the_evidence_is_of_the_models_own_predictions(model: Any, clip: Any, la
     change, gain = (torch.zeros(2, *SHAPE[1:]) for _ in range(2))
     clean = base.process_latent_in(latents)
     for number, (sigma, weight) in enumerate(judge.levels):
-        noise = comfy.sample.prepare_noise(latents[:1], 7, [number])
+        noise = comfy.sample.prepare_noise(latents[:1], 7) * (-1) ** number
         at = torch.full((2,), sigma)
         predictions = [
             base.apply_model(
@@ -96,10 +97,22 @@ def test_an_image_is_judged_alone_as_in_a_batch(model: Any, clip: Any, latents: 
         np.testing.assert_allclose(
             evidence(judge, latents[i : i + 1])[:, 0], together[:, i], rtol=1e-4, atol=1e-4
         )
-    mixed = judge.find([PROMPT, THREE], latents, 7)
-    assert [len(f) for f in mixed] == [2, 3]
-    alone = judge.find([THREE], latents[1:], 7)[0]
-    assert all((a.mask == b.mask).all() for a, b in zip(alone, mixed[1], strict=True))
+
+
+def test_images_of_several_prompts_are_judged_side_by_side(
+    model: Any, clip: Any, latents: torch.Tensor
+) -> None:
+    """Longer ones, too, whose texts are not of one length."""
+    spied, forwards = counted(model)
+    judge = judge_of(spied, clip)
+    mixed = list(judge.evidence([PROMPT, THREE], latents, 7))
+    assert [len(change) for change, _ in mixed] == [2, 3] and forwards.rows == [7] * len(judge.levels)
+    long = make_prompts(("cat", "tree"), JOINT, "in a country far away, " * 14 + "{}")[0]
+    for other in (THREE, long):
+        mixed = list(judge.evidence([PROMPT, other], latents, 7))
+        for i, prompt in enumerate((PROMPT, other)):
+            alone = evidence(judge, latents[i : i + 1], prompt)[:, 0]
+            np.testing.assert_allclose(np.stack(mixed[i]), alone, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_is_left_behind(model: Any, clip: Any, latents: torch.Tensor) -> None:
@@ -116,7 +129,7 @@ def test_a_cancel_ends_it_between_two_forwards(model: Any, clip: Any, latents: t
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         judge_of(spied, clip).find([PROMPT], latents, 7, lambda rows: interrupt(True))
     interrupt(False)
-    assert forwards.rows == [2]
+    assert forwards.rows == [6]
 
 
 def test_memory_that_runs_out_makes_the_batches_smaller(model: Any, clip: Any, latents: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from winning_tickets.tickets.layout.regions import MaskRegion, Region
 from winning_tickets.tickets.prompts import Prompt, make_prompts, without
-from winning_tickets.trial.evidence import findings, main_piece, otsu
+from winning_tickets.trial.evidence import findings, otsu, pieces
 from winning_tickets.trial.verdict import Finding
 
 LEFT, RIGHT = Region("cat", 0, 0, 0.5, 1), Region("tree", 0.5, 0, 1, 1)
@@ -72,8 +72,15 @@ def test_findings_are_where_the_words_act_and_there_only_where_they_make_the_ima
 def test_otsu_parts_two_groups() -> None:
     values = np.concatenate([np.linspace(0, 0.2, 90), np.linspace(0.8, 1, 10)]).reshape(10, 10)
     assert 0.2 < otsu(values) < 0.8
-    piece = main_piece(values)
-    assert ndimage.label(piece)[1] == 1 and piece.sum() == 10
+    assert pieces(values).sum() == 10
+
+
+def test_a_second_object_of_the_kind_counts_and_specks_do_not() -> None:
+    """The rule: the centroid is that of all objects of a category, as a detector's mask would have it."""
+    values = blob(38, 26, 10, 6) + 0.9 * blob(38, 26, 28, 18)
+    values[2, 24] = 1
+    assert ndimage.label(pieces(values))[1] == 2 and not pieces(values)[2, 24]
+    assert not pieces(np.zeros((19, 13))).any()
 
 
 @pytest.mark.parametrize(
