@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -18,6 +21,7 @@ from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.trial.judge import ModelJudge, noise_levels, sigma_of
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
 
+sys.path.append(str(Path(__file__).parent.parent.parent / "demo"))
 PROMPT = make_prompts(("cat", "tree"), JOINT)[0]
 THREE = make_prompts(("cat", "tree", "owl"), JOINT)[0]
 SHAPE = (4, 19, 13)
@@ -184,3 +188,76 @@ def test_the_noise_is_as_loud_in_every_kind_of_sampling(any_model: Any) -> None:
 
     assert sigma_of(Flow(), 3.0) == pytest.approx(0.75, rel=1e-4)
     assert [w for _, w in noise_levels(Flow())] == [w for _, w in noise_levels(sampling)]
+
+
+def test_the_order_of_images_and_of_categories_does_not_count(
+    model: Any, clip: Any, latents: torch.Tensor
+) -> None:
+    judge = judge_of(model, clip)
+    one, other = list(judge.evidence([PROMPT, THREE], latents, 7))
+    back = list(judge.evidence([THREE, PROMPT], latents.flip(0), 7))
+    np.testing.assert_allclose(np.stack(back[0]), np.stack(other), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.stack(back[1]), np.stack(one), rtol=1e-4, atol=1e-4)
+    turned = Prompt(PROMPT.text, PROMPT.phrases[::-1])
+    np.testing.assert_allclose(
+        evidence(judge, latents, turned)[:, :, ::-1], evidence(judge, latents), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_run_after_a_judgement_is_the_run_without(
+    model: Any, clip: Any, latents: torch.Tensor, encode: Callable[[str], Any]
+) -> None:
+    def drawn() -> torch.Tensor:
+        options = (
+            3,
+            5.0,
+            "euler_ancestral",
+            "normal",
+            encode("a cat"),
+            encode(""),
+            torch.zeros_like(latents),
+        )
+        return comfy.sample.sample(model, latents, *options, disable_pbar=True, seed=4)
+
+    before = drawn()
+    judge_of(model, clip).find([PROMPT], latents, 7)
+    assert torch.equal(drawn(), before)
+
+
+def test_caches_that_skip_steps_skip_none_here(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    """Core's EasyCache and LazyCache, at their most careless."""
+    from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+
+    expected = evidence(judge_of(model, clip), latents)
+    for node in (EasyCacheNode, LazyCacheNode):
+        (cached,) = node.execute(model, 3.0, 0.0, 1.0, False).args
+        np.testing.assert_allclose(evidence(judge_of(cached, clip), latents), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_demo_model_finds_what_it_has_drawn() -> None:
+    """The rules hold where there is something to see: the same verdicts as the demo's trained judge."""
+    demo, scenes, verdict, trained = (
+        importlib.import_module(n) for n in ("model", "scenes", "verdict", "judge")
+    )
+    pairs = [("castle", "tree"), ("sun", "car"), ("fish", "flower")]
+    parts = demo.load()
+    prompts = [make_prompts(pair, JOINT)[0] for pair in pairs]
+    texts = torch.cat([parts.clip.encode_from_tokens(parts.clip.tokenize(p.text)) for p in prompts])
+    empty = parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(""))
+    noise = comfy.sample.prepare_noise(torch.zeros(3, 4, 32, 32), 11)
+    options = (8, 5.0, "euler", "normal", [[texts, {}]], empty, torch.zeros_like(noise))
+    drawn = comfy.sample.sample(parts.model, noise, *options, disable_pbar=True, seed=0)
+    judge = ModelJudge(parts.model, parts.clip, "test", 256, 256)
+    maps = verdict.classes_of(trained.load_judge(), drawn * demo.LATENT_SCALE)
+    for pair, classes, findings in zip(pairs, maps, judge.find(prompts, drawn, 7), strict=True):
+        for name, found in zip(pair, findings, strict=True):
+            truth = verdict.find(classes, scenes.NAMES.index(name) + 1)
+            assert found.present == truth.present, name
+            if truth.present:
+                assert np.hypot(*np.subtract(found.centre(), truth.centre())) < 0.1, name
+                assert (found.mask & truth.mask).sum() > 0.4 * (found.mask | truth.mask).sum(), name
+    more = [
+        make_prompts((*pair, name), JOINT)[0]
+        for pair, name in zip(pairs, ("cat", "flower", "tree"), strict=True)
+    ]
+    assert [findings[2].present for findings in judge.find(more, drawn, 7)] == [False] * 3
