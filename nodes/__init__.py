@@ -12,6 +12,7 @@ from .guidance import GuidanceCutoff, GuidanceCutoffGuider, GuidanceCutoffKSampl
 from .noise import ArrangeNoiseByRegions, NoiseReport, PickBestNoise
 from .regions import TicketRegionFromMask, TicketRegions, TicketRegionsFromBoxes
 from .tickets import CollectTickets, TicketLatentFromRegions, TicketLayerReport
+from .trial import LayoutTrial
 
 NODES: list[type[io.ComfyNode]] = [
     CollectTickets,
@@ -35,6 +36,7 @@ NODES: list[type[io.ComfyNode]] = [
     AttentionOverStepsReport,
     SuggestGuidanceCutoff,
     SwapEndTokens,
+    LayoutTrial,
 ]
 
 

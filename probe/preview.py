@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
 import comfy.utils
 import latent_preview
 import torch
+from PIL import Image
 
 from ..show.bank import latest_maps
 from ..tickets.bank.bank import TicketBank
@@ -39,7 +41,7 @@ class ChoiceBar:
 
 
 class LiveTrial:
-    """A bar of forwards done, the first of the images that are being drawn, and how long it will take.
+    """A bar of forwards done, the images that are being drawn, and how long it will take.
 
     total: forwards of one image, as far as they can be known beforehand; spent: of those.
     """
@@ -67,7 +69,11 @@ class LiveTrial:
         if self._previewer is None:
             return None
         try:
-            return self._previewer.decode_latent_to_preview_image("JPEG", images)
+            return (
+                "JPEG",
+                _sheet([self._previewer.decode_latent_to_preview(i[None]) for i in images]),
+                LARGEST,
+            )
         except Exception:
             # A preview is not worth an image.
             logging.debug("No preview of this latent.", exc_info=True)
@@ -78,6 +84,16 @@ class LiveTrial:
         """So many are still to be drawn."""
         seconds = (time.monotonic() - self._began) * max(self.total - self.spent, 0) / max(self.spent, 1e-9)
         self.say(f"{left} images left, about {_duration(seconds)}." if left else "All images are drawn.")
+
+
+def _sheet(images: list[Image.Image]) -> Image.Image:
+    """Images of one size, row by row."""
+    columns = math.ceil(len(images) ** 0.5)
+    width, height = images[0].size
+    sheet = Image.new("RGB", (columns * width, math.ceil(len(images) / columns) * height))
+    for number, image in enumerate(images):
+        sheet.paste(image, (number % columns * width, number // columns * height))
+    return sheet
 
 
 def _duration(seconds: float) -> str:

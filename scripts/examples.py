@@ -89,6 +89,41 @@ little. The sampler and the report tell what was saved.""",
     )
 
 
+def does_it_work_on_my_checkpoint(kit: Kit) -> Example:
+    collect = {"categories": "castle\ntree\ncar\ncat", "noises": kit.noises, "seed": 1, "layer": kit.layer}
+    links: dict[str, Link] = {**MODEL, "bank": ("collect", 0), "vae": ("model", 2)}
+    return Example(
+        f"""## Does it work on my checkpoint?
+
+{kit.about} Press *Run*: **Layout Trial** draws the same layouts and seeds with plain noise, the best of 32 \
+seeds, block swap and tickets, lets the model itself judge where things are, and says in one sentence what \
+works here. {kit.about_trial} Cancel whenever you like: every image is kept in *output/layout_trials*, and \
+the next run resumes from there.
+
+Replace castle, tree, car and cat by what you want to place.""",
+        {
+            "model": kit.loader,
+            "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 600)),
+            "trial": Node("LayoutTrial", {**kit.trial, "cfg": kit.cfg}, links, (640, 1100)),
+            "picture": Node(
+                "SaveImage",
+                {"filename_prefix": "layout_trials/picture"},
+                {"images": ("trial", 1)},
+                (420, 480),
+                "To keep and to show",
+            ),
+        },
+        (
+            (Group("Model", BLUE, ("model",)),),
+            (Group("1. Collect tickets, once", GOLD, ("collect",)),),
+            (Group("2. Try them", GREEN, ("trial",)),),
+            (Group("3. What it says", GREEN, ("picture",)),),
+        ),
+        940,
+        0.6,
+    )
+
+
 def attention_over_steps(kit: Kit) -> Example:
     how = sampling(kit)
     watched: dict[str, Link] = {**sampler_links("watch", ("latent", 0)), "positive": ("watch", 1)}
@@ -199,6 +234,7 @@ EXAMPLES = {
         regions_to_image,
         masks_to_image,
         block_swap,
+        does_it_work_on_my_checkpoint,
         cutoff_side_by_side,
         attention_over_steps,
         swap_end_tokens,

@@ -21,7 +21,10 @@ FROZEN = ROOT / "tests" / "data" / "nodes.json"
 PACK = "winning-tickets"
 WORDS = ("tooltip", "display_name", "label", "placeholder")
 # Options that are not the pack's own: files, and what ComfyUI has.
-OTHERS = {("LoadTicketBank", "name"), *(("GuidanceCutoffKSampler", n) for n in ("sampler_name", "scheduler"))}
+OTHERS = {
+    ("LoadTicketBank", "name"),
+    *((node, n) for node in ("GuidanceCutoffKSampler", "LayoutTrial") for n in ("sampler_name", "scheduler")),
+}
 
 Facts = dict[str, Any]
 

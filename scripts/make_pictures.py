@@ -136,6 +136,12 @@ GRAPH: dict[str, Node] = {
         {"clip": ("demo", 1)},
         (400, 0),
     ),
+    "trial": Node(
+        "LayoutTrial",
+        {"images": 12, "steps": 10, "cfg": 5.0},
+        {**MODEL, "bank": ("load", 0), "vae": ("demo", 2)},
+        (620, 1080),
+    ),
     "shown": Node("PreviewAny", {}, {"source": ("painted", 0)}),
     "shown too": Node("PreviewAny", {}, {"source": ("boxes", 0)}),
     "seen": Node("PreviewAny", {}, {"source": ("picked", 4)}),

@@ -31,7 +31,7 @@ PATIENCE = 1800.0
 
 ARRANGE = """async ({note, columns}) => {
   const GAP = 60, HEADER = 80, BORDER = 20
-  const LARGE = ['CollectTickets', 'TicketRegions', 'TicketBankReport', 'NoiseReport']
+  const LARGE = ['CollectTickets', 'TicketRegions', 'TicketBankReport', 'NoiseReport', 'LayoutTrial']
   const boxes = []
   const text = LiteGraph.createNode('MarkdownNote')
   text.title = 'Read me'

@@ -38,10 +38,18 @@ function show(node, lines) {
   let widget = node.widgets?.find((w) => w.name === NAME);
   if (!text && !widget) return;
   widget ??= add(node);
-  widget.element.firstChild.textContent = text;
+  widget.element.firstChild.replaceChildren(...text.split("\n").map(lineOf));
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
   node.graph?.setDirtyCanvas(true, true);
+}
+
+/** Rows of a table are not wrapped: one can scroll to their end. */
+function lineOf(text) {
+  const line = document.createElement("div");
+  line.textContent = text;
+  line.classList.toggle("row", text.startsWith("|"));
+  return line;
 }
 
 function add(node) {
@@ -50,8 +58,9 @@ function add(node) {
   element.append(document.createElement("div"));
   const rows = () => {
     const room = Math.max(20, (node.size[0] - 50) / CHARACTER);
-    const lines = element.textContent.split("\n");
-    return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / room)), 0);
+    const lines = [...element.firstChild.children];
+    const high = (line) => (line.className === "row" ? 1 : Math.ceil(line.textContent.length / room));
+    return lines.reduce((sum, line) => sum + Math.max(1, high(line)), 0);
   };
   const widget = node.addDOMWidget(NAME, "TICKETS_TEXT", element, {
     serialize: false,

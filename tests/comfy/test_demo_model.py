@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.sample
+import folder_paths
 import numpy as np
 import pytest
 import torch
@@ -20,12 +21,17 @@ from winning_tickets.probe.layers.choose import choose_layer
 from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.sampling.ksampler import Settings, sample
+from winning_tickets.probe.trial.draw import Sampling
+from winning_tickets.probe.trial.judge import ModelJudge
+from winning_tickets.probe.trial.kinds import Choice
+from winning_tickets.probe.trial.trial import TrialRequest, run_trial
 from winning_tickets.tickets.bank.bank import model_changes
 from winning_tickets.tickets.bank.file import load_bank
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
+from winning_tickets.trial.cases import made_cases
 
 ROOT = Path(__file__).parent.parent.parent
 COMFYUI = Path(comfy.sample.__file__).parent.parent
@@ -164,3 +170,24 @@ def test_a_variant_can_be_trained_and_loaded(tmp_path: Path) -> None:
     variant = VARIANTS[name]
     assert kind == ("V_PREDICTION" if variant.prediction == "v" else "EPS")
     assert int(concepts) == len(variant.concepts)
+
+
+def test_a_trial_counts_what_the_trained_judge_counts(
+    parts: Any, judge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judged by the model itself, on cases made of categories."""
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    cases = tuple(made_cases(("castle", "tree", "car", "fish"), "two", "", 8, 0))
+    sampling = Sampling(8, 5.0, "euler", "normal")
+    request = TrialRequest(cases, 0, {}, 256, 256, sampling, Choice(best_of=0), "input 3")
+    outcome = run_trial(parts.model, parts.clip, request, ModelJudge)
+    hits: dict[str, int] = {}
+    same = 0
+    for image in outcome.drawn:
+        (classes,) = classes_of(judge, image.latent[None] * demo.LATENT_SCALE)
+        boxes = {r.category: (r.x0, r.y0, r.x1, r.y1) for r in image.record.regions}
+        found = all(find(classes, NAMES.index(name) + 1).inside(box) for name, box in boxes.items())
+        same += found == image.record.hit
+        hits[image.record.kind] = hits.get(image.record.kind, 0) + image.record.hit
+    assert same >= 14
+    assert hits["block swap"] >= hits["plain"] + 3

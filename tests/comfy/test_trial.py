@@ -10,10 +10,12 @@ from typing import Any
 import comfy.model_management
 import comfy.sample
 import folder_paths
+import latent_preview
 import numpy as np
 import other_patches
 import pytest
 import torch
+from comfy.cli_args import LatentPreviewMethod
 from comfy.patcher_extension import WrappersMP
 from forwards import counted
 from winning_tickets.probe.build.build import (
@@ -26,6 +28,7 @@ from winning_tickets.probe.build.build import (
 from winning_tickets.probe.build.noise import ticket_noise
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.preview import LiveTrial
 from winning_tickets.probe.trial.draw import BATCHED, Drawing, Sampling
 from winning_tickets.probe.trial.kinds import LOOKED, OTHERS, SWAP, TICKETS, Choice, Noises, best_of
 from winning_tickets.probe.trial.trial import Outcome, Trial, TrialRequest, give, run_trial
@@ -302,6 +305,22 @@ class TestTrial:
         (output / "layout_trials").write_text("in the way", encoding="utf-8")
         with pytest.raises(TrialError, match="cannot be written"):
             run_trial(model, clip, request(1), Halves)
+
+
+class TestLive:
+    @pytest.fixture
+    def live(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> LiveTrial:
+        monkeypatch.setattr(latent_preview.args, "preview_method", LatentPreviewMethod.Latent2RGB)
+        return LiveTrial(model, 10)
+
+    def test_all_images_of_a_batch_are_previewed(self, live: LiveTrial) -> None:
+        kind, sheet, _ = live._seen(torch.ones(3, *SHAPE))
+        assert kind == "JPEG" and sheet.size == (2 * 13, 2 * 19)
+        assert sheet.getpixel((5, 30)) != sheet.getpixel((20, 30)) == (0, 0, 0), "three of four places"
+
+    def test_a_preview_that_fails_ends_nothing(self, live: LiveTrial) -> None:
+        live.step(3, torch.ones(2, 7, 19, 13))
+        assert live._previewer is None
 
 
 class TestGiven:

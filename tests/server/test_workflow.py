@@ -43,6 +43,7 @@ NAMES = {
     "AttentionOverStepsReport": "Attention over Steps Report",
     "SuggestGuidanceCutoff": "Suggest Guidance Cutoff",
     "SwapEndTokens": "Swap End Tokens",
+    "LayoutTrial": "Layout Trial",
 }
 
 Prompt = dict[str, Any]
@@ -163,7 +164,7 @@ def test_template_is_offered_with_a_picture(client: Client, pack: str, name: str
 
 def test_both_models_have_the_same_examples(client: Client) -> None:
     offered = json.loads(client.get("/workflow_templates"))
-    assert len(offered["winning-tickets"]) == 8
+    assert len(offered["winning-tickets"]) == 9
     assert sorted(offered["winning-tickets"]) == sorted(offered["winning-tickets-demo"])
 
 

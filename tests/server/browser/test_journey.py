@@ -17,6 +17,14 @@ TEMPLATES = "app.extensionManager.command.execute('Comfy.BrowseTemplates')"
 # Where the page's own picture of the finished node is, in both renderers.
 SHOWN = """() => app.graph.nodes.find(n => n.type === 'SaveImage').imgs?.[0]?.naturalWidth === 256
   || [...document.querySelectorAll('.lg-node img[src*="type=output"]')].some(i => i.naturalWidth)"""
+# For a short run; a user would let it draw more.
+FEW = """() => {
+  const few = {images: 1, steps: 3, noises: 4}
+  for (const node of app.graph.nodes) for (const widget of node.widgets ?? [])
+    if (widget.name in few) widget.value = few[widget.name]
+}"""
+SENTENCE = """() => [...document.querySelectorAll('.tickets-told')].some(told =>
+  told.textContent.startsWith('No effect can be told at 1 image'))"""
 
 
 @pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2.0"])
@@ -68,5 +76,27 @@ def test_from_the_template_to_the_picture(
         page.get_by_test_id("queue-button").first.click()
     server.client.wait(answer.value.json()["prompt_id"], 600)
     page.wait_for_function(SHOWN)
+    screenshot(page)
+    page.close()
+
+
+def test_from_the_template_to_the_sentence_in_three_clicks(
+    chromium: Any, server: Server, screenshot: Any
+) -> None:
+    """Rule: a fresh user learns with three clicks whether it works on her checkpoint."""
+    server.client.get("/settings", browsers.SETTINGS)
+    page = browsers.open_page(chromium, server)
+    page.evaluate(RENDERER, False)
+    if not page.get_by_text("winning-tickets-demo").count():
+        page.evaluate(TEMPLATES)
+    page.get_by_text("winning-tickets-demo").first.click()
+    page.get_by_text("does_it_work_on_my_checkpoint").first.click()
+    page.wait_for_function("app.graph.nodes.some(n => n.type === 'LayoutTrial')")
+    browsers.settle(page)
+    page.evaluate(FEW)
+    with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
+        page.get_by_test_id("queue-button").first.click()
+    server.client.wait(answer.value.json()["prompt_id"], 600)
+    page.wait_for_function(SENTENCE)
     screenshot(page)
     page.close()

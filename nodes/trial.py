@@ -1,0 +1,272 @@
+"""Whether it works on the user's model: Layout Trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from ..probe.attention.scorer import require
+from ..probe.layers.choose import AUTO
+from ..probe.model.unet import usual_size
+from ..probe.trial.draw import Sampling
+from ..probe.trial.judge import ModelJudge
+from ..probe.trial.kinds import Choice
+from ..probe.trial.trial import TrialRequest, give, run_trial
+from ..tickets.bank.bank import TicketBank
+from ..tickets.grid import PIXELS
+from ..tickets.layout.parse import names_only
+from ..tickets.prompts import PLACE, parse_categories
+from ..trial.cases import OBJECTS, PAIRS, Case, given_cases, made_cases
+from .inputs import (
+    CATEGORY,
+    CUSTOM,
+    Array,
+    Bank,
+    Chosen,
+    InputError,
+    advanced_input,
+    candidates_input,
+    chosen,
+    complete,
+    names_itself,
+    preview,
+    read_advanced,
+    rounds_input,
+    seed_input,
+)
+from .regions import Placed, Regions, read_regions, read_size, size_input
+
+Trial = io.Custom("LAYOUT_TRIAL")
+USUAL = "usual ones"
+
+
+def _layouts_input() -> io.Input:
+    text = io.String.Input(
+        "regions",
+        multiline=True,
+        default="",
+        tooltip="What to try. Categories, one per line: layouts of two of them at several places are made."
+        " Empty: the bank's categories. Or your own layout: connect Ticket Regions, or write lines like"
+        " castle: 0.62 0.18 1.0 0.69.",
+    )
+    return io.MultiType.Input(text, [Regions, io.BoundingBox, Array])
+
+
+def _kinds() -> list[io.WidgetInput]:
+    usual = Choice()
+    return [
+        io.Int.Input(
+            "best_of",
+            default=usual.best_of,
+            min=0,
+            max=64,
+            tooltip="As Pick Best Noise: of so many seeds the one that fits best. 0 leaves this out.",
+        ),
+        io.Boolean.Input("block_swap", default=usual.swap, tooltip="As Arrange Noise by Regions."),
+        io.Boolean.Input(
+            "tickets", default=usual.tickets, tooltip="Tickets as they are drawn. With a bank only."
+        ),
+        io.Boolean.Input(
+            "tickets_looked_at",
+            default=usual.looked,
+            tooltip="As Ticket Latent from Regions with model and clip. With a bank only.",
+        ),
+        io.Boolean.Input(
+            "control",
+            default=usual.control,
+            tooltip="A control: tickets of the other category, which must do no better than plain noise. With"
+            " a bank only.",
+        ),
+    ]
+
+
+def _advanced() -> list[io.WidgetInput]:
+    return [
+        io.Combo.Input(
+            "objects",
+            options=list(OBJECTS),
+            default=PAIRS,
+            tooltip="How many objects the layouts that are made of categories have.",
+        ),
+        io.String.Input(
+            "prompt",
+            default=PLACE,
+            tooltip='The prompt of the images; {} is where the categories go: "a photo of {}". Or a whole'
+            " prompt, in which all of them stand.",
+        ),
+        io.String.Input("negative", default="", tooltip="The negative prompt of the images."),
+        io.String.Input(
+            "layer",
+            default=AUTO,
+            tooltip="Cross-attention layer by which noise is looked at. auto: the bank's; without a bank, as"
+            " in Arrange Noise by Regions.",
+        ),
+        candidates_input(8, "Of block swap and of tickets that are looked at, for each image."),
+        rounds_input(3, 0, "Of block swap and of tickets that are looked at."),
+        io.String.Input(
+            "save_as",
+            default="",
+            tooltip="Name of the file in output/layout_trials that every judged image is added to. Empty:"
+            " named after the model and the settings. The same settings are resumed.",
+        ),
+    ]
+
+
+class LayoutTrial(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayoutTrial",
+            display_name="Layout Trial",
+            category=CATEGORY,
+            description="Tries on your own model whether tickets and block swap put things where you want"
+            " them: the same layouts and seeds with several kinds of noise, judged by the model itself. The"
+            " result is a table and one plain sentence.",
+            search_aliases=[
+                "does it work",
+                "test checkpoint",
+                "compare noise",
+                "benchmark",
+                "evaluate",
+                "layout",
+            ],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The model to try it on (SD1.x, SD2.x, SDXL), as you use it."
+                ),
+                io.Clip.Input("clip", tooltip="Its text encoder."),
+                _layouts_input(),
+                size_input("the bank's is taken, or the one that is usual for the model"),
+                io.DynamicCombo.Input(
+                    "kinds",
+                    options=[io.DynamicCombo.Option(USUAL, []), io.DynamicCombo.Option(CUSTOM, _kinds())],
+                    tooltip="The kinds of noise that are compared with plain noise. usual ones: the best of"
+                    " 32 seeds, block swap, and with a bank tickets, drawn blindly and looked at.",
+                ),
+                io.Int.Input(
+                    "images",
+                    default=64,
+                    min=1,
+                    max=10000,
+                    tooltip="How many images of each kind. 64 tell large effects; a larger number later draws"
+                    " only what is missing.",
+                ),
+                seed_input("The first image's; the others have the seeds that follow.", control=False),
+                io.Int.Input("steps", default=12, min=1, max=1000, tooltip="Sampling steps of each image."),
+                io.Float.Input(
+                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of each image."
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="euler",
+                    tooltip="Samplers that add noise of their own draw the images one by one.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.KSampler.SCHEDULERS,
+                    default="normal",
+                    tooltip="The noise levels of the steps.",
+                ),
+                advanced_input(_advanced()),
+                Bank.Input("bank", optional=True, tooltip="Tickets of the same model, to try them, too."),
+                io.Vae.Input("vae", optional=True, tooltip="To see the images."),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="report", tooltip="What was found: one sentence, and the table."
+                ),
+                io.Image.Output(
+                    display_name="picture", tooltip="The same as bars, and with a vae some of the images."
+                ),
+                io.Image.Output(
+                    display_name="images", tooltip="All images, if a vae is connected: for a detector."
+                ),
+                io.Latent.Output(display_name="latents", tooltip="The same as latents."),
+                Trial.Output(
+                    display_name="trial", tooltip="What was asked of each of the images: for Layout Score."
+                ),
+            ],
+        )
+
+    @classmethod
+    @names_itself
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        regions: Any,
+        images: int,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        size: Chosen | None = None,
+        kinds: Chosen | None = None,
+        advanced: Chosen | None = None,
+        bank: TicketBank | None = None,
+        vae: Any = None,
+    ) -> io.NodeOutput:
+        rare = read_advanced(advanced, _advanced())
+        cases, asked, placed = _cases(model, regions, size, bank, images, seed, rare)
+        how = Sampling(steps, cfg, sampler_name, scheduler, rare["negative"])
+        request = TrialRequest(
+            tuple(cases),
+            seed,
+            asked,
+            placed.width,
+            placed.height,
+            how,
+            _choice(kinds, rare["candidates"], rare["rounds"]),
+            rare["layer"],
+            rare["save_as"],
+        )
+        result = give(run_trial(model, clip, request, ModelJudge, bank), vae, placed.note)
+        return io.NodeOutput(*result.outputs, ui=preview(cls, result.picture, result.report))
+
+    @classmethod
+    def validate_inputs(
+        cls, regions: Any = None, size: Any = None, kinds: Any = None, advanced: Any = None
+    ) -> bool | str:
+        return complete(size=size, kinds=kinds, advanced=advanced)
+
+
+def _choice(kinds: Chosen | None, candidates: int, rounds: int) -> Choice:
+    asked = chosen("kinds", kinds, (USUAL, CUSTOM))
+    best_of, swap, tickets, looked, control = (asked.get(i.id, i.default) for i in _kinds())
+    return Choice(best_of, swap, tickets, looked, control, candidates, rounds)
+
+
+def _cases(
+    model: Any,
+    regions: Any,
+    size: Chosen | None,
+    bank: TicketBank | None,
+    images: int,
+    seed: int,
+    rare: dict[str, Any],
+) -> tuple[list[Case], dict[str, Any], Placed]:
+    """The cases, what they are made of, and the image's size."""
+    require("images", images, 1)
+    own, whose = usual_size(model), "usual for this model"
+    if bank:
+        own, whose = (bank.recipe.width * PIXELS, bank.recipe.height * PIXELS), "the bank's"
+    asked = {"prompt": rare["prompt"]}
+    if not (isinstance(regions, str) and names_only(regions)):
+        placed = read_regions(regions, None, size, own, whose)
+        cases = given_cases(placed.regions, rare["prompt"], images, seed)
+        boxes = [[r.category, r.x0, r.y0, r.x1, r.y1] for r in cases[0].regions]
+        return cases, asked | {"regions": boxes}, placed
+    if not regions.strip() and not bank:
+        raise InputError(
+            "regions is empty: write categories, one a line, such as castle; connect Ticket Regions; or"
+            " connect a bank to try its categories."
+        )
+    names = parse_categories(regions) if regions.strip() or not bank else bank.categories
+    cases = made_cases(names, rare["objects"], rare["prompt"], images, seed)
+    sides, note = read_size([], size, own, whose)
+    return cases, asked | {"categories": list(names), "objects": rare["objects"]}, Placed((), *sides, note)
