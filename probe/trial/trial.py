@@ -13,6 +13,7 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...show.trial import Sample, picture, report
+from ...tickets import VERSION
 from ...tickets.bank.bank import TicketBank
 from ...tickets.prompts import Prompt
 from ...trial.cases import Case
@@ -26,6 +27,8 @@ from .kinds import Choice, Kind, Noises
 NODE = "Layout Trial"
 # Cases whose images the picture may show.
 SHOWN = 8
+# Images in a batch that make good use of a GPU; what a cancel costs grows with them.
+ENOUGH = 4
 
 
 class Judge(Protocol):
@@ -122,6 +125,7 @@ class Trial:
             "candidates": choice.candidates,
             "rounds": choice.rounds,
             "bank": digest(bank) if bank else None,
+            "version": VERSION,
             **self.request.asked,
         }
 
@@ -159,10 +163,16 @@ class Trial:
             self.live.images(len(missing))
 
     def _batch(self, missing: Sequence[tuple[int, Kind]]) -> list[tuple[int, Kind]]:
-        """The next ones of one prompt, as many as are drawn at once."""
-        prompts = [self.request.cases[number].prompt for number, _ in missing[: self.drawing.at_once]]
-        same = next((i for i, prompt in enumerate(prompts) if prompt != prompts[0]), len(prompts))
-        return list(missing[:same])
+        """The next ones of one prompt, as many as are drawn at once, of as few cases as give ENOUGH."""
+        batch: list[tuple[int, Kind]] = []
+        for number, kind in missing[: self.drawing.at_once]:
+            last = batch[-1][0] if batch else number
+            if number != last and len(batch) >= ENOUGH:
+                break
+            if self.request.cases[number].prompt != self.request.cases[last].prompt:
+                break
+            batch.append((number, kind))
+        return batch
 
     def _draw(self, batch: Sequence[tuple[int, Kind]]) -> list[Drawn]:
         cases = [self.request.cases[number] for number, _ in batch]

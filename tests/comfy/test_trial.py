@@ -37,7 +37,7 @@ from winning_tickets.tickets.layout.calibrate import STANDARDIZE
 from winning_tickets.tickets.layout.select import Rank
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import Prompt
-from winning_tickets.trial.cases import PAIRS, PLAIN, Case, TrialError, made_cases, turned
+from winning_tickets.trial.cases import PAIRS, PLAIN, Case, TrialError, given_cases, made_cases, turned
 from winning_tickets.trial.kept import load
 from winning_tickets.trial.verdict import Finding
 
@@ -217,6 +217,13 @@ class TestTrial:
         trial = Trial(spied, clip, request(4, choice=Choice(0, False)), Halves, None)
         trial.run()
         assert seen.rows == [4, 4, 4, 4, 4, 4]
+
+    def test_a_cancel_costs_few_images(self, model: Any, clip: Any) -> None:
+        """The rule: a batch is of as few cases as make good use of a GPU, all of whose kinds are in it."""
+        same = replace(request(8), cases=tuple(given_cases(cases_of(1)[0].regions, "", 8, 5)))
+        trial = Trial(model, clip, same, Halves, None)
+        missing = list(trial._wanted(False))
+        assert [number for number, _ in trial._batch(missing)] == [0, 0, 1, 1]
 
     def test_nothing_is_left_behind_and_no_random_number_taken(self, model: Any, clip: Any) -> None:
         before = repr(sorted(model.model_options["transformer_options"])), len(model.wrappers)
