@@ -43,7 +43,7 @@ IMAGES, IMAGES_OF_EACH = 64, 4
 PATIENCE = 7 * 24 * 3600.0
 LOOK_EVERY = 5.0
 # What differs from prompt to prompt; with --prompts all are one table.
-OF_A_LAYOUT = ("regions", "prompt", "categories", "objects")
+OF_A_LAYOUT = ("regions", "prompt", "categories", "objects", "bank")
 
 Prompt = dict[str, dict[str, Any]]
 
