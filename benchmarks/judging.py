@@ -196,7 +196,9 @@ HOW = Sampling(10, 5.0, "euler", 0.5)
 
 
 def run(parts: Any, path: Path) -> None:
-    bank = collect(parts.model, parts.clip, CollectRequest(CATEGORIES, NOISES, 0, PIXELS, PIXELS, LAYER))
+    layers = [str(layer) for layer in UNet(parts.model).layers]
+    layer = LAYER if LAYER in layers else layers[0]
+    bank = collect(parts.model, parts.clip, CollectRequest(CATEGORIES, NOISES, 0, PIXELS, PIXELS, layer))
     use_bfloat16(parts.model)
     judge = ModelJudge(parts.model, parts.clip, "judging.py", PIXELS, PIXELS)
     path.parent.mkdir(exist_ok=True)

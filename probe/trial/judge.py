@@ -27,6 +27,9 @@ LEVELS = 4
 LOUDEST, FAINTEST = 9.0, 1.2
 """Noise per signal: its standard deviation where that of the latent is about 1."""
 
+# The noise that an image was drawn from would be no chance noise for it.
+APART = 0x6A756467 << 32
+
 Progress = Callable[[int], None]
 
 
@@ -134,7 +137,7 @@ class ModelJudge:
         counts = [len(some) for some in texts]
         rows = latents.repeat_interleave(torch.tensor(counts), 0)
         flat = [text for some in texts for text in some]
-        noise = plain_noise(seed, self.shape).expand(len(rows), -1, -1, -1)
+        noise = plain_noise(seed ^ APART, self.shape).expand(len(rows), -1, -1, -1)
         found = [torch.zeros(2, n - 1, *self.shape[1:]) for n in counts]
         for number, (sigma, weight) in enumerate(self.levels):
             # The same noise, added and taken away in turn: most of its own share of the errors cancels.

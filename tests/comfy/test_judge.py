@@ -18,7 +18,7 @@ import pytest
 import torch
 from forwards import counted
 from winning_tickets.probe.model.family import ProbeError
-from winning_tickets.probe.trial.judge import ModelJudge, noise_levels, sigma_of
+from winning_tickets.probe.trial.judge import APART, ModelJudge, noise_levels, sigma_of
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "demo"))
@@ -68,14 +68,14 @@ def test_the_forwards_are_those_that_are_promised(model: Any, clip: Any, latents
 
 @torch.no_grad()
 def test_the_evidence_is_of_the_models_own_predictions(model: Any, clip: Any, latents: torch.Tensor) -> None:
-    """Against the formula, with the model run by hand."""
+    """Against the formula, with the model run by hand; with other noise than an image of that seed has."""
     judge = judge_of(model, clip)
     comfy.model_management.load_models_gpu([model])
     base = model.model
     change, gain = (torch.zeros(2, *SHAPE[1:]) for _ in range(2))
     clean = base.process_latent_in(latents)
     for number, (sigma, weight) in enumerate(judge.levels):
-        noise = comfy.sample.prepare_noise(latents[:1], 7) * (-1) ** number
+        noise = comfy.sample.prepare_noise(latents[:1], 7 ^ APART) * (-1) ** number
         at = torch.full((2,), sigma)
         predictions = [
             base.apply_model(
