@@ -47,7 +47,7 @@ SD1 = Kit(
     "my_bank.safetensors",
     "Make the bank first, with the workflow *collect_and_save_a_bank* and the same checkpoint.",
     {"images": 64, "steps": 12},
-    "320 images of 12 steps and as much again to look and to judge: some minutes on a GPU.",
+    "It draws, looks at and judges 320 images of 12 steps: some minutes on a GPU.",
 )
 DEMO = Kit(
     Node("LoadDemoModel", size=(340, 120)),
@@ -61,7 +61,7 @@ DEMO = Kit(
     "demo_model.safetensors",
     "The bank of the demo model comes with the pack: it knows castle, tree, sun, car, flower and fish.",
     {"images": 12, "steps": 10},
-    "60 small images of 10 steps: about two minutes on two cores.",
+    "It draws, looks at and judges 60 small images of 10 steps: about two minutes on two cores.",
 )
 
 

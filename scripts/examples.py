@@ -119,7 +119,7 @@ Replace castle, tree, car and cat by what you want to place.""",
             (Group("2. Try them", GREEN, ("trial",)),),
             (Group("3. What it says", GREEN, ("picture",)),),
         ),
-        940,
+        770,
         0.6,
     )
 
