@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import comfyui
-from comfyui import HOME, ROOT, SetupError
+from comfyui import HOME, ROOT, Install, SetupError
 from comfyui_client import Client, PromptError, ServerError
 from comfyui_server import Server
 from prompt_boxes import Layout, PromptsError, read
@@ -190,8 +190,18 @@ def connected(options: argparse.Namespace) -> Iterator[Client]:
         extra = ["--extra-model-paths-config", str(paths)]
     install = comfyui.ensure(options.comfyui)
     print("Starting ComfyUI ...", flush=True)
-    with Server(install, PACKS, base, extra, cpu=options.cpu or options.demo) as server:
+    cpu = options.cpu or options.demo or not has_accelerator(install)
+    with Server(install, PACKS, base, extra, cpu=cpu) as server:
         yield server.client
+
+
+def has_accelerator(install: Install) -> bool:
+    """Whether ComfyUI's PyTorch can use one."""
+    code = (
+        "import sys, torch as t; xpu = getattr(t, 'xpu', None); found = t.cuda.is_available()"
+        " or t.backends.mps.is_available() or xpu and xpu.is_available(); sys.exit(not found)"
+    )
+    return subprocess.run([str(install.python), "-c", code]).returncode == 0
 
 
 def lines_of(client: Client, name: str) -> list[bytes]:
