@@ -12,7 +12,7 @@ from .guidance import GuidanceCutoff, GuidanceCutoffGuider, GuidanceCutoffKSampl
 from .noise import ArrangeNoiseByRegions, NoiseReport, PickBestNoise
 from .regions import TicketRegionFromMask, TicketRegions, TicketRegionsFromBoxes
 from .tickets import CollectTickets, TicketLatentFromRegions, TicketLayerReport
-from .trial import LayoutTrial
+from .trial import LayoutScore, LayoutTrial
 
 NODES: list[type[io.ComfyNode]] = [
     CollectTickets,
@@ -37,6 +37,7 @@ NODES: list[type[io.ComfyNode]] = [
     SuggestGuidanceCutoff,
     SwapEndTokens,
     LayoutTrial,
+    LayoutScore,
 ]
 
 

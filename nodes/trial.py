@@ -1,4 +1,4 @@
-"""Whether it works on the user's model: Layout Trial."""
+"""Whether it works on the user's model: Layout Trial, Layout Score."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..probe.model.unet import usual_size
 from ..probe.trial.draw import Sampling
 from ..probe.trial.judge import ModelJudge
 from ..probe.trial.kinds import Choice
+from ..probe.trial.score import score_trial
 from ..probe.trial.trial import TrialRequest, give, run_trial
 from ..tickets.bank.bank import TicketBank
 from ..tickets.grid import PIXELS
 from ..tickets.layout.parse import names_only
-from ..tickets.prompts import PLACE, parse_categories
+from ..tickets.prompts import MOST, PLACE, parse_categories
 from ..trial.cases import OBJECTS, PAIRS, Case, given_cases, made_cases
 from .inputs import (
     CATEGORY,
@@ -39,6 +40,8 @@ from .inputs import (
 from .regions import Placed, Regions, read_regions, read_size, size_input
 
 Trial = io.Custom("LAYOUT_TRIAL")
+# As io.BoundingBox, which would bring a widget of its own.
+Boxes = io.Custom("BOUNDING_BOX")
 USUAL = "usual ones"
 
 
@@ -270,3 +273,53 @@ def _cases(
     cases = made_cases(names, rare["objects"], rare["prompt"], images, seed)
     sides, note = read_size([], size, own, whose)
     return cases, asked | {"categories": list(names), "objects": rare["objects"]}, Placed((), *sides, note)
+
+
+class LayoutScore(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayoutScore",
+            display_name="Layout Score",
+            category=CATEGORY,
+            description="The images of a Layout Trial, judged by a detector instead of the model itself: the"
+            " same table and sentence, and how far both judges agree.",
+            search_aliases=["judge", "detector", "evaluate", "bounding boxes", "RT-DETR", "SAM3"],
+            is_output_node=True,
+            inputs=[
+                Trial.Input("trial", tooltip="From Layout Trial."),
+                io.Image.Input("images", tooltip="All images of Layout Trial, which the detector has seen."),
+                io.Autogrow.Input(
+                    "boxes",
+                    template=io.Autogrow.TemplatePrefix(
+                        Boxes.Input("boxes"), prefix="boxes", min=1, max=MOST
+                    ),
+                    tooltip="What a detector found in these images. RT-DETR: one for all categories. SAM3"
+                    " Detect: one for each category, in the order in which the trial names them.",
+                ),
+                io.String.Input(
+                    "names",
+                    multiline=True,
+                    default="",
+                    tooltip="What the detector calls a category, where it has another name for it; one a"
+                    " line: red car: car. Case, articles and plurals do not matter.",
+                ),
+                io.String.Input(
+                    "save_as",
+                    default="",
+                    tooltip="Name of the file in output/layout_trials. Empty: named after the trial.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="report", tooltip="What was found: one sentence, and the table."
+                ),
+                io.Image.Output(display_name="picture", tooltip="The same as bars, with some of the images."),
+            ],
+        )
+
+    @classmethod
+    @names_itself
+    def execute(cls, trial: Any, images: Any, boxes: Any, names: str, save_as: str) -> io.NodeOutput:
+        found = score_trial(trial, images, list(boxes.values()), names, save_as)
+        return io.NodeOutput(found.report, found.picture, ui=preview(cls, found.picture, found.report))

@@ -136,6 +136,24 @@ GRAPH: dict[str, Node] = {
         {"clip": ("demo", 1)},
         (400, 0),
     ),
+    "other box": Node("PrimitiveBoundingBox", {"x": 144, "y": 80, "width": 96, "height": 96}),
+    "one image": Node(
+        "LayoutTrial",
+        {
+            **{"kinds": "custom", "kinds.best_of": 0, "kinds.block_swap": False, "images": 1, "seed": 7},
+            **{"advanced": "custom", "advanced.layer": "input 3"},
+        },
+        {**MODEL, "regions": ("regions", 0), "vae": ("demo", 2)},
+    ),
+    "scored": Node(
+        "LayoutScore",
+        {},
+        {
+            **{"trial": ("one image", 4), "images": ("one image", 2)},
+            **{"boxes.boxes0": ("other box", 0), "boxes.boxes1": ("box", 0)},
+        },
+        (620, 900),
+    ),
     "trial": Node(
         "LayoutTrial",
         {"images": 12, "steps": 10, "cfg": 5.0},

@@ -44,6 +44,7 @@ NAMES = {
     "SuggestGuidanceCutoff": "Suggest Guidance Cutoff",
     "SwapEndTokens": "Swap End Tokens",
     "LayoutTrial": "Layout Trial",
+    "LayoutScore": "Layout Score",
 }
 
 Prompt = dict[str, Any]
