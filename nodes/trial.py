@@ -40,8 +40,6 @@ from .inputs import (
 from .regions import Placed, Regions, read_regions, read_size, size_input
 
 Trial = io.Custom("LAYOUT_TRIAL")
-# As io.BoundingBox, which would bring a widget of its own.
-Boxes = io.Custom("BOUNDING_BOX")
 USUAL = "usual ones"
 
 
@@ -292,7 +290,7 @@ class LayoutScore(io.ComfyNode):
                 io.Autogrow.Input(
                     "boxes",
                     template=io.Autogrow.TemplatePrefix(
-                        Boxes.Input("boxes"), prefix="boxes", min=1, max=MOST
+                        io.BoundingBox.Input("boxes"), prefix="boxes", min=1, max=MOST
                     ),
                     tooltip="What a detector found in these images. RT-DETR: one for all categories. SAM3"
                     " Detect: one for each category, in the order in which the trial names them.",
@@ -321,5 +319,6 @@ class LayoutScore(io.ComfyNode):
     @classmethod
     @names_itself
     def execute(cls, trial: Any, images: Any, boxes: Any, names: str, save_as: str) -> io.NodeOutput:
-        found = score_trial(trial, images, list(boxes.values()), names, save_as)
-        return io.NodeOutput(found.report, found.picture, ui=preview(cls, found.picture, found.report))
+        connected = [found for found in boxes.values() if found is not None]
+        scores = score_trial(trial, images, connected, names, save_as)
+        return io.NodeOutput(scores.report, scores.picture, ui=preview(cls, scores.picture, scores.report))

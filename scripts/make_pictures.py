@@ -136,7 +136,8 @@ GRAPH: dict[str, Node] = {
         {"clip": ("demo", 1)},
         (400, 0),
     ),
-    "other box": Node("PrimitiveBoundingBox", {"x": 144, "y": 80, "width": 96, "height": 96}),
+    "castle box": Node("PrimitiveBoundingBox", {"x": 136, "y": 96, "width": 112, "height": 120}),
+    "tree box": Node("PrimitiveBoundingBox", {"x": 20, "y": 20, "width": 116, "height": 210}),
     "one image": Node(
         "LayoutTrial",
         {
@@ -150,7 +151,7 @@ GRAPH: dict[str, Node] = {
         {},
         {
             **{"trial": ("one image", 4), "images": ("one image", 2)},
-            **{"boxes.boxes0": ("other box", 0), "boxes.boxes1": ("box", 0)},
+            **{"boxes.boxes0": ("castle box", 0), "boxes.boxes1": ("tree box", 0)},
         },
         (620, 900),
     ),
