@@ -64,7 +64,9 @@ class TrialRequest:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for case in self.cases for name in case.categories))
+        """All that are asked for, however few cases there are: by them `auto` chooses a layer."""
+        named = self.asked.get("categories") or (name for case in self.cases for name in case.categories)
+        return tuple(dict.fromkeys(named))
 
 
 @dataclass(frozen=True, eq=False)

@@ -161,12 +161,18 @@ class TestDrawing:
             else:
                 assert torch.equal(image, expected)
 
-    def test_with_a_patch_that_draws_random_numbers(self, model: Any, clip: Any, encode: Any) -> None:
-        patched = other_patches.random_numbers(model)
+    @pytest.mark.parametrize("patch", ["random_numbers", "twice"])
+    def test_other_patches_do_their_work(self, model: Any, clip: Any, encode: Any, patch: str) -> None:
+        patched = getattr(other_patches, patch)(model)
         noise = torch.cat([plain_noise(seed, SHAPE) for seed in (3, 8)])
-        together, _ = Drawing(patched, clip, EULER, SHAPE).draw(noise, "a cat", [3, 8], lambda *step: None)
+        together, nfe = Drawing(patched, clip, EULER, SHAPE).draw(noise, "a cat", [3, 8], lambda *step: None)
+        assert nfe == (9 if patch == "twice" else 6)
         for seed, image in zip((3, 8), together, strict=True):
-            assert torch.equal(image, self.stock(patched, encode, seed, EULER)[0])
+            expected = self.stock(patched, encode, seed, EULER)[0]
+            if patch == "random_numbers":
+                assert torch.equal(image, expected)
+            torch.testing.assert_close(image, expected, rtol=0, atol=0.01)
+            assert (image - self.stock(model, encode, seed, EULER)[0]).abs().max() > 0.05
 
     def test_where_memory_runs_out_fewer_are_drawn_at_once(self, model: Any, clip: Any) -> None:
         def small(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -273,6 +279,9 @@ class TestTrial:
         assert second.records[: len(first.records)] == first.records
         assert run_trial(spied, clip, request(3), Halves).records == second.records
         assert seen.total == 4 + 2 * 2 * EULER.steps
+
+    def test_the_layer_does_not_depend_on_how_many_images_are_drawn(self) -> None:
+        assert request(1).categories == NAMES != request(1).cases[0].categories
 
     def test_other_settings_are_another_trial_in_the_same_file(
         self, model: Any, clip: Any, output: Path
