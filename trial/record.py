@@ -8,7 +8,8 @@
 
 - settings: all that decides what case n of a kind looks like (numbers, texts, lists of them), never how many
   images are drawn. Of two people's runs that differ in settings["seed"] (of the first case) and
-  settings["bank"] (a digest of the tickets) only, the images go into one table.
+  settings["bank"] (a digest of the tickets) only, the images go into one table; how many noises the
+  tickets are of is a setting of its own.
 - run: the hash of model, width, height and settings (`run_of`). An image is the same when run, kind, case and
   image are; the same image may be judged twice, by the model ("model") and by a detector ("boxes").
 - regions: fractions of width and height. objects: one for each category, in the order of the regions; x and y

@@ -127,6 +127,7 @@ class Trial:
             "candidates": choice.candidates,
             "rounds": choice.rounds,
             "bank": digest(bank) if bank else None,
+            "noises": len(bank.seeds) if bank else None,
             "version": VERSION,
             **self.request.asked,
         }
