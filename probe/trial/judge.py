@@ -148,7 +148,7 @@ class ModelJudge:
                 errors = squares(clean - denoised)
                 change += weight * squares(denoised[1:] - denoised[0])
                 gain += weight * (errors[1:] - errors[0])
-        if not all(bool(change.any()) for change, _ in found):
+        if not all(bool(change.any()) for change, _ in found if len(change)):
             raise ProbeError(
                 f"{self.node}: the prompt makes no difference to this MODEL's predictions, so nothing can be"
                 f" judged by it{self._others()}."

@@ -67,11 +67,13 @@ def test_the_forwards_are_those_that_are_promised(model: Any, clip: Any, latents
 
 
 @torch.no_grad()
-def test_the_evidence_is_of_the_models_own_predictions(model: Any, clip: Any, latents: torch.Tensor) -> None:
+def test_the_evidence_is_of_the_models_own_predictions(
+    any_model: Any, clip: Any, latents: torch.Tensor
+) -> None:
     """Against the formula, with the model run by hand; with other noise than an image of that seed has."""
-    judge = judge_of(model, clip)
-    comfy.model_management.load_models_gpu([model])
-    base = model.model
+    judge = judge_of(any_model, clip)
+    comfy.model_management.load_models_gpu([any_model])
+    base = any_model.model
     change, gain = (torch.zeros(2, *SHAPE[1:]) for _ in range(2))
     clean = base.process_latent_in(latents)
     for number, (sigma, weight) in enumerate(judge.levels):
@@ -159,6 +161,10 @@ def test_other_patches_act_on_every_text_alike(
     judge = judge_of(patch(model), clip)
     together = evidence(judge, latents)
     np.testing.assert_allclose(evidence(judge, latents[1:])[:, 0], together[:, 1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_prompt_without_categories_has_no_findings(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    assert judge_of(model, clip).find([Prompt("a landscape", ()), PROMPT], latents, 7)[0] == []
 
 
 def test_what_no_word_changes_is_refused(model: Any, clip: Any, latents: torch.Tensor) -> None:
