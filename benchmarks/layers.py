@@ -7,7 +7,7 @@ kept in demo/progress/layers.jsonl, a line each; started again, it resumes. 10 e
 guided, in bfloat16; judged by the trained judge.
 
 tickets: every layer's own bank, its tickets in the cases of two objects. looks: of 16 plain seeds, the one
-with the best fit at each layer. choices: the figures of a layer, and a short trial of the best ones, for
+with the best fit at each layer. choices: the layer that `auto` chooses, without what it remembers, for
 several seeds and sets of categories.
 """
 
@@ -18,10 +18,9 @@ import json
 import math
 import random
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +41,19 @@ start.pack()
 import comfy.utils
 import model as model_module
 import torch
-from cases import SHAPE, Outcome, Sampling, cases_of, cut, use_bfloat16
-from judge import load_judge
+from cases import SHAPE, Outcome, Sampling, cases_of, use_bfloat16
 from kept import PROGRESS
 from kinds import PIXELS, RANK, layout_for, regions_of
-from scenes import CATEGORIES, NAMES, category
+from scenes import CATEGORIES
 from variants import chosen
-from verdict import classes_of, find
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
-from winning_tickets.probe.layers.probe import LayerProbe
+from winning_tickets.probe.layers.choose import NOISES, PROMPTS
+from winning_tickets.probe.layers.probe import TRIAL_IMAGES, LayerProbe
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
-from winning_tickets.probe.trial.judge import ModelJudge
 from winning_tickets.tickets.grid import Grid
-from winning_tickets.tickets.layers.transplant import BOXES
+from winning_tickets.tickets.layers.figures import contenders, recommended
 from winning_tickets.tickets.layout.regions import assign_cells, by_category
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
@@ -65,8 +62,9 @@ from winning_tickets.tickets.search.fit import fit
 from winning_tickets.trial.figures import share
 
 FILE = PROGRESS.with_name("layers.jsonl")
-PLAIN_NAMES = {category(n): n for n in NAMES}
 FIRST_SEED, CANDIDATES = 30_000, 16
+NEAR = 0.08
+"""Of the best layer's success, how far below it the chosen layer's may lie."""
 HOW = Sampling(10, 5.0, "euler", 0.5)
 
 
@@ -166,67 +164,33 @@ def sets() -> list[tuple[str, ...]]:
 
 
 def choices(parts: Any, kept: Kept) -> None:
-    judge = ModelJudge(fast(parts).model, parts.clip, "layers.py", PIXELS, PIXELS)
-    true_judge = load_judge()
     every = [(seed, CATEGORIES[:8]) for seed in range(6)] + [(seed, s) for seed, s in enumerate(sets())]
     done = {(x["seed"], tuple(x["categories"])) for x in kept.of("choices")}
     for seed, categories in every:
         if (seed, categories) in done:
             continue
-        pairs = min(4, math.comb(len(categories), 2))
         probe = LayerProbe(
-            *(parts.model, parts.clip, categories, 8, seed, PIXELS, PIXELS, True),
-            prompts=4,
-            transplanted=2 * math.ceil(8 / pairs / 2),
+            *(fast(parts).model, parts.clip, categories, NOISES, seed, PIXELS, PIXELS, True),
+            prompts=PROMPTS,
+            transplanted=2 * math.ceil(TRIAL_IMAGES / min(PROMPTS, math.comb(len(categories), 2)) / 2),
         )
-        began = time.process_time()
         worths = probe.effect()
-        reached = time.process_time() - began
-        worths = probe.agreement(probe.kept(worths), 4, 10, 5.0)
-        names = "effect", "error", "kept", "agreement", "chance"
-        figures = {str(w.layer): {n: round(float(getattr(w, n)), 4) for n in names} for w in worths}
-        best = sorted(worths, key=lambda w: w.effect, reverse=True)[:3]
-        outcomes: dict[str, list[dict[str, Any]]] = {}
-        began = time.process_time()
-        for layer in ["none", *(w.layer for w in best)]:
-            outcomes[str(layer)] = []
-            for number, prompt in enumerate(probe.prompts):
-                noise = probe.noise[:2] if layer == "none" else probe.built[number][layer]
-                for steps in (6, 10):
-                    latents = cut(
-                        fast(parts), replace(HOW, steps=steps), [prompt.text] * len(noise), noise, "trial"
-                    )
-                    classes = classes_of(true_judge, latents)
-                    asked = make_prompts(list(prompt.names), JOINT)
-                    found = judge.find(asked, latents / model_module.LATENT_SCALE, seed)
-                    for image, findings in enumerate(found):
-                        boxes = BOXES if image % 2 == 0 else BOXES[::-1]
-                        true = [find(classes[image], NAMES.index(PLAIN_NAMES[n]) + 1) for n in prompt.names]
-                        outcomes[str(layer)].append(
-                            {
-                                "steps": steps,
-                                "own": [f.inside(b) for f, b in zip(findings, boxes, strict=True)],
-                                "other": [f.inside(b) for f, b in zip(findings, boxes[::-1], strict=True)],
-                                "present": [f.present for f in findings],
-                                "iou": [round(f.iou(b), 3) for f, b in zip(findings, boxes, strict=True)],
-                                "true": [
-                                    f.inside((b.x0, b.y0, b.x1, b.y1))
-                                    for f, b in zip(true, boxes, strict=True)
-                                ],
-                                "there": [f.present for f in true],
-                            }
-                        )
-        seconds = [round(reached, 2), round(time.process_time() - began, 2)]
+        some = contenders(worths)
+        worths = probe.tried(worths, some)
+        cost = probe.cost + probe.trial_cost(len(some))
+        found = {str(w.layer): [round(w.effect, 3), round(w.error, 3)] for w in worths}
+        tried = {str(w.layer): list(asdict(w.tried).values()) for w in worths if w.tried}
+        best = str(recommended(worths).layer)
         kept.add(
             what="choices",
             seed=seed,
             categories=categories,
-            figures=figures,
-            outcomes=outcomes,
-            cost=probe.cost,
-            seconds=seconds,
+            effect=found,
+            tried=tried,
+            chosen=best,
+            nfe=round(cost),
         )
-        print(seed, len(categories), seconds, {str(w.layer): w.effect for w in best}, flush=True)
+        print(seed, len(categories), best, tried, round(cost), flush=True)
 
 
 def tables(kept: Kept) -> None:
@@ -241,6 +205,7 @@ def tables(kept: Kept) -> None:
         hits, present = ([x[k] for x in xs] for k in ("hit", "present"))
         iou = sum(x["iou"] for x in xs) / len(xs)
         print(f"| {layer} | {len(xs)} | {share(hits)} | {iou:.3f} | {share(present)} |")
+    chosen_table(kept, {k: [x["hit"] for x in xs] for k, xs in by_layer.items()})
     every = kept.of("looks")
     if not every:
         return
@@ -251,6 +216,24 @@ def tables(kept: Kept) -> None:
     for name in names:
         picked = [x["hits"][max(range(CANDIDATES), key=x["fits"][name].__getitem__)] for x in every]
         print(f"| {name} | {share(picked)} |")
+
+
+def chosen_table(kept: Kept, hits: dict[str, list[bool]]) -> None:
+    """How far the chosen layers' success lies below the best layer's."""
+    every = kept.of("choices")
+    if not every or not hits:
+        return
+    success = {layer: sum(h) / len(h) for layer, h in hits.items()}
+    best = max(success.values())
+    greatest = [max(x["effect"], key=lambda layer: x["effect"][layer][0]) for x in every]
+    rules = {"auto": [x["chosen"] for x in every], "the greatest effect (before)": greatest}
+    print(f"\n| rule | choices | within {NEAR} of the best layer's success | chosen |")
+    print("| --- | --- | --- | --- |")
+    for rule, layers in rules.items():
+        near = [success[layer] >= best - NEAR for layer in layers]
+        counts = ", ".join(f"{layer} {layers.count(layer)}" for layer in dict.fromkeys(layers))
+        print(f"| {rule} | {len(layers)} | {share(near)} | {counts} |")
+    print(f"\nauto took {min(x['nfe'] for x in every)} to {max(x['nfe'] for x in every)} forwards.")
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ class Phase(NamedTuple):
 # Where things stand is settled at high noise, which is learnt last: later cycles give it more weight.
 SHORT_PHASES = (
     Phase("unet", 1000, 1e-3, 0.65, 12.0, 0),
-    Phase("refine", 400, 8e-4, 0.5, 15.0, 1),
+    Phase("refine", 600, 8e-4, 0.5, 15.0, 1),
 )
 """The variants' phases."""
 PHASES = (

@@ -82,16 +82,16 @@ VARIANTS = {
         False,
         False,
     ),
-    # Four levels, attention in the three lower ones, and the concepts that the demo model does not know.
+    # Attention at every level, as SD1 has it, and concepts that the demo model does not know.
     "levels": Variant(
         dict.fromkeys(
             ["house", "boat", "mushroom", "cup", "heart", "key", "butterfly", "snowman", "star", "whale"]
         ),
         {
-            "channel_mult": [1, 2, 4, 4],
-            "num_res_blocks": [1, 1, 1, 1],
-            "transformer_depth": [0, 1, 1, 1],
-            "transformer_depth_output": [0, 0, 1, 1, 1, 1, 1, 1],
+            "channel_mult": [1, 2, 4],
+            "num_head_channels": 32,
+            "transformer_depth": [1, 1, 1],
+            "transformer_depth_output": [1, 1, 1, 1, 1, 1],
         },
         training={**SHORT, "seed": 14},
         chosen_on=False,

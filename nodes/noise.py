@@ -42,8 +42,8 @@ def _shared(seed_tooltip: str) -> list[io.Input]:
         io.String.Input(
             "layer",
             default=AUTO,
-            tooltip="Cross-attention layer that is read, as in Collect Tickets. auto: chosen by a quick look"
-            " at the model, once for each set of categories.",
+            tooltip="Cross-attention layer that is read, as in Collect Tickets. auto: found by trying on"
+            " your model, once.",
         ),
     ]
 

@@ -108,10 +108,10 @@ class CollectTickets(io.ComfyNode):
                 io.String.Input(
                     "layer",
                     default=AUTO,
-                    tooltip="The cross-attention layer that is read. auto: a quick look at what each layer's"
-                    " tickets do on your model comes first. Or a layer by ComfyUI's block names; several,"
-                    " comma-separated, are averaged. The paper's choice for SD1.x is input 8. A wrong name"
-                    " lists the layers of your model.",
+                    tooltip="The cross-attention layer that is read. auto: the layers that come into"
+                    " question are tried on your model first, once. Or a layer by ComfyUI's block names;"
+                    " several, comma-separated, are averaged. The paper's choice for SD1.x is input 8. A"
+                    " wrong name lists the layers of your model.",
                 ),
                 advanced_input(_collect_advanced()),
                 io.String.Input(
@@ -207,7 +207,7 @@ class TicketLayerReport(io.ComfyNode):
                     min=0,
                     max=64,
                     tooltip="How many ordinary images, for each pair, the first step is compared with. 0"
-                    " skips this: no agreement is shown, and the recommendation is the same.",
+                    " skips this, and no layer's tickets are tried in images.",
                 ),
                 advanced_input(_report_advanced()),
             ],

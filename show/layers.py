@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..tickets.layers.figures import CLEAR, LayerWorth, recommended
+from ..tickets.layers.figures import LayerWorth, recommended
 from ..tickets.score import paper_score
 from .chart import Axis, bar, ruler
 from .colours import BLUE, INK, RED
@@ -53,12 +53,22 @@ def table(worths: Sequence[LayerWorth]) -> str:
     if best.agreement is not None:
         rows = _beside(rows, "agreement", [w.agreement for w in worths], "{:.3f}")
         rows = _beside(rows, "(chance)", [w.chance for w in worths], "({:.3f})")
-    if best.clear:
-        return "\n".join(
-            [*aligned(rows), f"Recommended: {best.layer}, whose tickets have the greatest effect."]
-        )
-    return "\n".join(
-        [*aligned(rows), "No layer stands out: the tickets of none have an effect beyond chance."]
+    if best.tried:
+        tried = [w.tried for w in worths]
+        rows = _beside(rows, "in place", [t.own / t.objects if t else None for t in tried], "{:.2f}")
+        rows = _beside(rows, "(swapped)", [t.other / t.objects if t else None for t in tried], "({:.2f})")
+        rows = _beside(rows, "there", [t.present / t.objects if t else None for t in tried], "{:.2f}")
+    return "\n".join([*aligned(rows), _advice(best)])
+
+
+def _advice(best: LayerWorth) -> str:
+    if not best.clear:
+        return "No layer stands out: the tickets of none have an effect beyond chance."
+    if not best.tried:
+        return f"Recommended: {best.layer}, the earliest whose tickets have a great effect."
+    return (
+        f"Recommended: {best.layer}. In {best.tried.images} images its tickets put {best.tried.own} of"
+        f" {best.tried.objects} objects in their own place, {best.tried.other} in another's."
     )
 
 
@@ -107,9 +117,7 @@ def picture(
         grid(rows, titles, ["effect of the layer's tickets", *names], gap=GAP_ROWS),
     ]
     if not best.clear:
-        parts.append(
-            lines_of(f"No effect is above {CLEAR:g} standard errors: no layer is recommended.", WIDTH)
-        )
+        parts.append(lines_of("No layer is recommended: none has an effect beyond chance.", WIDTH))
     parts.append(
         colour_bar("Maps: score of each cell of the first noise for the phrase, at that layer", SCORES)
     )

@@ -1,33 +1,35 @@
-"""layer = auto: a quick look at which layer's tickets have the greatest effect."""
+"""layer = auto: the layers whose tickets have an effect are found, and tried in a few images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...tickets.layers.figures import LayerWorth, recommended
+from ...tickets.layers.figures import LayerWorth, contenders, recommended
 from ...tickets.recent import Recent
 from ..collect.collect import CollectRequest
 from ..model.fingerprint import fingerprint
+from ..model.unet import UNet
 from ..server import announce
-from .probe import LayerProbe
+from .probe import TRIAL_IMAGES, LayerProbe
+from .remembered import recall, remember
 
 AUTO = "auto"
-NOISES = 8
+NOISES = 16
 PROMPTS = 4
-SAMPLES = 12
 # The same question has the same answer: seed 0, whatever the seed of the collection.
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What every layer is worth, and what it took to find out: forwards of one image without guidance."""
+    """The layer, a sentence on why, and whether that is sure enough to hold for other categories, too."""
 
-    worths: list[LayerWorth]
-    forwards: float
+    layer: str
+    why: str
+    sure: bool
 
 
 _known: Recent[Choice] = Recent(32)
@@ -46,41 +48,96 @@ def choose_layer(
 ) -> tuple[CollectRequest, str]:
     """The request with a layer instead of `auto`, and a sentence on the choice.
 
-    Looks at the first layer of every block with cross-attention; the last answers are remembered for a
-    model, its patches, the categories, template and size, until ComfyUI ends.
+    Looks at the first layer of every block with cross-attention. A sure answer is remembered for the model
+    with all that changes its attention, and for the size, in a file; another one for the categories and
+    template, until ComfyUI ends.
     """
-    size = request.width, request.height
-    key = (fingerprint(model, clip), request.categories, request.template, size)
-
+    about = f"{fingerprint(model, clip)} {request.width}x{request.height}"
+    if (before := recall(about)) and before.layer in _names(model):
+        return replace(request, layer=before.layer), f"{before.why} Known from {before.date}."
+    key = about, request.categories, request.template
     new = False
 
     def look() -> Choice:
         nonlocal new
-        done, new = 0, True
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            progress(done, 2 * len(probe.prompts))
-
-        pairs = min(PROMPTS, max(1, math.comb(len(request.categories), 2)))
-        transplanted = 2 * math.ceil(SAMPLES / 2 / pairs)
-        about = (model, clip, request.categories, NOISES, SEED, *size, True, request.template)
-        probe = LayerProbe(*about, PROMPTS, transplanted, tick, node)
-        announce(f"layer auto: {len(probe.layers)} layers are tried with {probe.cost:.0f} forwards.")
-        return Choice(probe.effect(), probe.cost)
+        new = True
+        return _choose(model, clip, request, node, progress)
 
     choice = _known.get(key, look)
-    cost = f"It took {choice.forwards:.0f} forwards" if new else "Known from an earlier run"
-    best = recommended(choice.worths)
-    return replace(request, layer=str(best.layer)), f"{explain(choice.worths)} {cost}."
+    if new and choice.sure:
+        remember(about, choice.layer, choice.why)
+    elif not new:
+        return replace(request, layer=choice.layer), f"{choice.why} Known from an earlier run."
+    return replace(request, layer=choice.layer), choice.why
 
 
-def explain(worths: list[LayerWorth]) -> str:
-    """What was chosen, and how far it lies before the others."""
-    best, *others = sorted(worths, key=lambda w: w.effect, reverse=True)
+def _choose(
+    model: Any, clip: Any, request: CollectRequest, node: str, progress: Callable[[int, int], None]
+) -> Choice:
+    pairs = min(PROMPTS, max(1, math.comb(len(request.categories), 2)))
+    transplanted = 2 * math.ceil(TRIAL_IMAGES / pairs / 2)
+    size = request.width, request.height
+    probe = LayerProbe(
+        *(model, clip, request.categories, NOISES, SEED, *size, True, request.template),
+        prompts=PROMPTS,
+        transplanted=transplanted,
+        node=node,
+    )
+    announce(f"layer auto: {len(probe.layers)} layers are looked at with {probe.cost:.0f} forwards.")
+    done, total = 0, 2 * len(probe.prompts)
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    probe.tick = tick
+    worths = probe.effect()
+    some, cost = contenders(worths), probe.cost
+    if len(some) > 1:
+        total += len(some) * len(probe.prompts)
+        more = probe.trial_cost(len(some))
+        names = _listed([str(w.layer) for w in some])
+        announce(f"layer auto: tickets of {names} are tried in images, with {more:.0f} forwards.")
+        worths, cost = probe.tried(worths, some), cost + more
+    best = recommended(worths)
+    return Choice(str(best.layer), f"{explain(worths)} It took {cost:.0f} forwards.", best.clear)
+
+
+def explain(worths: Sequence[LayerWorth]) -> str:
+    """What was chosen, and what speaks for it."""
+    best, some = recommended(worths), contenders(worths)
+    others = [w for w in some if w is not best]
     text = f"layer auto: {best.layer} (effect {best.effect:.2f} +- {best.error:.2f}"
-    text += f"; next {others[0].layer}, {others[0].effect:.2f})." if others else ")."
+    if best.tried:
+        text += f"). In {best.tried.images} images its tickets put {_placed(best)}"
+        text += f"; those of {', '.join(f'{w.layer} {_share(w)}' for w in others)}." if others else "."
+    else:
+        text += f"; {', '.join(f'{w.layer} {w.effect:.2f}' for w in others)})." if others else ")."
     if not best.clear:
-        text += " No layer stands out on this model: its tickets may do nothing."
+        text += (
+            " Whether tickets do anything on this model cannot be told from so little; this is the safest"
+            " layer. Layout Trial tells more."
+        )
     return text
+
+
+def _placed(worth: LayerWorth) -> str:
+    tried = worth.tried
+    assert tried
+    return (
+        f"{tried.own} of {tried.objects} objects in their place and {tried.other} in another's"
+        f" ({tried.present} were there)"
+    )
+
+
+def _share(worth: LayerWorth) -> str:
+    return f"{worth.tried.own} and {worth.tried.other}" if worth.tried else "none"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _names(model: Any) -> set[str]:
+    return {str(layer) for layer in UNet(model).layers}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import comfy.samplers
@@ -13,12 +15,13 @@ from torch.nn import functional as F
 from ...show.draw import unwritten
 from ...show.layers import picture, table
 from ...tickets.grid import Grid, map_size
-from ...tickets.layers.figures import LayerWorth, recommended
+from ...tickets.layers.figures import LayerWorth, Tried, contenders, recommended
 from ...tickets.layers.transplant import (
     bias,
     correlation,
     effects,
     kept_score,
+    places,
     shuffled,
     standardised,
     transplant,
@@ -30,9 +33,14 @@ from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 from ..model.family import Layer, ProbeError
 from ..model.random import seeded
+from ..trial.draw import Drawing, Sampling
+from ..trial.judge import ModelJudge
 
 NODE = "Ticket Layer Report"
 LATE = 0.6
+# Of a trial's images: few, since where things stand is settled early.
+TRIAL_STEPS, TRIAL_CFG = 5, 7.0
+TRIAL_IMAGES = 8
 # Of a map's whole cells; on fewer, two boxes cannot be told apart.
 LEAST_SIDE = 2
 
@@ -76,7 +84,11 @@ class LayerProbe:
         self.grids = {layer: Grid(rows, columns, every.family.stride(layer)) for layer in self.layers}
         self.node, self.seed, self.tick, self.transplanted = node, seed, tick, transplanted
         pairs = make_prompts(categories, template=parse_template(template))
-        self.prompts = self.scorer.encode(pairs[:: max(1, len(pairs) // prompts)][:prompts])
+        self.asked = pairs[:: max(1, len(pairs) // prompts)][:prompts]
+        self.prompts = self.scorer.encode(self.asked)
+        self.size = width, height
+        # Noises made of each layer's tickets, for each prompt; see `effect`.
+        self.built: list[dict[Layer, torch.Tensor]] = []
         self.noise = torch.cat([plain_noise(seed + k, self.scorer.shape) for k in range(noises)])
 
     @property
@@ -93,7 +105,7 @@ class LayerProbe:
     def effect(self) -> list[LayerWorth]:
         """Each layer's effect: (noises + layers x transplanted) evaluations for each prompt."""
         count = len(self.layers)
-        self.built: list[dict[Layer, torch.Tensor]] = []
+        self.built.clear()
         plain, found = [], []
         for number, prompt in enumerate(self.prompts):
             maps = self.read(prompt, self.noise)
@@ -101,14 +113,24 @@ class LayerProbe:
             self.tick()
             built = [
                 transplant(
-                    maps[layer].transpose(0, 1), self.noise, grid, self.transplanted, self.seed + number
+                    maps[layer].transpose(0, 1),
+                    self.noise,
+                    grid,
+                    self.transplanted,
+                    self.seed + number,
+                    2 * number,
                 )
                 for layer, grid in self.grids.items()
             ]
             self.built.append(dict(zip(self.grids, built, strict=True)))
             seen = self.read(prompt, torch.cat(built))
             self.tick()
-            biases = torch.stack([bias(seen[layer], self.grids[layer]) for layer in self.layers])
+            biases = torch.stack(
+                [
+                    torch.cat([bias(m, grid, 2 * number) for m in seen[layer].split(self.transplanted)])
+                    for layer, grid in self.grids.items()
+                ]
+            )
             found.append(biases.unflatten(1, (count, self.transplanted)))
         chance = torch.cat(plain, 1).std(1).clamp_min(1e-12)
         # [layers that read, layers of the tickets, noises]
@@ -121,6 +143,47 @@ class LayerProbe:
             )
             for i, (layer, grid) in enumerate(self.grids.items())
         ]
+
+    @cached_property
+    def _drawing(self) -> Drawing:
+        sampling = Sampling(TRIAL_STEPS, TRIAL_CFG, "euler", "normal")
+        return Drawing(self.scorer.model, self.scorer.clip, sampling, self.scorer.shape)
+
+    @cached_property
+    def _judge(self) -> ModelJudge:
+        return ModelJudge(self.scorer.model, self.scorer.clip, self.node, *self.size)
+
+    @property
+    def images(self) -> int:
+        """Of a layer's trial, for each prompt; each category is in each place equally often."""
+        return min(self.transplanted, 2 * math.ceil(TRIAL_IMAGES / len(self.prompts) / 2))
+
+    def trial_cost(self, layers: int) -> float:
+        """Of `tried`, in forwards of one image without guidance."""
+        judged = [self._judge.nfe(len(prompt.phrases)) for prompt in self.asked]
+        return layers * self.images * sum(self._drawing.how.about + each for each in judged)
+
+    def tried(self, worths: Sequence[LayerWorth], some: Sequence[LayerWorth]) -> list[LayerWorth]:
+        """`worths`, with what images made of the tickets of `some` of them show. After `effect`."""
+        result = {w.layer: w for w in worths}
+        for layer in (w.layer for w in some):
+            found = []
+            for number, (prompt, built) in enumerate(zip(self.asked, self.built, strict=True)):
+                noise = built[layer][: self.images]
+                seeds = [self.seed + k for k in range(len(noise))]
+                latents, _ = self._drawing.draw(noise, prompt.text, seeds, lambda *step: None)
+                for image, findings in enumerate(self._judge.find([prompt], latents, self.seed)):
+                    own = places(2 * number + image)
+                    found += [
+                        (f.inside(box), f.inside(other), f.present)
+                        for f, box, other in zip(findings, own, own[::-1], strict=False)
+                    ]
+                self.tick()
+            counts = (sum(column) for column in zip(*found, strict=True))
+            result[layer] = replace(
+                result[layer], tried=Tried(self.images * len(self.asked), len(found), *counts)
+            )
+        return [result[w.layer] for w in worths]
 
     def kept(self, worths: Sequence[LayerWorth]) -> list[LayerWorth]:
         """With the share of a block's score that moves with it: one more pass for each size of block."""
@@ -202,7 +265,7 @@ def measure(
     cfg: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[LayerWorth]:
-    """All figures of a probe's layers; without `images`, all but the agreement."""
+    """All figures of a probe's layers; without `images`, all but the agreement and the trial."""
     if images:
         require("steps", steps, 2)
     done, total = 0, (3 if images else 2) * len(probe.prompts) + 3
@@ -216,6 +279,9 @@ def measure(
     worths = probe.kept(probe.effect())
     if images:
         worths = probe.agreement(worths, images, steps, cfg)
+        some = contenders(worths)
+        total += len(some) * len(probe.prompts)
+        worths = probe.tried(worths, some)
     progress(total, total)
     return worths
 

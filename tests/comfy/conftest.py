@@ -38,6 +38,7 @@ import comfy.supported_models
 import comfy.supported_models_base
 import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.sd2_clip
+import folder_paths
 from forwards import Forwards, counted
 
 WIDTH = 32
@@ -73,6 +74,13 @@ KINDS = {
     "SD2.x v": (TYPES.V_PREDICTION, comfy.latent_formats.SD15),
     "SDXL": (TYPES.EPS, comfy.latent_formats.SDXL),
 }
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing is remembered from test to test, or in the user's own folder."""
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
+    return tmp_path / "user"
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -12,10 +16,12 @@ from forwards import counted
 from winning_tickets.probe.collect.collect import CollectRequest
 from winning_tickets.probe.layers import choose as auto_layer
 from winning_tickets.probe.layers import probe as layer_report
+from winning_tickets.probe.layers import remembered
 from winning_tickets.probe.layers.probe import LayerProbe, LayerWorth, recommended
 from winning_tickets.probe.model import memory
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.unet import UNet
+from winning_tickets.tickets.layers import figures
 
 CATEGORIES = ("cat", "fire hydrant", "tree")
 SHAPE = (4, 16, 16)
@@ -79,47 +85,132 @@ def test_a_lone_category_can_be_looked_at(model: Any, clip: Any) -> None:
     assert all(torch.isfinite(torch.tensor([w.effect, w.error])).all() for w in worths)
 
 
-def test_auto_chooses_once_for_the_same_question(model: Any, clip: Any) -> None:
+REQUEST = CollectRequest(CATEGORIES, 4, 77, 128, 128, " Auto")
+
+
+@pytest.fixture
+def sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was measured is sure enough to be remembered."""
     auto_layer._known.clear()
+    monkeypatch.setattr(figures.Tried, "works", True)
+    monkeypatch.setattr(figures, "CLEAR", -1e9)
+
+
+def test_auto_takes_the_forwards_that_it_announces(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto_layer._known.clear()
+    said: list[str] = []
+    monkeypatch.setattr(auto_layer, "announce", said.append)
+    monkeypatch.setattr(figures, "WORTH_TRYING", -1e9)
     counting, seen = counted(model)
-    request = CollectRequest(CATEGORIES, 4, 77, 128, 128, " Auto")
-    assert auto_layer.is_auto(request)
     ticks: list[tuple[int, int]] = []
-    chosen, note = auto_layer.choose_layer(counting, clip, request, "test", lambda *at: ticks.append(at))
+    _, why = auto_layer.choose_layer(counting, clip, REQUEST, "test", lambda *at: ticks.append(at))
+    announced = [int(re.findall(r"([0-9,]+) forwards", line)[0].replace(",", "")) for line in said]
+    # Those of the first are partial: they end at the last layer.
+    assert len(announced) == 2 and 0 <= seen.total - sum(announced) < 0.1 * announced[0]
+    assert f"It took {sum(announced)} forwards." in why
+    assert ticks[-1][0] == ticks[-1][1] and [d for d, _ in ticks] == sorted(d for d, _ in ticks)
+    assert model.model.current_patcher is None
+
+
+def test_a_sure_choice_is_remembered_for_the_model_and_not_for_another(
+    model: Any, clip: Any, sure: None, user_folder: Path
+) -> None:
+    """Arrange Noise paid for a choice with every new pair of words, and every start of ComfyUI."""
+    counting, seen = counted(model)
+    chosen, note = auto_layer.choose_layer(counting, clip, REQUEST, "test")
     assert note.startswith(f"layer auto: {chosen.layer} (effect ") and not auto_layer.is_auto(chosen)
-    assert ticks[-1][0] == ticks[-1][1]
+    assert chosen == replace(REQUEST, layer=chosen.layer)
     evaluated = seen.total
-    again, remembered = auto_layer.choose_layer(
-        counting,
-        clip,
-        CollectRequest(CATEGORIES, 9, 5, 128, 128, "auto"),
-        "test",
-        lambda *at: ticks.append(at),
-    )
-    assert again.layer == chosen.layer and seen.total == evaluated
-    assert "forwards" in note and remembered.endswith("Known from an earlier run.")
-    other, _ = auto_layer.choose_layer(
-        counting, clip, CollectRequest(("cat", "tree"), 4, 0, 128, 128, "auto"), "test"
-    )
-    assert seen.total > evaluated and not auto_layer.is_auto(other)
-
-
-def test_nothing_is_remembered_of_an_interrupted_choice(model: Any, clip: Any) -> None:
     auto_layer._known.clear()
+    other = replace(REQUEST, categories=("cat", "tree"), seed=3)
+    again, known = auto_layer.choose_layer(counting, clip, other, "test")
+    assert again.layer == chosen.layer and seen.total == evaluated and "Known from 2" in known
+    patched = counting.clone()
+    patched.set_model_attn2_patch(lambda q, k, v, extra: (q, k, v))
+    auto_layer.choose_layer(patched, clip, other, "test")
+    assert seen.total > evaluated
+    assert len(json.loads(remembered.path().read_text(encoding="utf-8"))["layers"]) == 2
+    assert [p.name for p in remembered.path().parent.iterdir()] == [remembered.NAME]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"rule": 1, "layers": {"a": 3}}', '{"rule": 0, "layers": {}}']
+)
+def test_a_broken_memory_costs_a_new_choice_and_no_run(model: Any, clip: Any, sure: None, text: str) -> None:
+    remembered.path().parent.mkdir(parents=True)
+    remembered.path().write_text(text, encoding="utf-8")
+    chosen, _ = auto_layer.choose_layer(model, clip, REQUEST, "test")
+    auto_layer._known.clear()
+    again, known = auto_layer.choose_layer(model, clip, REQUEST, "test")
+    assert again == chosen and "Known from 2" in known
+
+
+def test_a_memory_that_cannot_be_written_costs_no_run(
+    model: Any, clip: Any, sure: None, user_folder: Path
+) -> None:
+    user_folder.write_text("a file where the folder should be", encoding="utf-8")
+    chosen, _ = auto_layer.choose_layer(model, clip, REQUEST, "test")
+    assert not auto_layer.is_auto(chosen)
+
+
+def test_an_unsure_choice_is_kept_for_the_same_words_only(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto_layer._known.clear()
+    monkeypatch.setattr(figures.Tried, "works", False)
+    monkeypatch.setattr(figures, "CLEAR", 1e9)
+    counting, seen = counted(model)
+    chosen, note = auto_layer.choose_layer(counting, clip, REQUEST, "test")
+    assert "cannot be told from so little" in note and not remembered.path().exists()
+    evaluated = seen.total
+    again, known = auto_layer.choose_layer(counting, clip, replace(REQUEST, seed=4), "test")
+    assert again.layer == chosen.layer and seen.total == evaluated
+    assert known.endswith("Known from an earlier run.")
+    auto_layer.choose_layer(counting, clip, replace(REQUEST, categories=("cat", "tree")), "test")
+    assert seen.total > evaluated
+
+
+@pytest.mark.parametrize("at", [1, 3, 9])
+def test_nothing_is_remembered_of_an_interrupted_choice(
+    model: Any, clip: Any, sure: None, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "WORTH_TRYING", -1e9)
 
     def stop(done: int, total: int) -> None:
-        comfy.model_management.interrupt_current_processing()
+        if done == at:
+            comfy.model_management.interrupt_current_processing()
 
-    request = CollectRequest(CATEGORIES, 4, 0, 128, 128, "auto")
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        auto_layer.choose_layer(model, clip, request, "test", stop)
-    assert not auto_layer._known
+        auto_layer.choose_layer(model, clip, REQUEST, "test", stop)
+    assert not auto_layer._known and not remembered.path().exists()
     assert model.model.current_patcher is None
 
 
 def test_a_model_without_a_layer_that_stands_out_is_told_so() -> None:
     worths = [LayerWorth(Layer("input", n, 0), 8, 8, 2, 0.1 * n, 0.2) for n in range(3)]
-    assert "No layer stands out" in auto_layer.explain(worths)
-    assert "recommended" not in layer_report.table(worths)
+    assert "cannot be told" in auto_layer.explain(worths)
+    assert "Recommended" not in layer_report.table(worths)
     clear = [LayerWorth(Layer("input", 7, 0), 8, 8, 2, 2.0, 0.2), *worths]
-    assert auto_layer.explain(clear) == "layer auto: input 7 (effect 2.00 +- 0.20; next input 2, 0.20)."
+    assert auto_layer.explain(clear) == "layer auto: input 7 (effect 2.00 +- 0.20)."
+
+
+def test_trial_images_do_not_depend_on_the_batch_size(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for most in (1, 32):
+        monkeypatch.setattr(memory, "MOST", most)
+        probe = probe_of(model, clip)
+        worths = probe.effect()
+        found.append([w.tried for w in probe.tried(worths, worths[:2])])
+    assert found[0] == found[1] and found[0][0] is not None and found[0][2] is None
+    assert found[0][0].images == 4 and found[0][0].objects == 8
+
+
+def test_a_lone_category_can_be_tried(model: Any, clip: Any) -> None:
+    probe = LayerProbe(model, clip, ("cat",), 3, 0, 128, 128, transplanted=2)
+    worths = probe.effect()
+    (tried,) = (w.tried for w in probe.tried(worths, worths[:1]) if w.tried)
+    assert tried.objects == tried.images == 2

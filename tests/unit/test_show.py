@@ -381,7 +381,7 @@ def test_a_layers_line_names_what_it_has() -> None:
     assert head.split() == ["layer", "map", "block", "effect", "(+-)", "kept"]
     assert first.split() == ["input", "8", "5x3", "4x4", "2.000", "(0.200)", "0.500"]
     assert second.split() == ["output", "11.9", "5x3", "4x4", "1.000", "(0.200)", "0.500"]
-    assert last == "Recommended: input 8, whose tickets have the greatest effect."
+    assert last == "Recommended: input 8, the earliest whose tickets have a great effect."
     full = layers.table([replace(worths[0], agreement=0.3, chance=-0.01)]).splitlines()
     assert full[0].split()[-2:] == ["agreement", "(chance)"] and full[1].split()[-2:] == ["0.300", "(-0.010)"]
 

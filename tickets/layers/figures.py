@@ -1,12 +1,42 @@
-"""What was measured of a layer, and which layer to recommend."""
+"""What was measured of a layer, which layers to try, and which one to recommend."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 CLEAR = 3.0
+# Of the greatest effect, what a layer must have to be tried.
+WORTH_TRYING = 0.5
+MOST_TRIED = 3
+# Standard errors by which a later layer's tickets must do better to be preferred.
+BETTER = 2.0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a short trial showed of a layer's tickets: of `objects` in `images` images, how many stood in
+    their own box, how many in the other one, and how many were there at all.
+    """
+
+    images: int
+    objects: int
+    own: int
+    other: int
+    present: int
+
+    @property
+    def share(self) -> float:
+        """Of the objects that stood in their own box, with one more of each added: no share is certain."""
+        return (self.own + 1) / (self.objects + 2)
+
+    @property
+    def works(self) -> bool:
+        """Whether more stood in their own box than chance would put there: it is fair to both boxes."""
+        count = self.own + self.other
+        return count > 0 and self.own - self.other > BETTER * math.sqrt(count)
 
 
 @dataclass(frozen=True)
@@ -17,7 +47,7 @@ class LayerWorth:
     effect: how much its tickets, put into boxes, draw the first-step attention of the whole UNet there,
     in standard deviations of what plain noise does; error: the standard error of that. kept: correlation
     of a block's score before and after it was moved elsewhere. agreement: of the first-step map with
-    where the category ends up; chance: the same with another image's end.
+    where the category ends up; chance: the same with another image's end. tried: images made with them.
     """
 
     layer: Any
@@ -29,13 +59,45 @@ class LayerWorth:
     kept: float | None = None
     agreement: float | None = None
     chance: float | None = None
+    tried: Tried | None = None
 
     @property
     def clear(self) -> bool:
-        """Whether its tickets do anything that chance would not."""
+        """Whether its tickets do anything that chance would not: in images, if any were made."""
+        return self.tried.works if self.tried else self.stands_out
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether chance would not explain the effect."""
         return self.effect > CLEAR * self.error
 
 
+def contenders(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
+    """The layers to choose among, in forward order; worths: of all layers, likewise.
+
+    Of those that stand out, if any, and have at least half of the greatest effect: the earliest, and
+    those of the greatest effect. The effect alone does not decide: tickets of late layers move the late
+    layers' attention more than the picture.
+    """
+    known = [w for w in worths if math.isfinite(w.effect)] or list(worths)
+    known = [w for w in known if w.stands_out] or known
+    least = WORTH_TRYING * max(w.effect for w in known)
+    enough = [w for w in known if w.effect >= least]
+    first, *others = enough or known
+    others = sorted(others, key=lambda w: w.effect, reverse=True)[: MOST_TRIED - 1]
+    return [w for w in worths if w is first or any(w is o for o in others)]
+
+
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
-    """The layer whose tickets have the greatest effect."""
-    return max(worths, key=lambda w: w.effect)
+    """The layer to use: the earliest contender, unless a later one's tickets did clearly better in images.
+
+    The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
+    block's, and the sooner it is read.
+    """
+    first, *later = contenders(worths)
+    best = max(later, key=lambda w: w.tried.share if w.tried else 0.0, default=None)
+    if best is None or not (best.tried and first.tried):
+        return first
+    one, other = first.tried, best.tried
+    spread = sum(t.share * (1 - t.share) / (t.objects + 2) for t in (one, other))
+    return best if other.share - one.share > BETTER * math.sqrt(spread) else first

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from einops import rearrange
 
+from ..bank.bank import Recipe, TicketBank
 from ..grid import Grid
+from ..layout.build import Layout
+from ..layout.calibrate import STANDARDIZE
 from ..layout.regions import Region, assign_cells
-from ..layout.select import draw
+from ..layout.select import Rank
 from ..noise import place_blocks, to_blocks
 from ..score import paper_score
 
-# A place for each of two categories, mirrored, so that neither is favoured by where things usually are.
-BOXES = (Region("left", 0.0625, 0.25, 0.4375, 0.75), Region("right", 0.5625, 0.25, 0.9375, 0.75))
-BEST = 0.05
+PLACES = (
+    (Region("left", 0.0625, 0.25, 0.4375, 0.75), Region("right", 0.5625, 0.25, 0.9375, 0.75)),
+    (Region("above", 0.0625, 0.0625, 0.4375, 0.4375), Region("below", 0.5625, 0.5625, 0.9375, 0.9375)),
+)
 
 
 def shuffled(noise: torch.Tensor, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,47 +59,53 @@ def kept_score(before: torch.Tensor, after: torch.Tensor, order: torch.Tensor) -
     return float(correlation(was, now).mean())
 
 
+def places(image: int) -> tuple[Region, Region]:
+    """Where the first and the second phrase go in an image: they change places in every second one."""
+    pair = PLACES[image // 2 % len(PLACES)]
+    return pair if image % 2 == 0 else (pair[1], pair[0])
+
+
 def transplant(
-    attention: torch.Tensor, noise: torch.Tensor, grid: Grid, images: int, seed: int
+    attention: torch.Tensor, noise: torch.Tensor, grid: Grid, images: int, seed: int, first: int = 0
 ) -> torch.Tensor:
-    """Noises [images, C, h, w] with the best blocks of one or two phrases in BOXES, the worst around.
+    """Noises [images, C, h, w] of tickets of one or two phrases at `places`, as layouts are made by default.
 
-    attention [phrases, S, rows, columns]: of the noises [S, C, h, w] whose blocks on the grid are taken.
-    Best: the highest BEST of all blocks by the paper's score less the other phrase's. In every second image
-    the phrases change places. Latents beyond the last whole block stay as they were.
+    attention [phrases, S, rows, columns]: of the noises [S, C, h, w], whose blocks on the grid are taken.
+    first: number of the first image.
     """
-    blocks = to_blocks(noise, grid.block)
-    scores = paper_score(attention).flatten(1)
-    own = scores if len(scores) == 1 else scores - scores.flip(0)
-    count = max(1, round(BEST * scores.shape[1]))
-    pools = [s.topk(count).indices for s in (*own, -scores.amax(0))]
-    owner = assign_cells(list(BOXES), *grid.exact)
-    generator = torch.Generator("cpu").manual_seed(seed % 2**63)
+    names = ("first", "second")[: len(attention)]
+    channels, height, width = noise.shape[1:]
+    bank = TicketBank.of_maps(
+        names,
+        ("both",),
+        tuple((n, 0) for n in range(len(names))),
+        tuple(range(len(noise))),
+        attention.float(),
+        to_blocks(noise, grid.block).flatten(0, 2),
+        Recipe("", grid.block, channels, height, width, 1.0, 1.0, ""),
+    )
     result = []
-    for image in range(images):
-        chosen = torch.full_like(owner, -1)
-        for box in range(2):
-            who = (box + image) % 2
-            cells = owner == box
-            pool = pools[who] if who < len(scores) else pools[-1]
-            chosen[cells] = draw(pool, int(cells.sum()), generator)
-        chosen[owner < 0] = draw(pools[-1], int((owner < 0).sum()), generator)
-        result.append(place_blocks(noise[image % len(noise)], blocks.flatten(0, 2)[chosen]))
-    return torch.stack(result)
+    for image in range(first, first + images):
+        regions = tuple(replace(r, category=n) for r, n in zip(places(image), names, strict=False))
+        layout = Layout(bank, regions, width, height, Rank(), calibration=STANDARDIZE)
+        result.append(layout.build(seed, (image,)))
+    return torch.cat(result)
 
 
-def bias(maps: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """How much more of the attention is in a phrase's box than in the other one [images].
+def bias(maps: torch.Tensor, grid: Grid, first: int = 0) -> torch.Tensor:
+    """How much more of the attention is in a phrase's place than in the other one [images].
 
     maps [images, phrases, rows, columns]: attention on noises made by `transplant`, on the grid. In standard
     deviations of a map, mean over the phrases; about 0 for noise without tickets.
     """
-    owner = assign_cells(list(BOXES), *grid.exact)
     scaled = standardised(maps)
-    left, right = (scaled[..., owner == box].mean(-1) for box in range(2))
-    image, phrase = torch.arange(maps.shape[0])[:, None], torch.arange(maps.shape[1])[None]
-    sign = 1 - 2 * ((image + phrase) % 2)
-    return ((left - right) * sign).mean(1)
+    found = []
+    for image, own in enumerate(scaled, first):
+        owner = assign_cells(places(image), *grid.exact)
+        one, other = (own[..., owner == box].mean(-1) for box in range(2))
+        signs = torch.tensor([1.0, -1.0][: len(own)]).to(own)
+        found.append(((one - other) * signs).mean())
+    return torch.stack(found)
 
 
 def effects(biases: torch.Tensor) -> torch.Tensor:

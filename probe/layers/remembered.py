@@ -1,0 +1,65 @@
+"""Layers that were chosen before, in a small file of the user's, so that no model is tried twice."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+FOLDER, NAME = "__winning_tickets", "layers.json"
+# Of the rule: what an earlier one chose is not believed.
+RULE = 1
+MOST = 200
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A layer by its name, why it was chosen, and the day."""
+
+    layer: str
+    why: str
+    date: str
+
+
+def path() -> Path:
+    return Path(folder_paths.get_user_directory()) / FOLDER / NAME
+
+
+def recall(about: str) -> Remembered | None:
+    """What was chosen for a model and size; nothing where the file is missing or not ours."""
+    found = _read().get(about)
+    try:
+        return Remembered(**found) if found else None
+    except TypeError:
+        return None
+
+
+def remember(about: str, layer: str, why: str) -> None:
+    """Keeps the latest MOST choices. A file that cannot be written is only logged: it saves time, no more."""
+    every = _read()
+    every.pop(about, None)
+    every[about] = asdict(Remembered(layer, why, datetime.date.today().isoformat()))
+    kept = dict(list(every.items())[-MOST:])
+    file = path()
+    temporary = file.with_name(f"{NAME}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"rule": RULE, "layers": kept}, indent=1), encoding="utf-8")
+        os.replace(temporary, file)
+    except OSError as error:
+        logging.warning("Winning Tickets: %s cannot be written: %s", file, error)
+
+
+def _read() -> dict[str, Any]:
+    try:
+        whole = json.loads(path().read_text(encoding="utf-8"))
+        layers = whole["layers"] if whole["rule"] == RULE else {}
+        return {k: v for k, v in layers.items() if isinstance(v, dict)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
