@@ -51,7 +51,7 @@ from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.model.unet import UNet
-from winning_tickets.probe.trial.judge import ModelJudge, Noised, sigma_of
+from winning_tickets.probe.trial.judge import APART, ModelJudge, Noised, sigma_of
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
 from winning_tickets.trial.evidence import pieces, smoothed
@@ -64,7 +64,9 @@ CHUNK = 8
 NOISES = 32
 # Where attention says most of a finished image: t = 300 of 1,000.
 QUIET = 0.83
-SEED = 7
+# Of the noise that both candidates add.
+NOISE = 7
+SEED = NOISE ^ APART
 
 
 def file_of(parts: Any) -> Path:
@@ -98,7 +100,7 @@ def attention(
     key = guider.original_conds["positive"][0]["uuid"]
     reader.prompts = {key: prompt}
     sigma = sigma_of(parts.model.get_model_object("model_sampling"), QUIET)
-    noise = plain_noise(SEED, SHAPE)
+    noise = plain_noise(NOISE, SHAPE)
     guider.sample(noise, latent, Noised(), torch.tensor([sigma, 0.0]), disable_pbar=True, seed=0)
     size = tuple(latent.shape[-2:])
     maps = {

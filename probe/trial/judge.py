@@ -27,8 +27,9 @@ LEVELS = 4
 LOUDEST, FAINTEST = 9.0, 1.2
 """Noise per signal: its standard deviation where that of the latent is about 1."""
 
-# The noise that an image was drawn from would be no chance noise for it.
-APART = 0x6A756467 << 32
+# The noise that an image was drawn from would be no chance noise for it. In the lower 32 bits: torch's CPU
+# generator reads no others.
+APART = 0x6A756467
 
 Progress = Callable[[int], None]
 

@@ -91,6 +91,7 @@ def test_the_evidence_is_of_the_models_own_predictions(
         full, part = predictions
         change += weight * (full - part).square().sum(1)
         gain += weight * ((clean - part).square() - (clean - full).square()).sum(1)
+    assert not torch.equal(noise.abs(), comfy.sample.prepare_noise(latents[:1], 7).abs())
     found = evidence(judge, latents)
     np.testing.assert_allclose(found[0][:, 0], change, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found[1][:, 0], gain, rtol=1e-3, atol=1e-3)
@@ -255,13 +256,15 @@ def test_the_demo_model_finds_what_it_has_drawn() -> None:
     drawn = comfy.sample.sample(parts.model, noise, *options, disable_pbar=True, seed=0)
     judge = ModelJudge(parts.model, parts.clip, "test", 256, 256)
     maps = verdict.classes_of(trained.load_judge(), drawn * demo.LATENT_SCALE)
+    overlaps: list[float] = []
     for pair, classes, findings in zip(pairs, maps, judge.find(prompts, drawn, 7), strict=True):
         for name, found in zip(pair, findings, strict=True):
             truth = verdict.find(classes, scenes.NAMES.index(name) + 1)
             assert found.present == truth.present, name
             if truth.present:
                 assert np.hypot(*np.subtract(found.centre(), truth.centre())) < 0.1, name
-                assert (found.mask & truth.mask).sum() > 0.4 * (found.mask | truth.mask).sum(), name
+                overlaps.append((found.mask & truth.mask).sum() / (found.mask | truth.mask).sum())
+    assert len(overlaps) > 3 and np.mean(overlaps) > 0.5
     more = [
         make_prompts((*pair, name), JOINT)[0]
         for pair, name in zip(pairs, ("cat", "flower", "tree"), strict=True)
