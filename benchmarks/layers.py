@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import sys
 from collections import defaultdict
@@ -48,12 +47,12 @@ from scenes import CATEGORIES
 from variants import chosen
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
-from winning_tickets.probe.layers.choose import NOISES, PROMPTS
-from winning_tickets.probe.layers.probe import TRIAL_IMAGES, LayerProbe
+from winning_tickets.probe.layers.choose import look
+from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets.grid import Grid
-from winning_tickets.tickets.layers.figures import contenders, recommended
+from winning_tickets.tickets.layers.figures import recommended
 from winning_tickets.tickets.layout.regions import assign_cells, by_category
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
@@ -169,15 +168,7 @@ def choices(parts: Any, kept: Kept) -> None:
     for seed, categories in every:
         if (seed, categories) in done:
             continue
-        probe = LayerProbe(
-            *(fast(parts).model, parts.clip, categories, NOISES, seed, PIXELS, PIXELS, True),
-            prompts=PROMPTS,
-            transplanted=2 * math.ceil(TRIAL_IMAGES / min(PROMPTS, math.comb(len(categories), 2)) / 2),
-        )
-        worths = probe.effect()
-        some = contenders(worths)
-        worths = probe.tried(worths, some)
-        cost = probe.cost + probe.trial_cost(len(some))
+        probe, worths, cost = look(fast(parts).model, parts.clip, categories, (PIXELS, PIXELS), seed)
         found = {str(w.layer): [round(w.effect, 3), round(w.error, 3)] for w in worths}
         tried = {str(w.layer): list(asdict(w.tried).values()) for w in worths if w.tried}
         best = str(recommended(worths).layer)

@@ -7,18 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...tickets.layers.figures import LayerWorth, contenders, recommended
+from ...tickets.layers.figures import MOST_TRIED, LayerWorth, contenders, others, recommended
+from ...tickets.prompts import PLACE
 from ...tickets.recent import Recent
 from ..collect.collect import CollectRequest
 from ..model.fingerprint import fingerprint
 from ..model.unet import UNet
 from ..server import announce
-from .probe import TRIAL_IMAGES, LayerProbe
+from .probe import NODE, LayerProbe
 from .remembered import recall, remember
 
 AUTO = "auto"
 NOISES = 16
 PROMPTS = 4
+# Noises of each layer's tickets, for its effect.
+SAMPLES = 16
+# So many pairs speak for other categories, too.
+ENOUGH = 3
 # The same question has the same answer: seed 0, whatever the seed of the collection.
 SEED = 0
 
@@ -74,13 +79,29 @@ def choose_layer(
 def _choose(
     model: Any, clip: Any, request: CollectRequest, node: str, progress: Callable[[int, int], None]
 ) -> Choice:
-    pairs = min(PROMPTS, max(1, math.comb(len(request.categories), 2)))
-    transplanted = 2 * math.ceil(TRIAL_IMAGES / pairs / 2)
     size = request.width, request.height
+    probe, worths, cost = look(model, clip, request.categories, size, SEED, request.template, node, progress)
+    best = recommended(worths)
+    sure = best.clear and len(probe.prompts) >= ENOUGH
+    return Choice(str(best.layer), f"{explain(worths)} It took {cost:.0f} forwards.", sure)
+
+
+def look(
+    model: Any,
+    clip: Any,
+    categories: Sequence[str],
+    size: tuple[int, int],
+    seed: int,
+    template: str = PLACE,
+    node: str = NODE,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[LayerProbe, list[LayerWorth], float]:
+    """The figures by which `auto` chooses, and what they took, in forwards of one image without guidance."""
+    pairs = min(PROMPTS, max(1, math.comb(len(categories), 2)))
     probe = LayerProbe(
-        *(model, clip, request.categories, NOISES, SEED, *size, True, request.template),
+        *(model, clip, categories, NOISES, seed, *size, True, template),
         prompts=PROMPTS,
-        transplanted=transplanted,
+        transplanted=2 * math.ceil(SAMPLES / pairs / 2),
         node=node,
     )
     announce(f"layer auto: {len(probe.layers)} layers are looked at with {probe.cost:.0f} forwards.")
@@ -92,28 +113,28 @@ def _choose(
         progress(done, total)
 
     probe.tick = tick
-    worths = probe.effect()
-    some, cost = contenders(worths), probe.cost
-    if len(some) > 1:
+    worths, cost = probe.effect(), probe.cost
+    some = contenders(worths)
+    while some:
         total += len(some) * len(probe.prompts)
         more = probe.trial_cost(len(some))
         names = _listed([str(w.layer) for w in some])
         announce(f"layer auto: tickets of {names} are tried in images, with {more:.0f} forwards.")
         worths, cost = probe.tried(worths, some), cost + more
-    best = recommended(worths)
-    return Choice(str(best.layer), f"{explain(worths)} It took {cost:.0f} forwards.", best.clear)
+        some = others(worths) if sum(w.tried is not None for w in worths) <= MOST_TRIED else []
+    return probe, worths, cost
 
 
 def explain(worths: Sequence[LayerWorth]) -> str:
     """What was chosen, and what speaks for it."""
     best, some = recommended(worths), contenders(worths)
-    others = [w for w in some if w is not best]
+    rest = [w for w in some if w is not best]
     text = f"layer auto: {best.layer} (effect {best.effect:.2f} +- {best.error:.2f}"
     if best.tried:
         text += f"). In {best.tried.images} images its tickets put {_placed(best)}"
-        text += f"; those of {', '.join(f'{w.layer} {_share(w)}' for w in others)}." if others else "."
+        text += f"; those of {', '.join(f'{w.layer} {_share(w)}' for w in rest)}." if rest else "."
     else:
-        text += f"; {', '.join(f'{w.layer} {w.effect:.2f}' for w in others)})." if others else ")."
+        text += f"; {', '.join(f'{w.layer} {w.effect:.2f}' for w in rest)})." if rest else ")."
     if not best.clear:
         text += (
             " Whether tickets do anything on this model cannot be told from so little; this is the safest"

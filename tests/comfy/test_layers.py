@@ -129,7 +129,7 @@ def test_a_sure_choice_is_remembered_for_the_model_and_not_for_another(
     assert again.layer == chosen.layer and seen.total == evaluated and "Known from 2" in known
     patched = counting.clone()
     patched.set_model_attn2_patch(lambda q, k, v, extra: (q, k, v))
-    auto_layer.choose_layer(patched, clip, other, "test")
+    auto_layer.choose_layer(patched, clip, REQUEST, "test")
     assert seen.total > evaluated
     assert len(json.loads(remembered.path().read_text(encoding="utf-8"))["layers"]) == 2
     assert [p.name for p in remembered.path().parent.iterdir()] == [remembered.NAME]

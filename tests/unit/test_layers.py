@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from winning_tickets.show.layers import table
-from winning_tickets.tickets.layers.figures import LayerWorth, Tried, contenders, recommended
+from winning_tickets.tickets.layers.figures import LayerWorth, Tried, contenders, others, recommended
 
 
 def worth(name: str, effect: float, own: int | None = None, other: int = 4, objects: int = 24) -> LayerWorth:
@@ -23,6 +23,7 @@ def test_the_earliest_and_the_strongest_layers_with_half_the_greatest_effect_are
     assert names(contenders([worth("a", 0.1), worth("b", 2.0)])) == ["b"]
     assert names(contenders([worth("a", -2.0), worth("b", -1.0)])) == ["a", "b"]
     assert names(contenders([worth("a", float("nan")), worth("b", 1.0)])) == ["b"]
+    assert names(contenders([worth("a", 1.0), worth("b", 1.0, 9), worth("c", 9.0)])) == ["b"]
     assert len(contenders([worth("a", float("nan"))])) == 1
 
 
@@ -51,3 +52,10 @@ def test_the_table_says_what_was_tried() -> None:
     assert first[-3:] == ["0.83", "(0.17)", "1.00"] and middle[-3:] == ["-", "-", "-"]
     assert "input 3. In 12 images its tickets put 20 of 24 objects in their own place, 4 in" in text
     assert "No layer stands out" in table([replace(w, tried=Tried(12, 24, 6, 6, 20)) for w in every])
+
+
+def test_where_nothing_tried_works_the_next_layers_are_tried() -> None:
+    every = [worth("a", 1.0), worth("b", 3.0, 2), worth("c", 0.5), worth("d", 2.0), worth("e", -1.0)]
+    assert names(others(every)) == ["d", "a"]
+    assert not others([*every, worth("f", 2.0, 20)])
+    assert recommended([worth("a", 2.0, 2), worth("b", 2.0, 6, 5), worth("c", 1.0, 20)]).layer == "c"

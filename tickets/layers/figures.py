@@ -75,12 +75,13 @@ class LayerWorth:
 def contenders(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     """The layers to choose among, in forward order; worths: of all layers, likewise.
 
-    Of those that stand out, if any, and have at least half of the greatest effect: the earliest, and
-    those of the greatest effect. The effect alone does not decide: tickets of late layers move the late
-    layers' attention more than the picture.
+    Those with at least half of the greatest effect: the earliest, and those of the greatest effect. The
+    effect alone does not decide: tickets of late layers move the late layers' attention more than the
+    picture. Once layers were tried: those.
     """
+    if tried := [w for w in worths if w.tried]:
+        return tried
     known = [w for w in worths if math.isfinite(w.effect)] or list(worths)
-    known = [w for w in known if w.stands_out] or known
     least = WORTH_TRYING * max(w.effect for w in known)
     enough = [w for w in known if w.effect >= least]
     first, *others = enough or known
@@ -88,13 +89,23 @@ def contenders(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     return [w for w in worths if w is first or any(w is o for o in others)]
 
 
+def others(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
+    """The next layers to try where the tickets of none that was tried work, by effect."""
+    if any(w.tried and w.tried.works for w in worths):
+        return []
+    left = [w for w in worths if not w.tried and w.effect > 0]
+    return sorted(left, key=lambda w: w.effect, reverse=True)[: MOST_TRIED - 1]
+
+
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
     """The layer to use: the earliest contender, unless a later one's tickets did clearly better in images.
+    Of layers that were tried, one whose tickets work, if there is one.
 
     The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
     block's, and the sooner it is read.
     """
-    first, *later = contenders(worths)
+    some = contenders(worths)
+    first, *later = [w for w in some if w.tried and w.tried.works] or some
     best = max(later, key=lambda w: w.tried.share if w.tried else 0.0, default=None)
     if best is None or not (best.tried and first.tried):
         return first
