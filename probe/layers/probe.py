@@ -33,7 +33,7 @@ from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 from ..model.family import Layer, ProbeError
 from ..model.random import seeded
-from ..trial.draw import Drawing, Sampling
+from ..sampling.draw import Drawing, Sampling
 from ..trial.judge import ModelJudge
 
 NODE = "Ticket Layer Report"

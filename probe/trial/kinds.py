@@ -28,6 +28,8 @@ from ..layers.choose import AUTO, choose_layer, is_auto
 from ..model.family import ProbeError
 
 PROMPTS_KEPT = 256
+NONE = "none"
+"""The layer of a trial that looks at no noise."""
 SWAP, TICKETS, LOOKED = "block swap", "tickets", "tickets, looked at"
 OTHERS = f"{CONTROL}: tickets of the other category"
 
@@ -71,7 +73,7 @@ class Noises:
     """Makes the noises of cases, looking at them by one layer of a model.
 
     layer: a name, or `auto`: the bank's; without a bank, what Arrange Noise by Regions would choose for all
-    categories. width, height: of the image in pixels. notes: sentences for people.
+    categories, if any kind of `choice` looks. width, height: of the image in pixels. notes: for people.
     """
 
     def __init__(
@@ -84,16 +86,17 @@ class Noises:
         height: int,
         layer: str = AUTO,
         bank: TicketBank | None = None,
+        choice: Choice = Choice(),
     ) -> None:
-        self.bank, self.notes, self.node = bank, list[str](), node
+        self.bank, self.choice, self.notes, self.node = bank, choice, list[str](), node
         asked = CollectRequest(tuple(categories), 1, 0, width, height, layer)
         if is_auto(asked) and bank is not None:
             asked = replace(asked, layer=bank.recipe.layer)
-        elif is_auto(asked):
+        elif is_auto(asked) and (choice.best_of or choice.swap):
             asked, why = choose_layer(model, clip, asked, node)
             self.notes.append(why)
-        self.layer = asked.layer
-        self.scorer = Scorer(model, clip, node, width, height, self.layer)
+        self.layer = NONE if is_auto(asked) else asked.layer
+        self.scorer = Scorer(model, clip, node, width, height, None if is_auto(asked) else self.layer)
         self.shape = self.scorer.shape
         self.grid = self.scorer.grid()
         self._prompts: Recent[PromptTokens] = Recent(PROMPTS_KEPT)
@@ -116,8 +119,9 @@ class Noises:
                 f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}."
             )
 
-    def kinds(self, choice: Choice) -> list[Kind]:
+    def kinds(self) -> list[Kind]:
         """Plain noise first."""
+        choice = self.choice
         looks = choice.candidates * (1 + choice.rounds)
         found = [Kind(PLAIN, self._plain)]
         if choice.best_of:

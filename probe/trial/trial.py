@@ -20,7 +20,7 @@ from ...trial.cases import Case
 from ...trial.record import BY_MODEL, SEED, Record, placed, run_of
 from ...trial.verdict import Finding
 from ..preview import LiveTrial
-from .draw import Drawing, Sampling, decoded
+from ..sampling.draw import Drawing, Sampling, decoded
 from .keep import Drawn, Keeper
 from .kinds import Choice, Kind, Noises
 
@@ -103,8 +103,10 @@ class Trial:
     ) -> None:
         size = request.width, request.height
         self.request = request
-        self.noises = Noises(model, clip, NODE, request.categories, *size, request.layer, bank)
-        self.kinds = self.noises.kinds(request.choice)
+        self.noises = Noises(
+            model, clip, NODE, request.categories, *size, request.layer, bank, request.choice
+        )
+        self.kinds = self.noises.kinds()
         self.drawing = Drawing(model, clip, request.sampling, self.noises.shape)
         self.judge = make_judge(model, clip, NODE, *size)
         self.model = self.noises.scorer.fingerprint

@@ -20,8 +20,8 @@ from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.layers.choose import choose_layer
 from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.probe.sampling.draw import Sampling
 from winning_tickets.probe.sampling.ksampler import Settings, sample
-from winning_tickets.probe.trial.draw import Sampling
 from winning_tickets.probe.trial.judge import ModelJudge
 from winning_tickets.probe.trial.kinds import Choice
 from winning_tickets.probe.trial.trial import TrialRequest, run_trial

@@ -29,7 +29,7 @@ from winning_tickets.probe.build.noise import ticket_noise
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.preview import LiveTrial
-from winning_tickets.probe.trial.draw import BATCHED, Drawing, Sampling
+from winning_tickets.probe.sampling.draw import BATCHED, Drawing, Sampling
 from winning_tickets.probe.trial.kinds import LOOKED, OTHERS, SWAP, TICKETS, Choice, Noises, best_of
 from winning_tickets.probe.trial.trial import Outcome, Trial, TrialRequest, give, run_trial
 from winning_tickets.tickets.layout.build import Layout
@@ -96,8 +96,8 @@ def drawn(outcome: Outcome) -> dict[tuple[str, int], torch.Tensor]:
 class TestKinds:
     def test_every_kind_is_what_its_node_makes(self, model: Any, clip: Any, bank: Any) -> None:
         (case,) = cases_of(1, 7)
-        noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, bank)
-        made = {kind.name: kind.make(case) for kind in noises.kinds(FEW)}
+        noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, bank, FEW)
+        made = {kind.name: kind.make(case) for kind in noises.kinds()}
         place = (case.regions, *SIZE, case.seed, 1, 2)
         layouts = [
             Layout(bank, regions, 13, 19, Rank(), calibration=STANDARDIZE)
@@ -119,8 +119,15 @@ class TestKinds:
         assert len({noise.numpy().tobytes() for noise in made.values()}) >= len(made) - 1
 
     def test_without_a_bank_there_are_no_tickets(self, model: Any, clip: Any) -> None:
-        kinds = Noises(model, clip, "test", NAMES, *SIZE, LAYER).kinds(FEW)
+        kinds = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=FEW).kinds()
         assert [kind.name for kind in kinds] == [PLAIN, best_of(2), SWAP]
+
+    def test_a_trial_that_looks_at_nothing_chooses_no_layer(self, model: Any, clip: Any) -> None:
+        """Plain noise alone paid for a choice of hundreds of forwards."""
+        counting, seen = counted(model)
+        noises = Noises(counting, clip, "test", NAMES, *SIZE, "auto", choice=Choice(0, False))
+        assert [kind.name for kind in noises.kinds()] == [PLAIN]
+        assert noises.layer == "none" and seen.total == 0
 
     def test_auto_is_the_layer_of_the_bank(self, model: Any, clip: Any, bank: Any) -> None:
         assert Noises(model, clip, "test", NAMES, *SIZE, "auto", bank).layer == LAYER

@@ -36,6 +36,7 @@ def test_the_greatest_effect_alone_does_not_decide() -> None:
 def test_a_later_layer_is_taken_when_its_tickets_do_clearly_better_in_images() -> None:
     assert recommended([worth("input 3", 2.2, 6), worth("output 3", 2.9, 20)]).layer == "output 3"
     assert recommended([worth("input 3", 2.2, 14), worth("output 3", 2.9, 17)]).layer == "input 3"
+    assert recommended([worth("input 3", 2.2, 10, 8), worth("output 3", 2.9, 14, 0)]).layer == "input 3"
 
 
 def test_tickets_that_put_as_many_in_the_other_box_do_not_work() -> None:
@@ -58,4 +59,4 @@ def test_where_nothing_tried_works_the_next_layers_are_tried() -> None:
     every = [worth("a", 1.0), worth("b", 3.0, 2), worth("c", 0.5), worth("d", 2.0), worth("e", -1.0)]
     assert names(others(every)) == ["d", "a"]
     assert not others([*every, worth("f", 2.0, 20)])
-    assert recommended([worth("a", 2.0, 2), worth("b", 2.0, 6, 5), worth("c", 1.0, 20)]).layer == "c"
+    assert recommended([worth("a", 2.0, 2), worth("b", 2.0, 5, 6), worth("c", 1.0, 20)]).layer == "c"

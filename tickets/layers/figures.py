@@ -99,13 +99,13 @@ def others(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
 
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
     """The layer to use: the earliest contender, unless a later one's tickets did clearly better in images.
-    Of layers that were tried, one whose tickets work, if there is one.
+    Of layers that were tried, one that put more objects in place than in each other's, if there is one.
 
     The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
     block's, and the sooner it is read.
     """
     some = contenders(worths)
-    first, *later = [w for w in some if w.tried and w.tried.works] or some
+    first, *later = [w for w in some if w.tried and w.tried.own > w.tried.other] or some
     best = max(later, key=lambda w: w.tried.share if w.tried else 0.0, default=None)
     if best is None or not (best.tried and first.tried):
         return first

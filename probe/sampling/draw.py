@@ -13,13 +13,13 @@ import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from ...tickets.noise import SEED_RANGE
 from ...tickets.recent import Recent
 from ..attention.scorer import require
-from ..build.noise import PlainNoise, empty_latent
 from ..model.family import ProbeError
 from ..model.memory import Rows
 from ..model.random import seeded
-from ..sampling.forwards import Forwards
+from .forwards import Forwards
 
 KEY = "winning_tickets_trial"
 ENCODED_KEPT = 64
@@ -121,7 +121,7 @@ class Drawing:
         self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
     ) -> tuple[torch.Tensor, float] | None:
         """None where random numbers were drawn for several images at once."""
-        how, empty = self.how, empty_latent(len(noise), self.shape)
+        how, empty = self.how, torch.zeros(len(noise), *self.shape)
         positive, negative = self._encode(prompt), self._encode(how.negative)
 
         def seen(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
@@ -131,7 +131,7 @@ class Drawing:
         with seeded(seeds[0]) as drew:
             if len(noise) == 1:
                 # Where the stock sampler nodes leave the generators, which others draw from.
-                PlainNoise(seeds[0]).generate_noise(empty)
+                comfy.sample.prepare_noise(empty, seeds[0] % SEED_RANGE)
             latents = comfy.sample.sample(
                 self._model,
                 noise,
@@ -141,7 +141,7 @@ class Drawing:
                 how.scheduler,
                 positive,
                 negative,
-                empty["samples"],
+                empty,
                 callback=seen,
                 disable_pbar=True,
                 seed=seeds[0],
