@@ -67,6 +67,11 @@ class LayerWorth:
         return self.tried.works if self.tried else self.stands_out
 
     @property
+    def promising(self) -> bool:
+        """Whether its tickets seem to do something."""
+        return self.tried.own > self.tried.other if self.tried else self.stands_out
+
+    @property
     def stands_out(self) -> bool:
         """Whether chance would not explain the effect."""
         return self.effect > CLEAR * self.error
@@ -99,13 +104,14 @@ def others(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
 
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
     """The layer to use: the earliest contender, unless a later one's tickets did clearly better in images.
-    Of layers that were tried, one that put more objects in place than in each other's, if there is one.
+    Of layers that were tried, one that put more objects in place than in each other's, if there is one; of
+    others, one that stands out.
 
     The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
     block's, and the sooner it is read.
     """
     some = contenders(worths)
-    first, *later = [w for w in some if w.tried and w.tried.own > w.tried.other] or some
+    first, *later = [w for w in some if w.promising] or some
     best = max(later, key=lambda w: w.tried.share if w.tried else 0.0, default=None)
     if best is None or not (best.tried and first.tried):
         return first
