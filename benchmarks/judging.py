@@ -48,10 +48,10 @@ from winning_tickets.probe.attention.first_step import SideBySide
 from winning_tickets.probe.attention.reader import Reader
 from winning_tickets.probe.attention.tokens import encode_prompt
 from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.judge import APART, ModelJudge, Noised, sigma_of
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.model.unet import UNet
-from winning_tickets.probe.trial.judge import APART, ModelJudge, Noised, sigma_of
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
 from winning_tickets.trial.evidence import pieces, smoothed

@@ -8,10 +8,10 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..probe.attention.scorer import require
+from ..probe.judge import ModelJudge
 from ..probe.layers.choose import AUTO
 from ..probe.model.unet import usual_size
 from ..probe.sampling.draw import Sampling
-from ..probe.trial.judge import ModelJudge
 from ..probe.trial.kinds import Choice
 from ..probe.trial.score import score_trial
 from ..probe.trial.trial import TrialRequest, give, run_trial

@@ -31,10 +31,10 @@ from ...tickets.prompts import PLACE, make_prompts, parse_template
 from ..attention.reader import Reader
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
+from ..judge import ModelJudge
 from ..model.family import Layer, ProbeError
 from ..model.random import seeded
 from ..sampling.draw import Drawing, Sampling
-from ..trial.judge import ModelJudge
 
 NODE = "Ticket Layer Report"
 LATE = 0.6

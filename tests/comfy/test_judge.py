@@ -17,8 +17,8 @@ import other_patches
 import pytest
 import torch
 from forwards import counted
+from winning_tickets.probe.judge import APART, ModelJudge, noise_levels, sigma_of
 from winning_tickets.probe.model.family import ProbeError
-from winning_tickets.probe.trial.judge import APART, ModelJudge, noise_levels, sigma_of
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "demo"))

@@ -11,17 +11,17 @@ import comfy.samplers
 import numpy as np
 import torch
 
-from ...tickets.grid import latent_side
-from ...tickets.noise import plain_noise
-from ...tickets.prompts import Prompt, without
-from ...trial.evidence import findings
-from ...trial.verdict import Finding
-from ..attention.first_step import SideBySide
-from ..compat import others_on
-from ..model.clone import plain_clone
-from ..model.family import ProbeError, require_clip
-from ..model.memory import Rows
-from ..model.random import seeded
+from ..tickets.grid import latent_side
+from ..tickets.noise import plain_noise
+from ..tickets.prompts import Prompt, without
+from ..trial.evidence import findings
+from ..trial.verdict import Finding
+from .attention.first_step import SideBySide
+from .compat import others_on
+from .model.clone import plain_clone
+from .model.family import ProbeError, require_clip
+from .model.memory import Rows
+from .model.random import seeded
 
 LEVELS = 4
 LOUDEST, FAINTEST = 9.0, 1.2
