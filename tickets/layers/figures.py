@@ -78,14 +78,12 @@ class LayerWorth:
 
 
 def contenders(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
-    """The layers to choose among, in forward order; worths: of all layers, likewise.
+    """The layers to try, in forward order; worths: of all layers, likewise.
 
     Those with at least half of the greatest effect: the earliest, and those of the greatest effect. The
     effect alone does not decide: tickets of late layers move the late layers' attention more than the
-    picture. Once layers were tried: those.
+    picture.
     """
-    if tried := [w for w in worths if w.tried]:
-        return tried
     known = [w for w in worths if math.isfinite(w.effect)] or list(worths)
     least = WORTH_TRYING * max(w.effect for w in known)
     enough = [w for w in known if w.effect >= least]
@@ -103,18 +101,17 @@ def others(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
 
 
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
-    """The layer to use: the earliest contender, unless a later one's tickets did clearly better in images.
-    Of layers that were tried, one that put more objects in place than in each other's, if there is one; of
-    others, one that stands out.
+    """The layer to use: the earliest contender that seems to do something, unless the tickets of another
+    one did clearly better in images.
 
     The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
     block's, and the sooner it is read.
     """
     some = contenders(worths)
-    first, *later = [w for w in some if w.promising] or some
-    best = max(later, key=lambda w: w.tried.share if w.tried else 0.0, default=None)
-    if best is None or not (best.tried and first.tried):
+    proven = [w for w in worths if w.tried and w.tried.works]
+    first = next((w for w in some if w.promising), None) or (proven or some)[0]
+    best = max(proven, key=lambda w: w.tried.share if w.tried else 0.0, default=first)
+    if not (first.tried and best.tried):
         return first
-    one, other = first.tried, best.tried
-    spread = sum(t.share * (1 - t.share) / (t.objects + 2) for t in (one, other))
-    return best if other.share - one.share > BETTER * math.sqrt(spread) else first
+    spread = sum(t.share * (1 - t.share) / (t.objects + 2) for t in (first.tried, best.tried))
+    return best if best.tried.share - first.tried.share > BETTER * math.sqrt(spread) else first
