@@ -38,8 +38,8 @@ from ..sampling.draw import Drawing, Sampling
 
 NODE = "Ticket Layer Report"
 LATE = 0.6
-# Of a trial's images: few steps, since where things stand is settled early, and little guidance: with few steps
-# and much of it, objects were missing or changed places on the demo model and another, whatever the layer.
+# Of a trial's images. Few steps: where things stand is settled early. Little guidance: with few steps and
+# much of it, objects were missing or changed places on the demo model and another, whatever the layer.
 TRIAL_STEPS, TRIAL_CFG = 5, 2.0
 TRIAL_IMAGES = 8
 # Of a map's whole cells; on fewer, two boxes cannot be told apart.
