@@ -212,6 +212,14 @@ def lines_of(client: Client, name: str) -> list[bytes]:
         return []
 
 
+def layer_of(lines: Sequence[bytes]) -> str:
+    """The layer of the last image; empty where that is none, such as a line that was cut off."""
+    try:
+        return str(json.loads(lines[-1])["settings"]["layer"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def waited(client: Client, prompt_id: str, name: str, images: int) -> dict[str, Any]:
     """Wait for a trial's end, saying now and then how far it is. images: of each kind of noise."""
     before = len(lines_of(client, name))
@@ -278,7 +286,7 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
             if len(tasks) == 1:
                 print("\n".join(entry["outputs"]["3"]["text"]))
             elif layer == "auto" and lines:
-                layer = json.loads(lines[-1])["settings"].get("layer", layer)
+                layer = layer_of(lines) or layer
                 print(f"  layer {layer}, for the other prompts, too", flush=True)
         if failed == len(tasks):
             raise SetupError("No prompt could be tried.")

@@ -120,19 +120,24 @@ def case_prompt(categories: Sequence[str], text: str = PLACE) -> Prompt:
     if re.search(r"[{\uff5b]\s*[}\uff5d]", text) or not text.strip():
         template = parse_template(text) if text.strip() else PLACE
         return make_prompts(categories, JOINT, template)[0]
-    phrases = []
-    for index, category in enumerate(categories):
-        bare = category.strip('"')
-        found = re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", text, re.IGNORECASE) or re.search(
-            re.escape(bare), text, re.IGNORECASE
-        )
-        if found is None:
+    spans: dict[int, tuple[int, int]] = {}
+    # The longest first: "a black cat and a cat" has a cat of its own.
+    for index, category in sorted(enumerate(categories), key=lambda item: -len(item[1])):
+        bare = re.escape(category.strip('"'))
+        places = [
+            found.span()
+            for pattern in (rf"(?<!\w){bare}(?!\w)", bare)
+            for found in re.finditer(pattern, text, re.IGNORECASE)
+        ]
+        free = [p for p in places if all(p[1] <= start or stop <= p[0] for start, stop in spans.values())]
+        if not free:
+            of_its_own = " but in another category" if places else ""
             raise TrialError(
-                f'"{category}" does not stand in the prompt "{text}": name it there as in the regions, or'
-                f" write {PLACE} where the categories go."
+                f'"{category}" does not stand in the prompt "{text}"{of_its_own}: name it there as in the'
+                f" regions, or write {PLACE} where the categories go."
             )
-        phrases.append((index, *found.span()))
-    return Prompt(text, tuple(phrases))
+        spans[index] = free[0]
+    return Prompt(text, tuple((index, *spans[index]) for index in range(len(categories))))
 
 
 def turned(regions: Sequence[Region]) -> tuple[Region, ...]:

@@ -111,7 +111,11 @@ def join(paths: Sequence[Path], pooled: Collection[str] = ()) -> Joined:
         if not path.is_file():
             notes.append(f"{path.name}: there is no such file.")
             continue
-        loaded = load(path)
+        try:
+            loaded = load(path)
+        except OSError as error:
+            notes.append(f"{path.name}: cannot be read ({error.strerror}).")
+            continue
         records += loaded.records
         notes += loaded.notes
         if not loaded.records:

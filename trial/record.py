@@ -40,7 +40,8 @@ JUDGES = BY_MODEL, BY_BOXES = "model", "boxes"
 SEED, BANK = "seed", "bank"
 LONGEST_LINE = 1 << 20
 MOST_OBJECTS, LONGEST_NAME, LONGEST_PROMPT = 50, 200, 20_000
-# Lists in lists, of a setting.
+# Of a setting: a whole number, and lists in lists.
+LARGEST = 1 << 64
 DEEPEST = 4
 
 
@@ -292,7 +293,9 @@ def _is_setting(value: Any, deep: int = 0) -> bool:
         return deep < DEEPEST and all(_is_setting(part, deep + 1) for part in value)
     if isinstance(value, float):
         return math.isfinite(value)
-    return value is None or isinstance(value, bool | int) or (isinstance(value, str) and _can_be_shown(value))
+    if isinstance(value, int):
+        return abs(value) < LARGEST
+    return value is None or (isinstance(value, str) and _can_be_shown(value))
 
 
 def _can_be_shown(text: str, but: str = "\n\r\t") -> bool:
@@ -304,7 +307,7 @@ def plain_setting(value: Any) -> Any:
     """A setting as it is written: 7.0 and 7 are one."""
     if isinstance(value, list | tuple):
         return [plain_setting(part) for part in value]
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST:
         return int(value)
     return value
 

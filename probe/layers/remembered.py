@@ -6,7 +6,7 @@ import datetime
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ FOLDER, NAME = "__winning_tickets", "layers.json"
 # Of the rule: what an earlier one chose is not believed.
 RULE = 1
 MOST = 200
+LONGEST = 2000
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,15 @@ def path() -> Path:
 
 def recall(about: str) -> Remembered | None:
     """What was chosen for a model and size; nothing where the file is missing or not ours."""
-    found = _read().get(about)
-    try:
-        return Remembered(**found) if found else None
-    except TypeError:
-        return None
+    return _read().get(about)
 
 
 def remember(about: str, layer: str, why: str) -> None:
     """Keeps the latest MOST choices. A file that cannot be written is only logged: it saves time, no more."""
     every = _read()
     every.pop(about, None)
-    every[about] = asdict(Remembered(layer, why, datetime.date.today().isoformat()))
-    kept = dict(list(every.items())[-MOST:])
+    every[about] = Remembered(layer, why, datetime.date.today().isoformat())
+    kept = {about: asdict(choice) for about, choice in list(every.items())[-MOST:]}
     file = path()
     temporary = file.with_name(f"{NAME}.{os.getpid()}.tmp")
     try:
@@ -56,10 +53,19 @@ def remember(about: str, layer: str, why: str) -> None:
         logging.warning("Winning Tickets: %s cannot be written: %s", file, error)
 
 
-def _read() -> dict[str, Any]:
+def _read() -> dict[str, Remembered]:
     try:
         whole = json.loads(path().read_text(encoding="utf-8"))
         layers = whole["layers"] if whole["rule"] == RULE else {}
-        return {k: v for k, v in layers.items() if isinstance(v, dict)}
+        return {about: Remembered(**found) for about, found in layers.items() if _is_ours(found)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _is_ours(found: Any) -> bool:
+    """Whether these are a choice's fields: texts of one line that can be shown."""
+    return (
+        isinstance(found, dict)
+        and set(found) == {field.name for field in fields(Remembered)}
+        and all(isinstance(v, str) and v.isprintable() and len(v) <= LONGEST for v in found.values())
+    )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
+from comfy.patcher_extension import WrappersMP
 
+from ..compat import name_of as called
 from .family import require_clip
 from .patches import described, key_of, name_of
 
@@ -17,6 +20,14 @@ PROBE = "a (red:1.2) castle beside an \\(old\\) fire hydrant, " * 8
 CHANGING = ("patches", "patches_replace", "optimized_attention_override")
 # Precision, and what has a place of its own in the fingerprint or a bank's recipe.
 APART = ("model_sampling", "latent_format", "manual_cast_dtype")
+# What a sampler does with the predictions, and wrappers that only see one evaluation of the UNet.
+GUIDING = (
+    "sampler_cfg_function",
+    "sampler_pre_cfg_function",
+    "sampler_post_cfg_function",
+    "sampler_calc_cond_batch_function",
+)
+WITHIN = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 
 
 def fingerprint(model: Any, clip: Any) -> str:
@@ -33,6 +44,34 @@ def fingerprint(model: Any, clip: Any) -> str:
     _weights(model, "diffusion_model.", weights)
     _weights(clip.patcher, "", weights)
     return "-".join((weights.hexdigest()[:16], _hashed(_text(clip)), _hashed(_model(model))))
+
+
+def sampling_patches(model: Any) -> str:
+    """Names, and 8 hexadecimal digits, of the patches that change a run but not the attention; empty without.
+
+    They combine predictions otherwise (RescaleCFG, PAG) or change runs (Guidance Cutoff, EasyCache). What
+    only watches runs cannot be told from them.
+    """
+    options = model.model_options
+    functions = [options.get(name) for name in GUIDING]
+    for wrappers in (model.wrappers, options.get("transformer_options", {}).get("wrappers", {})):
+        functions += [found for kind, found in sorted(wrappers.items()) if kind not in WITHIN]
+    found = [f for f in _flat(functions) if callable(f)]
+    if not found:
+        return ""
+    settings = [setting for f in found for setting in _settings(getattr(f, "__self__", None))]
+    always = bool(options.get("disable_cfg1_optimization", False))
+    names = ", ".join(dict.fromkeys(map(called, found)))
+    return f"{names} {_hashed([*described(*found), *map(repr, [*settings, always])])}"
+
+
+def _settings(owner: Any) -> Iterator[Any]:
+    """Of frozen dataclasses that an object holds: those are its settings, not what it counts."""
+    for name, part in sorted(getattr(owner, "__dict__", {}).items()):
+        if is_dataclass(part) and not isinstance(part, type) and part.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            yield name, type(part).__name__
+            yield from (v for v in vars(part).items() if isinstance(v[1], (bool, int, float, str)))
+            yield from _settings(part)
 
 
 def _hashed(parts: Iterable[str | torch.Tensor]) -> str:

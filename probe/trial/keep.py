@@ -39,11 +39,8 @@ class Keeper:
         """name: of the file; empty: after the run. TrialError where nothing can be written there."""
         self.path = trial_path(name.strip() or f"trial_{run}", "save_as")
         self.run, self.latents = run, output_folder() / TRIALS / LATENTS / run
-        loaded = load(self.path)
-        self.notes = loaded.notes
-        ours = [r for r in unique(loaded.records)[0] if r.run == run and r.judge == BY_MODEL]
-        self.records = {(r.kind, r.case): r for r in ours}
         try:
+            loaded = load(self.path)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.latents.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab"):
@@ -53,6 +50,9 @@ class Keeper:
                 f"{self.path.name} cannot be written in {TRIALS} of the output folder ({error.strerror}):"
                 " give another name in save_as, or make room there."
             ) from error
+        self.notes = loaded.notes
+        ours = [r for r in unique(loaded.records)[0] if r.run == run and r.judge == BY_MODEL]
+        self.records = {(r.kind, r.case): r for r in ours}
 
     @property
     def shown(self) -> str:
@@ -80,15 +80,20 @@ class Keeper:
             ) from error
         self.records.update({(i.record.kind, i.record.case): i.record for i in images})
 
-    def drawn(self, record: Record) -> Drawn | None:
-        """An image that was kept; None where its latent is gone."""
+    def drawn(self, record: Record, shape: tuple[int, ...]) -> Drawn | None:
+        """An image that was kept, its latent of this shape; None where that is gone or another one."""
         path = self._latent(record)
         try:
             parts = safetensors.torch.load_file(path)
-            return Drawn(record, parts[LATENT][0], parts[MASKS].numpy().astype(bool))
-        except (OSError, KeyError, IndexError, safetensors.SafetensorError) as error:
+            # Copies: the file stays mapped, and on Windows locked, as long as a tensor of it lives.
+            latent, masks = parts[LATENT][0].clone(), parts[MASKS].numpy().astype(bool)
+        except (OSError, KeyError, IndexError, TypeError, safetensors.SafetensorError) as error:
             logging.warning("Layout Trial: %s cannot be read (%s).", path.name, error)
             return None
+        if latent.shape != shape or latent.dtype != torch.float32 or masks.ndim != 3:
+            logging.warning("Layout Trial: %s is no latent of this trial.", path.name)
+            return None
+        return Drawn(record, latent, masks)
 
     def _latent(self, record: Record) -> Path:
         kind = "".join(c if c.isalnum() else "_" for c in record.kind)

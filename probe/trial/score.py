@@ -12,8 +12,8 @@ from ...show.trial import Sample, picture, report
 from ...trial.cases import TrialError
 from ...trial.detector import parse_names, score
 from ...trial.figures import agreement
-from ...trial.kept import write
-from ...trial.record import Record
+from ...trial.kept import load, write
+from ...trial.record import BY_BOXES, Record
 from ..files import output_folder, trial_path
 
 # Cases whose images the picture may show.
@@ -33,7 +33,8 @@ def score_trial(
     records: Sequence[Record], images: torch.Tensor, detections: Sequence[Any], names: str, save_as: str
 ) -> Scores:
     """images [images, height, width, 3], those of the records in their order. detections, names: see
-    `trial.detector`. save_as: the file; empty: named after the trial. TrialError where it cannot be written.
+    `trial.detector`. save_as: the file; empty: named after the trial. Verdicts of other trials in it stay.
+    TrialError where it cannot be written or holds anything else.
     """
     if len(images) != len(records):
         raise TrialError(
@@ -44,7 +45,14 @@ def score_trial(
     scored = score(records, detections, width, height, parse_names(names))
     path = trial_path(save_as.strip() or f"trial_{records[0].run}_boxes", "save_as")
     try:
-        write(path, scored.records)
+        before = load(path)
+        if before.notes or any(record.judge != BY_BOXES for record in before.records):
+            raise TrialError(
+                f"save_as is {save_as.strip() or path.stem}, a file that holds more than a detector's"
+                " verdicts, such as Layout Trial's own: give another name."
+            )
+        ours = {record.key for record in scored.records}
+        write(path, [*(r for r in before.records if r.key not in ours), *scored.records])
     except OSError as error:
         raise TrialError(
             f"{path.name} cannot be written in the output folder ({error.strerror}): give another name in"

@@ -16,9 +16,20 @@ from ...show.trial import Sample, picture, report
 from ...tickets import VERSION
 from ...tickets.bank.bank import TicketBank
 from ...tickets.prompts import Prompt
-from ...trial.cases import Case
-from ...trial.record import BY_MODEL, SEED, Record, placed, run_of
+from ...trial.cases import Case, TrialError
+from ...trial.record import (
+    BY_MODEL,
+    LONGEST_NAME,
+    LONGEST_PROMPT,
+    SEED,
+    Record,
+    RecordError,
+    parse,
+    placed,
+    run_of,
+)
 from ...trial.verdict import Finding
+from ..model.fingerprint import sampling_patches
 from ..preview import LiveTrial
 from ..sampling.draw import Drawing, Sampling, decoded
 from .keep import Drawn, Keeper
@@ -110,14 +121,16 @@ class Trial:
         self.drawing = Drawing(model, clip, request.sampling, self.noises.shape)
         self.judge = make_judge(model, clip, NODE, *size)
         self.model = self.noises.scorer.fingerprint
-        self.settings = self._settings(bank)
+        self.settings = self._settings(model, bank)
+        self._require_readable()
         self.keeper = Keeper(request.name, run_of(self.model, *size, self.settings))
         self.resumed = sum(1 for _ in self._wanted(True))
         self.live = LiveTrial(model, self._left())
 
-    def _settings(self, bank: TicketBank | None) -> dict[str, Any]:
+    def _settings(self, model: Any, bank: TicketBank | None) -> dict[str, Any]:
         """All that decides what case n of a kind looks like."""
         how, choice = self.request.sampling, self.request.choice
+        patches = sampling_patches(model)
         return {
             SEED: self.request.seed,
             "steps": how.steps,
@@ -131,8 +144,26 @@ class Trial:
             "bank": digest(bank) if bank else None,
             "noises": len(bank.seeds) if bank else None,
             "version": VERSION,
+            **({"patches": patches} if patches else {}),
             **self.request.asked,
         }
+
+    def _require_readable(self) -> None:
+        """TrialError, before anything is drawn, for cases whose lines nobody could read again."""
+        seen = set()
+        for number, case in enumerate(self.request.cases):
+            if (case.prompt, case.regions) in seen:
+                continue
+            seen.add((case.prompt, case.regions))
+            missing = [Finding.missing(1, 1) for _ in case.categories]
+            try:
+                parse(self._record(number, self.kinds[0], case, missing, 0.0).line())
+            except RecordError as error:
+                raise TrialError(
+                    f"An image of this trial could not be kept, since {error}: write categories of at most"
+                    f" {LONGEST_NAME} characters and prompts of at most {LONGEST_PROMPT}, without control"
+                    " characters."
+                ) from None
 
     def _wanted(self, done: bool) -> Iterator[tuple[int, Kind]]:
         """Cases with kinds, case by case, so that any beginning is balanced; kept ones, or those to draw."""
@@ -226,7 +257,7 @@ class Trial:
     def outcome(self) -> Outcome:
         order = [(kind.name, number) for number in range(len(self.request.cases)) for kind in self.kinds]
         records = [self.keeper.records[key] for key in order if key in self.keeper.records]
-        drawn = [image for record in records if (image := self.keeper.drawn(record))]
+        drawn = [image for record in records if (image := self.keeper.drawn(record, self.noises.shape))]
         notes = [*self.noises.notes, *self.keeper.notes]
         if self.resumed:
             notes.append(f"{self.resumed} of {len(records)} images were drawn before.")

@@ -6,6 +6,7 @@ Their boxes mean nothing; their form is that of real ones. RT-DETR has its real 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from winning_tickets.probe.trial.score import score_trial
 from winning_tickets.tickets.layout.regions import Region
 from winning_tickets.trial.cases import TrialError
 from winning_tickets.trial.detector import BoxesError, boxes_of, score
-from winning_tickets.trial.kept import load
+from winning_tickets.trial.kept import append, load
 from winning_tickets.trial.record import Placed, Record, parse
 
 nodes_rtdetr = pytest.importorskip("comfy_extras.nodes_rtdetr")
@@ -152,6 +153,23 @@ class TestKept:
             score_trial(records, images, [[[], []]], "", "../out")
         with pytest.raises(BoxesError, match="a category, a colon"):
             score_trial(records, images, [[[], []]], "car is automobile", "")
+
+    def test_the_file_of_a_trial_is_never_replaced_and_other_trials_stay(
+        self, images: torch.Tensor, output: Path
+    ) -> None:
+        """With the same save_as in both nodes, all images of the trial were lost."""
+        records = records_of("car")
+        append(output / "mine.jsonl", records)
+        before = (output / "mine.jsonl").read_bytes()
+        with pytest.raises(TrialError, match="save_as is mine, a file that holds more than a detector's"):
+            score_trial(records, images, [[[], []]], "", "mine")
+        assert (output / "mine.jsonl").read_bytes() == before
+        others = [replace(r, settings={"steps": 99}) for r in records]
+        for which in (records, others, records):
+            score_trial(which, images, [[[], []]], "", "boxes")
+        assert sorted(r.run for r in load(output / "boxes.jsonl").records) == sorted(
+            r.run for r in (*records, *others)
+        )
 
     def test_a_folder_that_cannot_be_written(self, images: torch.Tensor, output: Path) -> None:
         output.write_text("in the way", encoding="utf-8")

@@ -147,6 +147,28 @@ def test_a_broken_memory_costs_a_new_choice_and_no_run(model: Any, clip: Any, su
     assert again == chosen and "Known from 2" in known
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"layer": ["input 1"]}, {"why": {"a": 1}}, {"why": "\x1b[2J"}, {"why": "x" * 9999}, {"more": ""}],
+)
+def test_a_memory_that_was_changed_by_hand_is_not_believed(spoilt: dict[str, Any]) -> None:
+    remembered.remember("model", "input 1", "why")
+    assert remembered.recall("model") is not None
+    whole = json.loads(remembered.path().read_text(encoding="utf-8"))
+    whole["layers"]["model"].update(spoilt)
+    remembered.path().write_text(json.dumps(whole), encoding="utf-8")
+    assert remembered.recall("model") is None
+
+
+@pytest.mark.parametrize("deep", [300, 900, 90_000])
+def test_a_memory_of_lists_in_lists_ends_no_run(deep: int) -> None:
+    remembered.remember("model", "input 1", "why")
+    deeper = '{"rule": 1, "layers": {"a": {"layer": ' + "[" * deep + "]" * deep + "}}}"
+    remembered.path().write_text(deeper, encoding="utf-8")
+    remembered.remember("other", "input 2", "why")
+    assert remembered.recall("other") is not None and remembered.recall("a") is None
+
+
 def test_a_memory_that_cannot_be_written_costs_no_run(
     model: Any, clip: Any, sure: None, user_folder: Path
 ) -> None:

@@ -14,10 +14,12 @@ import latent_preview
 import numpy as np
 import other_patches
 import pytest
+import safetensors.torch
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy.patcher_extension import WrappersMP
 from forwards import counted
+from winning_tickets.guidance.cutoff import CONDITIONAL, Cutoff, Final
 from winning_tickets.probe.build.build import (
     PlaceRequest,
     TicketRequest,
@@ -29,6 +31,7 @@ from winning_tickets.probe.build.noise import ticket_noise
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.preview import LiveTrial
+from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.draw import BATCHED, Drawing, Sampling
 from winning_tickets.probe.trial.kinds import LOOKED, OTHERS, SWAP, TICKETS, Choice, Noises, best_of
 from winning_tickets.probe.trial.trial import Outcome, Trial, TrialRequest, give, run_trial
@@ -67,6 +70,15 @@ class Halves:
 
     def nfe(self, categories: int) -> float:
         return 4.0
+
+
+def rescale(multiplier: float) -> Any:
+    """As RescaleCFG makes its patch."""
+
+    def patch(args: dict[str, Any]) -> torch.Tensor:
+        return multiplier * (args["uncond"] + (args["cond"] - args["uncond"]) * args["cond_scale"])
+
+    return patch
 
 
 @pytest.fixture(autouse=True)
@@ -323,6 +335,43 @@ class TestTrial:
     ) -> None:
         with pytest.raises(TrialError, match="save_as is .* inside output/layout_trials"):
             run_trial(model, clip, request(1, name=name), Halves)
+
+    @pytest.mark.parametrize("name", ["c" * 201, "a\x9bcat"])
+    def test_what_could_not_be_read_again_is_refused_before_anything_is_drawn(
+        self, model: Any, clip: Any, output: Path, name: str
+    ) -> None:
+        cases = tuple(made_cases([name, "tree"], PAIRS, "", 2, 5))
+        with pytest.raises(TrialError, match="could not be kept, since category .* without control"):
+            run_trial(model, clip, replace(request(2), cases=cases), Halves)
+        assert not (output / "layout_trials").exists()
+
+    def test_a_folder_with_the_name_of_the_file(self, model: Any, clip: Any, output: Path) -> None:
+        (output / "layout_trials" / "mine.jsonl").mkdir(parents=True)
+        with pytest.raises(TrialError, match="mine.jsonl cannot be written"):
+            run_trial(model, clip, request(1, name="mine"), Halves)
+
+    def test_a_latent_of_another_size_is_as_good_as_gone(self, model: Any, clip: Any, output: Path) -> None:
+        run_trial(model, clip, request(1), Halves)
+        first, *_ = output.glob("layout_trials/latents/*/*.latent")
+        parts = safetensors.torch.load(first.read_bytes())
+        first.write_bytes(safetensors.torch.save(parts | {"latent_tensor": torch.zeros(1, 4, 8, 8)}))
+        outcome = run_trial(model, clip, request(1), Halves)
+        assert (len(outcome.records), len(outcome.drawn)) == (2, 1)
+
+    def test_other_patches_of_guidance_and_of_runs_are_another_trial(self, model: Any, clip: Any) -> None:
+        """Resumed with RescaleCFG or a cutoff, a trial showed the images of the stock model."""
+        rescaled = model.clone()
+        rescaled.set_model_sampler_cfg_function(rescale(0.7))
+        less = model.clone()
+        less.set_model_sampler_cfg_function(rescale(0.5))
+        cut = [CutoffPatch(Cutoff(Final(n), CONDITIONAL)).attach(model) for n in (1, 2)]
+        quick = replace(request(1), choice=Choice(best_of=0, swap=False))
+        runs = [Trial(m, clip, quick, Halves, None).keeper.run for m in (model, rescaled, less, *cut)]
+        assert len(set(runs)) == 5
+        run_trial(cut[0], clip, quick, Halves)
+        again = CutoffPatch(Cutoff(Final(1), CONDITIONAL)).attach(model)
+        assert Trial(again, clip, quick, Halves, None).resumed == 1
+        assert Trial(model.clone(), clip, quick, Halves, None).keeper.run == runs[0]
 
     def test_a_folder_that_cannot_be_written(self, model: Any, clip: Any, output: Path) -> None:
         (output / "layout_trials").write_text("in the way", encoding="utf-8")

@@ -103,6 +103,12 @@ class TestPrompts:
     def test_a_whole_prompt_names_them_itself(self) -> None:
         assert named("An OWL over a castle with a cat") == {"cat": (28, 31), "OWL": (3, 6)}
 
+    def test_words_that_two_categories_share_belong_to_the_longer_one(self) -> None:
+        prompt = case_prompt(["cat", "black cat"], "a black cat and a cat")
+        assert prompt.phrases == ((0, 18, 21), (1, 2, 11))
+        with pytest.raises(TrialError, match='"cat" does not stand in .* but in another category'):
+            case_prompt(["cat", "black cat"], "a black cat")
+
     def test_a_category_that_the_prompt_does_not_name(self) -> None:
         with pytest.raises(TrialError, match='"owl" does not stand in the prompt'):
             named("a cat")

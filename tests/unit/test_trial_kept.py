@@ -112,6 +112,7 @@ BAD: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
     ("settings", lambda line: line.update(settings={"steps": [[[[[[1]]]]]]})),
     ("settings", lambda line: line.update(settings={"cfg": float("inf")})),
     ("settings", lambda line: line.update(settings={"a\nb": 1})),
+    ("settings", lambda line: line.update(settings={"cfg": 10**400})),
 ]
 
 
