@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         require("steps", self.steps, 1)
+        if not math.isfinite(self.cfg):
+            raise ProbeError(f"cfg is {self.cfg}; a finite number is needed.")
         for name, value, known in (
             ("sampler_name", self.sampler_name, comfy.samplers.KSampler.SAMPLERS),
             ("scheduler", self.scheduler, comfy.samplers.KSampler.SCHEDULERS),

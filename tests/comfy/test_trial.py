@@ -217,6 +217,8 @@ class TestDrawing:
     def test_unknown_names_are_refused(self) -> None:
         with pytest.raises(ProbeError, match="sampler_name is eule"):
             Sampling(3, 1.0, "eule", "normal")
+        with pytest.raises(ProbeError, match="cfg is nan"):
+            Sampling(3, float("nan"), "euler", "normal")
 
 
 class TestTrial:
