@@ -52,7 +52,7 @@ GRAPH: dict[str, Node] = {
     "bank": Node("TicketBankReport", {}, {"bank": ("merge", 0)}, (560, 860)),
     "layers": Node(
         "TicketLayerReport",
-        {"categories": "castle\ntree", "noises": 16, "planted": 4, "images": 0, **SIDE},
+        {"categories": "castle\ntree\ncar", "noises": 16, "planted": 4, "images": 2, **SIDE},
         MODEL,
         (560, 1030),
     ),

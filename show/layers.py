@@ -53,23 +53,31 @@ def table(worths: Sequence[LayerWorth]) -> str:
     if best.agreement is not None:
         rows = _beside(rows, "agreement", [w.agreement for w in worths], "{:.3f}")
         rows = _beside(rows, "(chance)", [w.chance for w in worths], "({:.3f})")
-    if best.tried:
-        tried = [w.tried for w in worths]
-        rows = _beside(rows, "in place", [t.own / t.objects if t else None for t in tried], "{:.2f}")
-        rows = _beside(rows, "(swapped)", [t.other / t.objects if t else None for t in tried], "({:.2f})")
-        rows = _beside(rows, "there", [t.present / t.objects if t else None for t in tried], "{:.2f}")
-    return "\n".join([*aligned(rows), _advice(best)])
+    lines = aligned(rows)
+    if any(w.tried for w in worths):
+        tried = [["tried", "images", "in place", "(swapped)", "there"]]
+        tried += [
+            [
+                str(w.layer),
+                str(t.images),
+                f"{t.own / t.objects:.2f}",
+                f"({t.other / t.objects:.2f})",
+                f"{t.present / t.objects:.2f}",
+            ]
+            for w in worths
+            if (t := w.tried)
+        ]
+        lines += ["", *aligned(tried)]
+    return "\n".join([*lines, _advice(best)])
 
 
 def _advice(best: LayerWorth) -> str:
     if not best.clear:
         return "No layer stands out: the tickets of none have an effect beyond chance."
-    if not best.tried:
-        return f"Recommended: {best.layer}, the earliest whose tickets have a great effect."
-    return (
-        f"Recommended: {best.layer}. In {best.tried.images} images its tickets put {best.tried.own} of"
-        f" {best.tried.objects} objects in their own place, {best.tried.other} in another's."
+    why = (
+        "the earliest whose tickets work" if best.tried else "the earliest whose tickets have a great effect"
     )
+    return f"Recommended: {best.layer}, {why}."
 
 
 def _beside(rows: list[list[str]], title: str, values: Sequence[float | None], form: str) -> list[list[str]]:

@@ -45,7 +45,7 @@ def test_report_recommends_a_layer_that_collect_tickets_takes(
         }
     )
     text = done.text("3")
-    found = re.search(r"^Recommended: (.+), whose tickets", text, re.MULTILINE)
+    found = re.search(r"^Recommended: (.+), the earliest whose tickets work", text, re.MULTILINE)
     assert found
     layer = found[1]
     assert layer in WORKING
