@@ -87,9 +87,9 @@ def contenders(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     known = [w for w in worths if math.isfinite(w.effect)] or list(worths)
     least = WORTH_TRYING * max(w.effect for w in known)
     enough = [w for w in known if w.effect >= least]
-    first, *others = enough or known
-    others = sorted(others, key=lambda w: w.effect, reverse=True)[: MOST_TRIED - 1]
-    return [w for w in worths if w is first or any(w is o for o in others)]
+    first, *later = enough or known
+    later = sorted(later, key=lambda w: w.effect, reverse=True)[: MOST_TRIED - 1]
+    return [w for w in worths if w is first or any(w is o for o in later)]
 
 
 def others(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
