@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...tickets.layers.figures import MOST_TRIED, LayerWorth, contenders, others, recommended
+from ...tickets.layers.figures import MOST_TRIED, LayerWorth, contenders, others, recommended, settled
 from ...tickets.prompts import PLACE
 from ...tickets.recent import Recent
 from ..collect.collect import CollectRequest
@@ -117,23 +117,31 @@ def look(
     some = contenders(worths)
     while some:
         total += len(some) * len(probe.prompts)
-        more = probe.trial_cost(len(some))
         names = _listed([str(w.layer) for w in some])
-        announce(f"layer auto: tickets of {names} are tried in images, with {more:.0f} forwards.")
-        worths, cost = probe.tried(worths, some), cost + more
+        most = f"{'at most ' if len(some) > 1 else ''}{probe.trial_cost(len(some)):.0f}"
+        announce(f"layer auto: tickets of {names} are tried in images, with {most} forwards.")
+        for w in some:
+            worths, cost = probe.tried(worths, [w]), cost + probe.trial_cost(1)
+            if settled(worths):
+                break
         some = others(worths) if sum(w.tried is not None for w in worths) <= MOST_TRIED else []
+    progress(total, total)
     return probe, worths, cost
 
 
 def explain(worths: Sequence[LayerWorth]) -> str:
     """What was chosen, and what speaks for it."""
     best, some = recommended(worths), contenders(worths)
-    rest = [w for w in some if w is not best]
     text = f"layer auto: {best.layer} (effect {best.effect:.2f} +- {best.error:.2f}"
     if best.tried:
         text += f"). In {best.tried.images} images its tickets put {_placed(best)}"
+        rest = [w for w in worths if w.tried and w is not best]
         text += f"; those of {', '.join(f'{w.layer} {_share(w)}' for w in rest)}." if rest else "."
+        if left := [str(w.layer) for w in some if not w.tried]:
+            were = "was" if len(left) == 1 else "were"
+            text += f" {_listed(left)} {were} not tried, since {best.layer} could not be beaten."
     else:
+        rest = [w for w in some if w is not best]
         text += f"; {', '.join(f'{w.layer} {w.effect:.2f}' for w in rest)})." if rest else ")."
     if not best.clear:
         text += (
@@ -153,7 +161,8 @@ def _placed(worth: LayerWorth) -> str:
 
 
 def _share(worth: LayerWorth) -> str:
-    return f"{worth.tried.own} and {worth.tried.other}" if worth.tried else "none"
+    assert worth.tried
+    return f"{worth.tried.own} and {worth.tried.other}"
 
 
 def _listed(names: Sequence[str]) -> str:

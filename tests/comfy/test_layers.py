@@ -218,6 +218,64 @@ def test_a_model_without_a_layer_that_stands_out_is_told_so() -> None:
     assert auto_layer.explain(clear) == "layer auto: input 7 (effect 2.00 +- 0.20)."
 
 
+def test_the_sentence_names_the_layers_that_were_not_tried_and_why() -> None:
+    first = LayerWorth(Layer("input", 1, 0), 8, 8, 2, 2.0, 0.2, tried=figures.Tried(8, 16, 15, 0, 16))
+    rest = [LayerWorth(Layer("output", n, 0), 8, 8, 2, 2.0 + n, 0.2) for n in range(2)]
+    said = "In 8 images its tickets put 15 of 16 objects in their place and 0 in another's (16 were there)."
+    assert auto_layer.explain([first, *rest]).endswith(
+        f"{said} output 0 and output 1 were not tried, since input 1 could not be beaten."
+    )
+    assert auto_layer.explain([first, rest[0]]).endswith(
+        "output 0 was not tried, since input 1 could not be beaten."
+    )
+    assert auto_layer.explain([first]).endswith(said)
+
+
+@pytest.mark.parametrize("own, tried", [(1, 3), (14, 1)])
+def test_auto_tries_no_other_layer_where_the_first_could_not_be_beaten(
+    own: int, tried: int, model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forwards that it takes are counted, those that it announces are the most that it can take."""
+    monkeypatch.setattr(figures, "WORTH_TRYING", -1e9)
+    monkeypatch.setattr(figures.Tried, "works", True)
+    find = layer_report.ModelJudge.find
+
+    class Placed:
+        def __init__(self, number: int) -> None:
+            self.own, self.present = number < own, True
+            self.asked = 0
+
+        def inside(self, box: Any) -> bool:
+            self.asked += 1
+            return self.own if self.asked == 1 else not self.own
+
+    seen_objects = 0
+
+    def placed(self: Any, prompts: Any, latents: Any, seed: int, *more: Any, **named: Any) -> Any:
+        nonlocal seen_objects
+        find(self, prompts, latents, seed, *more, **named)
+        result = []
+        for _ in latents:
+            result.append([Placed((seen_objects + k) % 16) for k in range(2)])
+            seen_objects += 2
+        return result
+
+    monkeypatch.setattr(layer_report.ModelJudge, "find", placed)
+    said: list[str] = []
+    monkeypatch.setattr(auto_layer, "announce", said.append)
+    counting, seen = counted(model)
+    ticks: list[tuple[int, int]] = []
+    probe, worths, cost = auto_layer.look(
+        counting, clip, CATEGORIES, (128, 128), 0, progress=lambda *at: ticks.append(at)
+    )
+    some = figures.contenders(worths)
+    assert len(some) == 3 and sum(w.tried is not None for w in worths) == tried
+    assert "at most" in said[1] and f"{probe.trial_cost(3):.0f} forwards" in said[1]
+    assert cost == probe.cost + probe.trial_cost(tried)
+    assert 0 <= seen.total - round(cost) < 0.1 * probe.cost
+    assert ticks[-1][0] == ticks[-1][1] and [d for d, _ in ticks] == sorted(d for d, _ in ticks)
+
+
 def test_trial_images_do_not_depend_on_the_batch_size(
     model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
 from winning_tickets.show.layers import table
-from winning_tickets.tickets.layers.figures import LayerWorth, Tried, contenders, others, recommended
+from winning_tickets.tickets.layers.figures import (
+    LayerWorth,
+    Tried,
+    contenders,
+    others,
+    recommended,
+    settled,
+)
 
 
 def worth(name: str, effect: float, own: int | None = None, other: int = 4, objects: int = 24) -> LayerWorth:
@@ -64,3 +73,47 @@ def test_where_no_layer_works_the_safest_is_taken_and_not_the_luckiest() -> None
     """Tickets of two words went into each other's places at every layer: a dead one, by chance, did not."""
     every = [worth("input 3", 2.9, 3, 10), worth("middle", 0.4, 6, 5), worth("output 3", 3.7, 4, 9)]
     assert recommended(every).layer == "input 3" and not recommended(every).clear
+
+
+def outcomes(objects: int) -> Iterator[Tried]:
+    """Every result that a trial of so many objects can have."""
+    for own in range(objects + 1):
+        for other in range(objects + 1 - own):
+            yield Tried(objects // 2, objects, own, other, own + other)
+
+
+@pytest.mark.parametrize("objects", [2, 8, 12, 16])
+def test_what_could_not_be_beaten_is_chosen_whatever_the_others_would_show(objects: int) -> None:
+    """auto tried three layers where the first one's images had already decided."""
+    stopped = 0
+    for tried in outcomes(objects):
+        first = replace(worth("first", 2.0), tried=tried)
+        rest = [worth("other", 2.5), worth("third", 0.1)]
+        alone = recommended([first, *rest])
+        every = [recommended([first, replace(rest[0], tried=t), rest[1]]) for t in outcomes(objects)]
+        # With a clear choice nothing else is tried, either: see `others`.
+        same = tried.works and all(w == first for w in every)
+        assert settled([first, *rest]) == same
+        if same:
+            stopped += 1
+            assert alone == first and alone.clear and not others([first, *rest])
+    assert bool(stopped) == (objects > 2)
+
+
+def test_of_two_others_neither_could_change_what_is_settled() -> None:
+    rest = [worth("b", 2.5), worth("c", 2.6)]
+    for tried in outcomes(6):
+        first = replace(worth("a", 2.0), tried=tried)
+        every = [
+            recommended([first, replace(rest[0], tried=b), replace(rest[1], tried=c)])
+            for b in outcomes(6)
+            for c in outcomes(6)
+        ]
+        assert settled([first, *rest]) == (tried.works and all(w == first for w in every))
+
+
+def test_nothing_is_settled_before_the_earliest_contender_was_tried() -> None:
+    assert not settled([worth("a", 2.0), worth("b", 2.5)])
+    assert not settled([worth("a", 2.0), worth("b", 2.5, 24, 0)])
+    # An early layer of little effect is no contender.
+    assert settled([worth("a", 0.1), worth("b", 2.5, 24, 0)])

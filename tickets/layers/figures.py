@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 CLEAR = 3.0
@@ -90,6 +90,18 @@ def contenders(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     first, *later = enough or known
     later = sorted(later, key=lambda w: w.effect, reverse=True)[: MOST_TRIED - 1]
     return [w for w in worths if w is first or any(w is o for o in later)]
+
+
+def settled(worths: Sequence[LayerWorth]) -> bool:
+    """Whether the earliest contender has been tried, works, and stays the recommended one whatever a trial
+    shows of the others: even if their tickets put every object in its place.
+    """
+    first = contenders(worths)[0]
+    if not (first.tried and first.tried.works):
+        return False
+    objects = first.tried.objects
+    perfect = Tried(first.tried.images, objects, objects, 0, objects)
+    return recommended([w if w.tried else replace(w, tried=perfect) for w in worths]) is first
 
 
 def others(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
