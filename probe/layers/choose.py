@@ -11,7 +11,8 @@ from ...tickets.layers.figures import MOST_TRIED, LayerWorth, contenders, others
 from ...tickets.prompts import PLACE
 from ...tickets.recent import Recent
 from ..collect.collect import CollectRequest
-from ..model.fingerprint import fingerprint
+from ..model.clone import plain_clone
+from ..model.fingerprint import fingerprint, sampling_patches
 from ..model.unet import UNet
 from ..server import announce
 from .probe import NODE, LayerProbe
@@ -54,10 +55,14 @@ def choose_layer(
     """The request with a layer instead of `auto`, and a sentence on the choice.
 
     Looks at the first layer of every block with cross-attention. A sure answer is remembered for the model
-    with all that changes its attention, and for the size, in a file; another one for the categories and
+    with all that changes its predictions, and for the size, in a file; another one for the categories and
     template, until ComfyUI ends.
     """
-    about = f"{fingerprint(model, clip)} {request.width}x{request.height}"
+    # As its images are drawn.
+    patches = sampling_patches(plain_clone(model))
+    about = " ".join(
+        [fingerprint(model, clip), *filter(None, [patches]), f"{request.width}x{request.height}"]
+    )
     if (before := recall(about)) and before.layer in _names(model):
         return replace(request, layer=before.layer), f"{before.why} Known from {before.date}."
     key = about, request.categories, request.template

@@ -32,6 +32,7 @@ from ..attention.reader import Reader
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 from ..judge import ModelJudge
+from ..model.clone import plain_clone
 from ..model.family import Layer, ProbeError
 from ..model.random import seeded
 from ..sampling.draw import Drawing, Sampling
@@ -148,7 +149,9 @@ class LayerProbe:
     @cached_property
     def _drawing(self) -> Drawing:
         sampling = Sampling(TRIAL_STEPS, TRIAL_CFG, "euler", "normal")
-        return Drawing(self.scorer.model, self.scorer.clip, sampling, self.scorer.shape)
+        # Plain: a cutoff's or a watch's report is of the user's runs, not of these.
+        model = plain_clone(self.scorer.model)
+        return Drawing(model, self.scorer.clip, sampling, self.scorer.shape)
 
     @cached_property
     def _judge(self) -> ModelJudge:

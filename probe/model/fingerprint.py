@@ -8,9 +8,10 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import torch
-from comfy.patcher_extension import WrappersMP
 
 from ..compat import name_of as called
+from ..sampling.patch import WATCH
+from .clone import COMPILE_KEY
 from .family import require_clip
 from .patches import described, key_of, name_of
 
@@ -20,14 +21,16 @@ PROBE = "a (red:1.2) castle beside an \\(old\\) fire hydrant, " * 8
 CHANGING = ("patches", "patches_replace", "optimized_attention_override")
 # Precision, and what has a place of its own in the fingerprint or a bank's recipe.
 APART = ("model_sampling", "latent_format", "manual_cast_dtype")
-# What a sampler does with the predictions, and wrappers that only see one evaluation of the UNet.
-GUIDING = (
-    "sampler_cfg_function",
-    "sampler_pre_cfg_function",
-    "sampler_post_cfg_function",
-    "sampler_calc_cond_batch_function",
+# Of model options: what the fingerprint holds, or what alone changes no image.
+ELSEWHERE = (
+    "transformer_options",
+    "model_function_wrapper",
+    "disable_cfg1_optimization",
+    "torch_compile_kwargs",
 )
-WITHIN = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
+WRAPPED = ("wrappers", "callbacks")
+# Keys of wrappers that change no image: what compiles, and what of ours only watches.
+HARMLESS = (COMPILE_KEY, WATCH)
 
 
 def fingerprint(model: Any, clip: Any) -> str:
@@ -47,21 +50,31 @@ def fingerprint(model: Any, clip: Any) -> str:
 
 
 def sampling_patches(model: Any) -> str:
-    """Names, and 8 hexadecimal digits, of the patches that change a run but not the attention; empty without.
+    """Names, and 8 hexadecimal digits, of what changes a run but is not in the fingerprint; empty without.
 
-    They combine predictions otherwise (RescaleCFG, PAG) or change runs (Guidance Cutoff, EasyCache). What
-    only watches runs cannot be told from them.
+    Patches that combine predictions otherwise (RescaleCFG, PAG) or change runs (Guidance Cutoff), wrappers
+    around anything (EasyCache), callbacks, and what they are set to. What others only watch runs with cannot
+    be told from them.
     """
     options = model.model_options
-    functions = [options.get(name) for name in GUIDING]
-    for wrappers in (model.wrappers, options.get("transformer_options", {}).get("wrappers", {})):
-        functions += [found for kind, found in sorted(wrappers.items()) if kind not in WITHIN]
-    found = [f for f in _flat(functions) if callable(f)]
+    transformer = options.get("transformer_options", {})
+    run: list[Any] = [
+        {k: v for k, v in options.items() if k not in ELSEWHERE and not k.startswith("multigpu")},
+        {k: v for k, v in transformer.items() if not (k in (*CHANGING, *WRAPPED) or _is_setting(v))},
+    ]
+    for wrapped in (vars(model), transformer):
+        for name in WRAPPED:
+            run += [
+                {kind: {key: found for key, found in keys.items() if key not in HARMLESS}}
+                for kind, keys in wrapped.get(name, {}).items()
+            ]
+    found = list(_flat(run))
     if not found:
         return ""
-    settings = [setting for f in found for setting in _settings(getattr(f, "__self__", None))]
+    patches = [part for part in found if not isinstance(part, (str, int, float, torch.Tensor))]
+    settings = [setting for f in patches for setting in _settings(getattr(f, "__self__", None))]
     always = bool(options.get("disable_cfg1_optimization", False))
-    names = ", ".join(dict.fromkeys(map(called, found)))
+    names = ", ".join(dict.fromkeys(map(called, patches))) or "options"
     return f"{names} {_hashed([*described(*found), *map(repr, [*settings, always])])}"
 
 
@@ -143,9 +156,14 @@ def _model(model: Any) -> Iterator[str | torch.Tensor]:
     options = model.model_options
     patches = options.get("transformer_options", {})
     functions = {name: patches.get(name) for name in CHANGING}
-    settings = {k: v for k, v in patches.items() if isinstance(v, (bool, int, float, str, tuple))}
+    settings = {k: v for k, v in patches.items() if _is_setting(v)}
     forward = {"model_function_wrapper": options.get("model_function_wrapper")}
     yield from described(*_flat([functions, settings, forward, *_replaced(model)]))
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether an entry of transformer_options is in the fingerprint as a setting."""
+    return isinstance(value, (bool, int, float, str, tuple))
 
 
 def _replaced(patcher: Any) -> Iterator[Any]:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 DEEPEST = 8
+# Methods by which lists, sets and dicts are changed.
+CHANGERS = frozenset(("append", "extend", "insert", "add", "update", "setdefault", "pop", "clear"))
 
 
 def described(*patches: Any) -> Iterator[str | torch.Tensor]:
@@ -22,7 +24,7 @@ def described(*patches: Any) -> Iterator[str | torch.Tensor]:
     Functions by their names, and what they were made with: the values they enclose, partial arguments and
     defaults. Of an object's attributes, and of lists and dicts, numbers with a fraction, strings, and tensors
     that have names only: counters and caches change from run to run. Neither does an enclosed variable count
-    into which a function stores.
+    into which a function stores, or to which it appends.
     """
     rebound = {cell for patch in patches for function in _functions(patch) for cell in _rebound(function)}
     for patch in patches:
@@ -116,7 +118,7 @@ def _functions(value: Any, depth: int = 0) -> Iterator[FunctionType]:
 
 
 def _rebound(function: FunctionType) -> Iterator[int]:
-    """Identities of the enclosed variables that a function stores into when it runs."""
+    """Identities of the enclosed variables that a function stores into, or adds to, when it runs."""
     stored = _stored(function.__code__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         if name in stored:
@@ -124,7 +126,15 @@ def _rebound(function: FunctionType) -> Iterator[int]:
 
 
 def _stored(code: CodeType) -> set[str]:
-    names = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_DEREF"}
+    """Names of variables that are set, or changed by a method of lists, sets or dicts."""
+    names, before = set[str](), None
+    for now in dis.get_instructions(code):
+        if now.opname == "STORE_DEREF":
+            names.add(now.argval)
+        called = now.opname in ("LOAD_METHOD", "LOAD_ATTR") and now.argval in CHANGERS
+        if called and before is not None and before.opname == "LOAD_DEREF":
+            names.add(before.argval)
+        before = now
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             names |= _stored(inner)

@@ -13,6 +13,7 @@ import comfy.patcher_extension
 import pytest
 import torch
 from forwards import counted
+from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.probe.collect.collect import CollectRequest
 from winning_tickets.probe.layers import choose as auto_layer
 from winning_tickets.probe.layers import probe as layer_report
@@ -21,6 +22,7 @@ from winning_tickets.probe.layers.probe import LayerProbe, LayerWorth, recommend
 from winning_tickets.probe.model import memory
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.unet import UNet
+from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.tickets.layers import figures
 
 CATEGORIES = ("cat", "fire hydrant", "tree")
@@ -287,6 +289,49 @@ def test_trial_images_do_not_depend_on_the_batch_size(
         found.append([w.tried for w in probe.tried(worths, worths[:2])])
     assert found[0] == found[1] and found[0][0] is not None and found[0][2] is None
     assert found[0][0].images == 4 and found[0][0].objects == 8
+
+
+def test_what_changes_predictions_or_runs_is_another_choice_and_ours_is_not(
+    model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer that was chosen before another pack's wrapper was added was believed with it, too."""
+    auto_layer._known.clear()
+    asked: list[str] = []
+    choice = auto_layer.Choice("input 1", "why", False)
+    monkeypatch.setattr(auto_layer, "_choose", lambda model, *more: asked.append(model) or choice)
+
+    def weaker(strength: float) -> Any:
+        def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
+            return strength * executor(*args, **kwargs)
+
+        other = model.clone()
+        other.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "theirs", wrapper)
+        return other
+
+    def choose(other: Any) -> int:
+        auto_layer.choose_layer(other, clip, REQUEST, "test")
+        return len(asked)
+
+    assert [choose(m) for m in (model, weaker(0.5), weaker(0.7), weaker(0.5), model.clone())] == [
+        1,
+        2,
+        3,
+        3,
+        3,
+    ]
+    cut = CutoffPatch(Cutoff(Share(0.5)))
+    assert choose(cut.attach(model)) == 3
+
+
+def test_the_trial_of_a_layer_is_no_run_of_the_users(model: Any, clip: Any) -> None:
+    """Guidance Cutoff Report told of the layers' trial instead of the image."""
+    cut = CutoffPatch(Cutoff(Share(0.5)))
+    counting, seen = counted(cut.attach(model))
+    probe = probe_of(counting, clip)
+    worths = probe.effect()
+    seen.clear()
+    probe.tried(worths, worths[:1])
+    assert cut.run is None and seen.total == probe.trial_cost(1)
 
 
 def test_a_lone_category_can_be_tried(model: Any, clip: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import comfy.patcher_extension
 import comfy.sample
 import folder_paths
 import latent_preview
@@ -18,6 +21,8 @@ import safetensors.torch
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from comfy_extras.nodes_easycache import EasyCacheNode
 from forwards import counted
 from winning_tickets.guidance.cutoff import CONDITIONAL, Cutoff, Final
 from winning_tickets.probe.build.build import (
@@ -33,6 +38,7 @@ from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.preview import LiveTrial
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.draw import BATCHED, Drawing, Sampling
+from winning_tickets.probe.sampling.watch import watched
 from winning_tickets.probe.trial.kinds import LOOKED, OTHERS, SWAP, TICKETS, Choice, Noises, best_of
 from winning_tickets.probe.trial.trial import Outcome, Trial, TrialRequest, give, run_trial
 from winning_tickets.tickets.layout.build import Layout
@@ -272,12 +278,12 @@ class TestTrial:
                 raise comfy.model_management.InterruptProcessingException
             return executor(*args, **kwargs)
 
-        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "cancel", cancelled)
+        spied, seen = counted(model)
+        spied.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "cancel", cancelled)
         again = replace(request(4), asked={"tried": "again"})
         with pytest.raises(comfy.model_management.InterruptProcessingException):
-            run_trial(model, clip, again, Halves)
-        model.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, "cancel")
-        spied, seen = counted(model)
+            run_trial(spied, clip, again, Halves)
+        seen.clear()
         trial = Trial(spied, clip, again, Halves, None)
         kept = set(trial.keeper.records)
         assert 0 < len(kept) < 8
@@ -293,8 +299,9 @@ class TestTrial:
             torch.testing.assert_close(drawn(outcome)[key], latent, rtol=0, atol=0.01)
 
     def test_more_images_draw_only_what_is_missing(self, model: Any, clip: Any) -> None:
-        first = run_trial(model, clip, request(2), Halves)
         spied, seen = counted(model)
+        first = run_trial(spied, clip, request(2), Halves)
+        seen.clear()
         second = run_trial(spied, clip, request(3, choice=QUICK), Halves)
         assert seen.total == 4 + 2 * 2 * EULER.steps
         assert second.records[: len(first.records)] == first.records
@@ -374,6 +381,50 @@ class TestTrial:
         again = CutoffPatch(Cutoff(Final(1), CONDITIONAL)).attach(model)
         assert Trial(again, clip, quick, Halves, None).resumed == 1
         assert Trial(model.clone(), clip, quick, Halves, None).keeper.run == runs[0]
+
+    def test_wrappers_and_what_they_are_set_to_are_another_trial(self, model: Any, clip: Any) -> None:
+        """A trial was resumed with images of the model before another pack's wrapper was added."""
+        quick = replace(request(1), choice=Choice(best_of=0, swap=False))
+
+        def wrapped(kind: str, strength: float, within: bool) -> Any:
+            log: list[float] = []
+
+            def weaker(executor: Any, *args: Any, **kwargs: Any) -> Any:
+                log.append(time.time())
+                return strength * executor(*args, **kwargs)
+
+            other = model.clone()
+            if within:
+                options = other.model_options["transformer_options"]
+                comfy.patcher_extension.add_wrapper_with_key(kind, "theirs", weaker, options)
+            else:
+                other.add_wrapper_with_key(kind, "theirs", weaker)
+            return other
+
+        def cached(threshold: float) -> Any:
+            return EasyCacheNode.execute(model, threshold, 0.15, 0.95, False)[0]
+
+        kinds = WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL
+        made = {
+            (kind, strength, within): partial(wrapped, kind, strength, within)
+            for kind in kinds
+            for strength, within in ((0.5, False), (0.7, False), (0.6, True))
+        } | {threshold: partial(cached, threshold) for threshold in (0.1, 0.2)}
+        for make in made.values():
+            patched = make()
+            run_trial(patched, clip, quick, Halves)
+            for again in (patched, make()):
+                assert Trial(again, clip, quick, Halves, None).resumed == 1
+        plain = Trial(model.clone(), clip, quick, Halves, None)
+        runs = {plain.keeper.run, *(Trial(m(), clip, quick, Halves, None).keeper.run for m in made.values())}
+        assert plain.resumed == 0 and len(runs) == 1 + len(made)
+
+    def test_compiling_and_our_own_watch_are_no_other_trial(self, model: Any, clip: Any) -> None:
+        plain = Trial(model, clip, request(1), Halves, None).keeper.run
+        compiled = model.clone()
+        set_torch_compile_wrapper(model=compiled, backend="eager")
+        for other in (compiled, watched(model, clip, "a cat", "cat")[0]):
+            assert Trial(other, clip, request(1), Halves, None).keeper.run == plain
 
     def test_a_folder_that_cannot_be_written(self, model: Any, clip: Any, output: Path) -> None:
         (output / "layout_trials").write_text("in the way", encoding="utf-8")
