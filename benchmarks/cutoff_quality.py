@@ -1,21 +1,29 @@
 """What the guidance cutoff does to the pictures: presence of the named objects, distance to full guidance.
 
     python benchmarks/cutoff_quality.py --comfyui DIR [--cases 216] [--steps 20] [--bfloat16]
-                                        [--tails conditional unconditional "lower cfg"] [--suggest]
+                                        [--tails conditional unconditional "lower cfg"]
+                                        [--adaptive 0.98 0.99 0.995 0.999] [--suggest] [--check]
 
-Run with the Python of that ComfyUI. On the demo model: the same prompts of two objects and the same seeds at
-every point, judged by the demo's judge. Distance: root of the mean squared difference of the latents to those
-of the fully guided image, over that between two images of the same prompt of different seeds; and the
-overlap (IoU) of the objects' masks with the fully guided image's, of objects that are in both. --suggest:
-the share that Suggest Guidance Cutoff reads from each image's own run instead, beside the same shares dealt
-to other images, and beside fixed ones.
+Run with the Python of that ComfyUI; DEMO_VARIANT chooses another model than the demo's. The same prompts
+of two objects and the same seeds at every point, judged by the model's judge. Distance: root of the mean
+squared difference of the latents to those of the fully guided image, over that between two images of the
+same prompt of different seeds; and the overlap (IoU) of the objects' masks with the fully guided image's, of
+objects that are in both.
+
+--adaptive: guidance of each image ends when its predictions agree so far. --suggest: after the share that
+Suggest Guidance Cutoff reads from each image's own run. Both beside the same shares dealt to other images,
+and beside the same number of guided steps for all: Wilcoxon's test of the distances, sign test of the
+presence, image by image. They are kept in demo/progress/ladder.jsonl; started again, it resumes. --check:
+draw a batch by the node itself, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +37,9 @@ parser.add_argument("--steps", type=int, default=20)
 parser.add_argument("--cfg", type=float, default=5.0)
 parser.add_argument("--sampler", default="euler")
 parser.add_argument("--tails", nargs="+", help="only these rows, beside full guidance")
-parser.add_argument("--suggest", action="store_true", help="shares that are suggested")
+parser.add_argument("--adaptive", nargs="+", type=float, help="these similarities, beside fixed shares")
+parser.add_argument("--suggest", action="store_true", help="shares that are suggested, beside fixed ones")
+parser.add_argument("--check", action="store_true", help="draw a batch by the node itself, too")
 parser.add_argument("--bfloat16", action="store_true", help="run the UNet in bfloat16")
 ARGS = parser.parse_args()
 start.comfyui(ARGS.comfyui)
@@ -41,17 +51,17 @@ import numpy as np
 import torch
 from cases import BATCH, SHAPE, Case, Fixed, cases_of, conditioning, prompt_of, use_bfloat16
 from judge import load_judge
-from scenes import NAMES, category
+from ladder import Climb, climbed
+from scenes import NAMES
+from scipy.stats import wilcoxon
+from variants import chosen
 from verdict import Found, classes_of, find
-from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Share
-from winning_tickets.guidance.suggest import suggest
-from winning_tickets.guidance.trace import Trace
-from winning_tickets.probe.attention.tokens import PromptTokens, find_phrases
-from winning_tickets.probe.model.unet import UNet
+from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Share, Similar
+from winning_tickets.guidance.suggest import FORM, PUSH, least
+from winning_tickets.guidance.trace import push_to_come
 from winning_tickets.probe.sampling.ksampler import Settings, sample
-from winning_tickets.probe.sampling.watch import Watch, last_trace
 from winning_tickets.tickets.noise import plain_noise
-from winning_tickets.trial.figures import share
+from winning_tickets.trial.figures import paired, share
 
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7)
 LOWER_CFG = 2.0
@@ -113,61 +123,151 @@ def line(name: str, guided: float, latents: torch.Tensor, found: Any, full: Any,
     )
 
 
-def in_groups(keys: Sequence[Any]) -> list[list[int]]:
-    """Numbers of what has the same key, at most a batch of them at once."""
-    groups: dict[Any, list[int]] = {}
-    for number, key in enumerate(keys):
-        groups.setdefault(key, []).append(number)
-    return [some[at : at + BATCH] for some in groups.values() for at in range(0, len(some), BATCH)]
+def rule_row(name: str, guided: np.ndarray, climbs: Sequence[Climb], fixed: np.ndarray | None = None) -> None:
+    """A row of images cut after numbers of steps of their own; fixed: those to compare them with."""
+    scale = float(np.mean([c.apart for c in climbs]))
+
+    def read(counts: np.ndarray) -> tuple[list[bool], np.ndarray, list[float | None]]:
+        chosen = [(c, int(k) - 1) for c, k in zip(climbs, counts, strict=True)]
+        distances = np.array([c.distance[k] for c, k in chosen]) / scale
+        return [c.present[k] for c, k in chosen], distances, [c.overlap[k] for c, k in chosen]
+
+    present, distance, overlap = read(guided)
+    shares = guided / ARGS.steps
+    cells = [
+        name,
+        f"{shares.mean():.3f} +- {shares.std():.3f}",
+        f"{(1 - shares.mean()) / 2:.1%}",
+        share(present).split(" (")[0],
+        mean(distance.tolist()),
+        f"{distance.std():.3f}",
+        f"{np.quantile(distance, 0.9):.3f}",
+        mean([o for o in overlap if o is not None]),
+    ]
+    if fixed is not None:
+        there, away, _ = read(fixed)
+        signs = paired(list(zip(present, there, strict=True)))
+        nearer = away - distance
+        p = float(wilcoxon(nearer).pvalue) if nearer.any() else 1.0
+        cells += [f"{mean(nearer.tolist())}, p {p:.2g}", f"{signs.won} : {signs.lost}, p {signs.p:.2g}"]
+    print("| " + " | ".join([*cells, *[""] * (10 - len(cells))]) + " |", flush=True)
 
 
-def watched(parts: Any, cases: Sequence[Case]) -> list[Trace]:
-    """What a fully guided run of each case shows."""
-    family = UNet(parts.model)
-    phrases = [find_phrases(parts.clip, prompt_of(c), [category(n) for n in c.names]) for c in cases]
-    traces: dict[int, Trace] = {}
-    for group in in_groups([p.positions for p in phrases]):
-        positive = conditioning(parts.clip, [prompt_of(cases[i]) for i in group])
-        first = phrases[group[0]]
-        together = PromptTokens(first.text, first.names, positive, first.length, first.positions)
-        model = Watch(together, family, family.layers).attach(parts.model)
-        draw_some(model, parts.clip, group, positive, Cutoff(Share(1.0)))
-        traces |= {number: last_trace(model).of([i]) for i, number in enumerate(group)}
-    return [traces[i] for i in range(len(cases))]
+def same_for_all(guided: np.ndarray) -> np.ndarray:
+    """The same number of guided steps in all, as evenly as whole steps allow."""
+    least, more = divmod(int(guided.sum()), len(guided))
+    order = torch.randperm(len(guided), generator=torch.Generator().manual_seed(0)).numpy()
+    return np.where(order < more, least + 1, least).clip(1)
 
 
-def draw_each(parts: Any, cases: Sequence[Case], shares: Sequence[float]) -> torch.Tensor:
-    """Every case with a share of its own."""
-    done: dict[int, torch.Tensor] = {}
-    for group in in_groups(shares):
-        positive = conditioning(parts.clip, [prompt_of(cases[i]) for i in group])
-        latents = draw_some(parts.model, parts.clip, group, positive, Cutoff(Share(shares[group[0]])))
-        done |= dict(zip(group, latents, strict=True))
-    return torch.stack([done[i] for i in range(len(cases))])
-
-
-def suggestions(parts: Any, judge: Any, cases: Sequence[Case], full: tuple[torch.Tensor, float]) -> None:
-    """A table of suggested shares beside fixed ones."""
-    traces = watched(parts, cases)
-    both, push_alone = [suggest(c) for c in traces], [suggest(c, form=0.0) for c in traces]
-    dealt = [both[i] for i in torch.randperm(len(both), generator=torch.Generator().manual_seed(0)).tolist()]
+def rules(climbs: Sequence[Climb], named: dict[str, np.ndarray]) -> None:
+    """A table of rules: after how many steps guidance of each image ends [images]."""
     print(
-        "\n| share | guided, mean +- sd | forwards saved | both present | distance | sd | 90th percentile |"
+        "\n| rule | guided, mean +- sd | forwards saved | both present | distance | sd | 90th percentile |"
+        " overlap | nearer than the fixed share | both present only here : only there |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    rows = [("suggested", both), ("suggested for another image", dealt)]
-    if push_alone != both:
-        rows.append(("by the push alone", push_alone))
-    for name, shares in [*rows, *((f"{s:g} for all", [s] * len(cases)) for s in (0.4, 0.5))]:
-        latents = draw_each(parts, cases, shares)
-        present = [all(f.present for f in found) for found in objects(judge, latents, cases)]
-        distance = (apart(latents, full[0]) / full[1]).numpy()
-        print(
-            f"| {name} | {np.mean(shares):.3f} +- {np.std(shares):.3f} | {(1 - np.mean(shares)) / 2:.1%} |"
-            f" {share(present).split(' (')[0]} | {mean(distance.tolist())} | {distance.std():.3f} |"
-            f" {np.quantile(distance, 0.9):.3f} |",
-            flush=True,
+    print("| --- |" + " --- |" * 9)
+    order = torch.randperm(len(climbs), generator=torch.Generator().manual_seed(1)).numpy()
+    for name, guided in named.items():
+        fixed = same_for_all(guided)
+        rule_row(name, guided, climbs, fixed)
+        if guided.std():
+            rule_row("- dealt to other images", guided[order], climbs)
+            rule_row("- the same share for all", fixed, climbs)
+
+
+def adaptive(climbs: Sequence[Climb], similarities: Sequence[float]) -> dict[str, np.ndarray]:
+    """After how many steps `adaptive` ends the guidance of each image."""
+    cosines = np.array([c.cosine for c in climbs])
+    return {
+        f"similarity {s:g}": np.where((cosines > s).any(1), (cosines > s).argmax(1) + 1, ARGS.steps)
+        for s in similarities
+    }
+
+
+def suggested(climbs: Sequence[Climb]) -> dict[str, np.ndarray]:
+    """After how many steps the suggestion of each image's own run ends its guidance."""
+    rows = {}
+    for push, form in ((PUSH, FORM), (PUSH, 0.0)):
+        name = f"push {push:g}" + (f", agreement {form:g}" if form else " alone")
+        counts = [least(to_come(c).tolist(), c.agreement, push, form) for c in climbs]
+        rows[name] = np.array(counts).clip(1)
+    return rows
+
+
+def to_come(climb: Climb) -> torch.Tensor:
+    """Push of guidance still to come after 0, 1, ... steps."""
+    return push_to_come(torch.tensor(climb.guidance)[:, None], torch.tensor(climb.sigmas))[:, 0]
+
+
+def bins(climbs: Sequence[Climb]) -> None:
+    """What push and agreement at the cut say of the picture, over all images and numbers of guided steps."""
+    scale = float(np.mean([c.apart for c in climbs]))
+    cuts = [
+        (
+            float(to_come(c)[k]),
+            c.agreement[k - 1],
+            c.present[k - 1],
+            c.distance[k - 1] / scale,
+            c.overlap[k - 1],
         )
+        for c in climbs
+        if c.present[-1]
+        for k in range(1, ARGS.steps)
+    ]
+    print("\nImages that show both objects when fully guided, cut after 1, 2, ... steps:")
+    print("\n| push still to come | agreement | cuts | both still present | distance | overlap |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    every = (0.0, math.inf)
+    limits = [0.0, 0.1, 0.25, 0.5, 1.0, math.inf]
+    forms = [0.0, 0.4, 0.5, 0.6, 0.7, 1.01]
+    rows = [(b, every) for b in pairwise(limits)] + [(every, b) for b in pairwise(forms)]
+    rows += [(b, f) for b in [(0.1, 0.25), (0.25, 0.5)] for f in [(0.0, 0.5), (0.5, 1.01)]]
+    for push, form in rows:
+        found = [c for c in cuts if push[0] < c[0] <= push[1] and form[0] <= c[1] < form[1]]
+        if found:
+            overlaps = [c[4] for c in found if c[4] is not None]
+            kept = share([c[2] for c in found]).split(" (")[0]
+            print(
+                f"| {named(push)} | {named(form)} | {len(found)} | {kept} |"
+                f" {np.mean([c[3] for c in found]):.3f} | {np.mean(overlaps):.3f} |"
+            )
+
+
+def named(bounds: tuple[float, float]) -> str:
+    low, high = bounds
+    return (
+        "any"
+        if low == 0 and high == math.inf
+        else f"above {low:g}"
+        if high == math.inf
+        else f"{low:g} to {min(high, 1):g}"
+    )
+
+
+def check(parts: Any, cases: Sequence[Case], climbs: Sequence[Climb], guided: dict[str, np.ndarray]) -> None:
+    """How far the pictures of the node itself lie from those that were read off, in the first batch."""
+    numbers = list(range(min(BATCH, len(cases))))
+    positive = conditioning(parts.clip, [prompt_of(cases[i]) for i in numbers])
+    whole = draw_some(parts.model, parts.clip, numbers, positive, Cutoff(Share(1.0)))
+    for (name, counts), similarity in zip(guided.items(), ARGS.adaptive, strict=True):
+        drawn = draw_some(parts.model, parts.clip, numbers, positive, Cutoff(Similar(similarity)))
+        read = torch.tensor([climbs[i].distance[int(counts[i]) - 1] for i in numbers])
+        worst = float((apart(drawn, whole) - read).abs().max())
+        print(f"{name}: distances of {len(read)} images drawn by the node differ by at most {worst:.4f}")
+
+
+def read_off(parts: Any, judge: Any, cases: Sequence[Case]) -> None:
+    """Rules that look at the run, from what was kept of every case cut after every number of steps."""
+    climbs = climbed(parts, judge, cases, ARGS.steps, ARGS.cfg, ARGS.bfloat16)
+    about = f"{len(climbs)} prompts, euler, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95 % intervals"
+    print(f"\n{chosen()[0] or 'demo model'}: {about}")
+    guided = adaptive(climbs, ARGS.adaptive or ())
+    rules(climbs, {**guided, **(suggested(climbs) if ARGS.suggest else {})})
+    if ARGS.suggest:
+        bins(climbs)
+    if ARGS.check:
+        check(parts, cases, climbs, guided)
 
 
 def main() -> None:
@@ -177,13 +277,13 @@ def main() -> None:
     if ARGS.bfloat16:
         use_bfloat16(parts.model)
     cases = cases_of("two")[: ARGS.cases]
+    if ARGS.adaptive or ARGS.suggest:
+        return read_off(parts, judge, cases)
     whole = draw(parts, cases, Cutoff(Share(1.0)))
     # The mean over the cases: a pair of images can be alike by chance.
     scale = float(apart(whole, draw(parts, cases, Cutoff(Share(1.0)), FIRST_SEED + 10_000)).mean())
     full, full_found = (whole, scale), objects(judge, whole, cases)
     print(f"{len(cases)} prompts, {ARGS.sampler}, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95 % intervals\n")
-    if ARGS.suggest:
-        return suggestions(parts, judge, cases, full)
     print("| after the cut | guided | forwards saved | both present | distance | overlap |")
     print("| --- | --- | --- | --- | --- | --- |")
     print(line("(full guidance)", 1.0, whole, full_found, full, full_found), flush=True)

@@ -1,6 +1,6 @@
 """Which layer makes the tickets that work, which judges a noise best, and which one `auto` chooses.
 
-    python benchmarks/layers.py --comfyui DIR [--what tickets looks choices] [--cases 56] [--table]
+    python benchmarks/layers.py --comfyui DIR [--what tickets looks choices agreement] [--cases 56] [--table]
 
 Run with the Python of that ComfyUI; DEMO_VARIANT chooses another model than the demo's. What was measured is
 kept in demo/progress/layers.jsonl, a line each; started again, it resumes. 10 euler steps, cfg 5, half
@@ -8,7 +8,8 @@ guided, in bfloat16; judged by the trained judge.
 
 tickets: every layer's own bank, its tickets in the cases of two objects. looks: of 16 plain seeds, the one
 with the best fit at each layer. choices: the layer that `auto` chooses, without what it remembers, for
-several seeds and sets of categories.
+several seeds and sets of categories. agreement: effect and agreement of every layer as Ticket Layer Report
+shows them, beside what its tickets achieved.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parent.parent / "demo"))
 import start
 
-WHAT = ("tickets", "looks", "choices")
+WHAT = ("tickets", "looks", "choices", "agreement")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
 parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
@@ -184,6 +185,15 @@ def choices(parts: Any, kept: Kept) -> None:
         print(seed, len(categories), best, tried, round(cost), flush=True)
 
 
+def agreements(parts: Any, kept: Kept) -> None:
+    if kept.of("agreement"):
+        return
+    probe = LayerProbe(fast(parts).model, parts.clip, CATEGORIES, 16, 0, PIXELS, PIXELS)
+    for w in probe.agreement(probe.effect(), 4, 20, 5.0):
+        figures = {k: round(getattr(w, k), 4) for k in ("effect", "error", "agreement", "chance")}
+        kept.add(what="agreement", layer=str(w.layer), **figures)
+
+
 def tables(kept: Kept) -> None:
     print(
         f"\n## {chosen()[0] or 'demo model'}\n\n| layer | n | in their own boxes | mean IoU | both present |"
@@ -196,6 +206,16 @@ def tables(kept: Kept) -> None:
         hits, present = ([x[k] for x in xs] for k in ("hit", "present"))
         iou = sum(x["iou"] for x in xs) / len(xs)
         print(f"| {layer} | {len(xs)} | {share(hits)} | {iou:.3f} | {share(present)} |")
+    figures = kept.of("agreement")
+    if figures and by_layer:
+        print("\n| layer | effect | agreement (chance) | in their own boxes | both present |")
+        print("| --- | --- | --- | --- | --- |")
+        for x in figures:
+            hits, present = ([y[k] for y in by_layer[x["layer"]]] for k in ("hit", "present"))
+            print(
+                f"| {x['layer']} | {x['effect']:.2f} +- {x['error']:.2f} |"
+                f" {x['agreement']:.3f} ({x['chance']:.3f}) | {share(hits)} | {share(present)} |"
+            )
     chosen_table(kept, {k: [x["hit"] for x in xs] for k, xs in by_layer.items()})
     every = kept.of("looks")
     if not every:
@@ -233,7 +253,8 @@ def main() -> None:
     kept = Kept(fingerprint(parts.model, parts.clip).split("-")[0])
     if not ARGS.table:
         for what in ARGS.what:
-            {"tickets": tickets, "looks": looks, "choices": choices}[what](parts, kept)
+            measured = {"tickets": tickets, "looks": looks, "choices": choices, "agreement": agreements}
+            measured[what](parts, kept)
     tables(kept)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .trace import StepsError, Trace, agreement, push_to_come, ranges
 
@@ -40,13 +41,18 @@ def suggest(trace: Trace, push: float = PUSH, form: float = FORM) -> float:
             "This run was not guided to its end: watch one without a cutoff, and with a negative prompt for"
             " all steps."
         )
-    left = push_to_come(guidance, trace.sigmas).mean(1)
-    agree = _agreement(trace)
-    for kept in range(steps):
+    left = push_to_come(guidance, trace.sigmas).mean(1).tolist()
+    return least(left, _agreement(trace), push, form) / steps
+
+
+def least(left: Sequence[float], agree: Sequence[float] | None, push: float, form: float) -> int:
+    """The number of steps of `suggest`. left: push still to come after 0, 1, ... steps [steps + 1]; agree:
+    agreement of the maps at each step [steps]."""
+    for kept, one in enumerate(left[:-1]):
         settled = agree is None or kept > 0 and agree[kept - 1] >= form
-        if float(left[kept]) <= push and settled:
-            return kept / steps
-    return 1.0
+        if one <= push and settled:
+            return kept
+    return len(left) - 1
 
 
 def _agreement(trace: Trace) -> list[float] | None:
