@@ -86,7 +86,7 @@ class Similar:
     predictions is above `similarity` (1: never), and at the latest after the `latest` share of the steps.
     """
 
-    similarity: float = 0.99
+    similarity: float = 0.999
     latest: float = 1.0
 
     def __post_init__(self) -> None:

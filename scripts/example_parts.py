@@ -24,7 +24,6 @@ class Kit:
     layer: str
     block: int
     noises: int
-    similarity: float
     bank: str
     about_bank: str
     trial: dict[str, Any]
@@ -43,7 +42,6 @@ SD1 = Kit(
     "input 8",
     4,
     128,
-    0.99,
     "my_bank.safetensors",
     "Make the bank first, with the workflow *collect_and_save_a_bank* and the same checkpoint.",
     {"images": 64, "steps": 12},
@@ -57,7 +55,6 @@ DEMO = Kit(
     "input 3",
     2,
     48,
-    0.999,
     "demo_model.safetensors",
     "The bank of the demo model comes with the pack: it knows castle, tree, sun, car, flower and fish.",
     {"images": 12, "steps": 10},
