@@ -41,6 +41,7 @@ from .regions import Placed, Regions, read_regions, read_size, size_input
 
 Trial = io.Custom("LAYOUT_TRIAL")
 USUAL = "usual ones"
+PASSED_ON = SHOWN, EVERY = "shown ones", "all"
 
 
 def _layouts_input() -> io.Input:
@@ -111,6 +112,13 @@ def _advanced() -> list[io.WidgetInput]:
             default="",
             tooltip="Name of the file in output/layout_trials that every judged image is added to. Empty:"
             " named after the model and the settings. The same settings are resumed.",
+        ),
+        io.Combo.Input(
+            "pass_on",
+            options=list(PASSED_ON),
+            default=SHOWN,
+            tooltip="Which images leave the node: those of the cases in the picture, or all, for Layout"
+            " Score. One takes 3 MB at 512x512.",
         ),
     ]
 
@@ -184,7 +192,8 @@ class LayoutTrial(io.ComfyNode):
                     display_name="picture", tooltip="The same as bars, and with a vae some of the images."
                 ),
                 io.Image.Output(
-                    display_name="images", tooltip="All images, if a vae is connected: for a detector."
+                    display_name="images",
+                    tooltip="The images, if a vae is connected, for a detector: see pass_on.",
                 ),
                 io.Latent.Output(display_name="latents", tooltip="The same as latents."),
                 Trial.Output(
@@ -226,7 +235,8 @@ class LayoutTrial(io.ComfyNode):
             rare["layer"],
             rare["save_as"],
         )
-        result = give(run_trial(model, clip, request, ModelJudge, bank), vae, placed.note)
+        every = rare["pass_on"] == EVERY
+        result = give(run_trial(model, clip, request, ModelJudge, bank), vae, placed.note, every)
         return io.NodeOutput(*result.outputs, ui=preview(cls, result.picture, result.report))
 
     @classmethod
@@ -286,7 +296,7 @@ class LayoutScore(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 Trial.Input("trial", tooltip="From Layout Trial."),
-                io.Image.Input("images", tooltip="All images of Layout Trial, which the detector has seen."),
+                io.Image.Input("images", tooltip="The images of Layout Trial, which the detector has seen."),
                 io.Autogrow.Input(
                     "boxes",
                     template=io.Autogrow.TemplatePrefix(

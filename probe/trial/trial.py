@@ -280,9 +280,24 @@ class Given:
         return self.report, self.picture, self.images, self.latents, self.records
 
 
-def give(outcome: Outcome, vae: Any = None, note: str = "") -> Given:
-    """What was found, with the images if there is a VAE to see them with; `note` comes before the others."""
-    drawn, notes = outcome.drawn, [*filter(None, [note]), *outcome.notes]
+def give(outcome: Outcome, vae: Any = None, note: str = "", every: bool = False) -> Given:
+    """What was found, with the images if there is a VAE to see them with; `note` comes before the others.
+
+    Images, latents and records leave the node of the cases that are shown, or of `every` case, as far as
+    memory allows.
+    """
+    notes = [*filter(None, [note]), *outcome.notes]
+    cases = sorted({record.case for record in outcome.records})
+    given, limit = cases if every else cases[:SHOWN], ""
+    if vae is not None and (fitting := _cases_in_memory(outcome)) < len(given):
+        given, limit = given[:fitting], ": all would take more than half of the memory that is free"
+    drawn = [image for image in outcome.drawn if image.record.case in set(given)]
+    if len(given) < len(cases):
+        advice = limit or '; "all" in pass_on (advanced) gives all'
+        notes.append(
+            f"The outputs images, latents and trial are of the first {len(given)} of {len(cases)}"
+            f" cases{advice}."
+        )
     images: Any = ExecutionBlocker(f"{NODE}: there are no images without a vae: connect the model's.")
     latents: Any = ExecutionBlocker(
         f"{NODE}: the latents of this trial are gone: delete its file to draw anew."
@@ -292,12 +307,12 @@ def give(outcome: Outcome, vae: Any = None, note: str = "") -> Given:
         latents = {"samples": torch.stack([image.latent for image in drawn])}
     if drawn and vae is not None:
         images = decoded(vae, latents["samples"])
-        shown = [n for n, image in enumerate(drawn) if image.record.case < SHOWN]
+        shown = [n for n, image in enumerate(drawn) if image.record.case in cases[:SHOWN]]
         samples = [Sample(drawn[n].record, images[n], drawn[n].masks) for n in shown]
-    if len(drawn) < len(outcome.records):
+    if len(outcome.drawn) < len(outcome.records):
         notes.append(
-            f"The latents of {len(outcome.records) - len(drawn)} images are gone: these are counted, but not"
-            " among the images."
+            f"The latents of {len(outcome.records) - len(outcome.drawn)} images are gone: these are counted,"
+            " but not among the images."
         )
     return Given(
         report(outcome.records, outcome.kinds, notes),
@@ -306,6 +321,16 @@ def give(outcome: Outcome, vae: Any = None, note: str = "") -> Given:
         latents,
         tuple(image.record for image in drawn),
     )
+
+
+def _cases_in_memory(outcome: Outcome) -> int:
+    """Cases whose images, as float32, take at most half of the memory that is free; at least one."""
+    if not outcome.records:
+        return 1
+    record = outcome.records[0]
+    case = 3 * 4 * record.width * record.height * max(1, len(outcome.kinds))
+    free = comfy.model_management.get_free_memory(torch.device("cpu"))
+    return max(1, int(free / 2 // case))
 
 
 def digest(bank: TicketBank) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -448,18 +449,54 @@ class TestLive:
         assert live._previewer is None
 
 
+class Vae:
+    """Enlarges three channels of a latent."""
+
+    decoded = 0
+
+    def decode(self, samples: torch.Tensor) -> torch.Tensor:
+        self.decoded += len(samples)
+        return samples[:, :3].movedim(1, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+
 class TestGiven:
     def test_images_latents_and_records_are_in_the_same_order(self, model: Any, clip: Any) -> None:
-        class Vae:
-            def decode(self, samples: torch.Tensor) -> torch.Tensor:
-                return samples[:, :3].movedim(1, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
-
         outcome = run_trial(model, clip, request(5), Halves)
         given = give(outcome, Vae())
         assert given.images.shape == (10, HEIGHT, WIDTH, 3) and given.picture.shape[-1] == 3
         for n, record in enumerate(given.records):
             assert torch.equal(given.images[n, ::8, ::8], given.latents["samples"][n, :3].movedim(0, -1))
             assert torch.equal(given.latents["samples"][n], drawn(outcome)[record.kind, record.case])
+
+    def test_no_more_images_are_decoded_than_leave_the_node(self, model: Any, clip: Any) -> None:
+        """Every image was decoded and kept in memory, 1 GB with the defaults, for a picture of few."""
+        outcome = run_trial(model, clip, replace(request(9), choice=Choice(0, False)), Halves)
+        vae = Vae()
+        given = give(outcome, vae)
+        assert vae.decoded == len(given.images) == len(given.latents["samples"]) == len(given.records) == 8
+        assert 'are of the first 8 of 9 cases; "all" in pass_on (advanced) gives all.' in given.report
+        assert re.search(r"\| plain noise +\| 9 ", given.report), "all are counted"
+        vae = Vae()
+        given = give(outcome, vae, every=True)
+        assert vae.decoded == len(given.images) == len(given.records) == 9 and "pass_on" not in given.report
+
+    def test_images_never_fill_the_memory(
+        self, model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        outcome = run_trial(model, clip, request(4), Halves)
+        for free, cases in (
+            (4 * 2 * 2 * 12 * WIDTH * HEIGHT, 4),
+            (2 * 2 * 2 * 12 * WIDTH * HEIGHT, 2),
+            (0, 1),
+        ):
+            monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device, free=free: free)
+            vae = Vae()
+            given = give(outcome, vae, every=True)
+            assert vae.decoded == len(given.images) == len(given.records) == 2 * cases
+            told = (
+                f"of the first {cases} of 4 cases: all would take more than half of the memory that is free."
+            )
+            assert (told in given.report) == (cases < 4)
 
     def test_without_a_vae_nodes_that_take_the_images_are_told(self, model: Any, clip: Any) -> None:
         given = give(run_trial(model, clip, request(1), Halves), note="First.")

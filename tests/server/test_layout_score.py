@@ -41,7 +41,7 @@ def judged() -> dict[str, Any]:
         "advanced": "custom",
         **{"advanced.objects": "two", "advanced.prompt": "{}", "advanced.negative": ""},
         **{"advanced.layer": "input 3", "advanced.candidates": 1, "advanced.rounds": 0},
-        "advanced.save_as": "scored",
+        **{"advanced.save_as": "scored", "advanced.pass_on": "all"},
     }
     score = {
         **{"trial": ["2", 4], "images": ["2", 2], "boxes.boxes0": ["3", 0], "boxes.boxes1": ["4", 0]},

@@ -46,6 +46,7 @@ def trial(**changes: Any) -> Prompt:
         "advanced.candidates": 2,
         "advanced.rounds": 1,
         "advanced.save_as": "",
+        "advanced.pass_on": "all",
     }
     return {"class_type": "LayoutTrial", "inputs": inputs | changes}
 
