@@ -57,7 +57,7 @@ from scipy.stats import wilcoxon
 from variants import chosen
 from verdict import Found, classes_of, find
 from winning_tickets.guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Share, Similar
-from winning_tickets.guidance.suggest import FORM, PUSH, least
+from winning_tickets.guidance.suggest import PUSH, SETTLED, least
 from winning_tickets.guidance.trace import push_to_come
 from winning_tickets.probe.sampling.ksampler import Settings, sample
 from winning_tickets.tickets.noise import plain_noise
@@ -186,13 +186,18 @@ def adaptive(climbs: Sequence[Climb], similarities: Sequence[float]) -> dict[str
 
 
 def suggested(climbs: Sequence[Climb]) -> dict[str, np.ndarray]:
-    """After how many steps the suggestion of each image's own run ends its guidance."""
-    rows = {}
-    for push, form in ((PUSH, FORM), (PUSH, 0.0)):
-        name = f"push {push:g}" + (f", agreement {form:g}" if form else " alone")
-        counts = [least(to_come(c).tolist(), c.agreement, push, form) for c in climbs]
-        rows[name] = np.array(counts).clip(1)
-    return rows
+    """After how many steps the suggestion of each image's own run ends its guidance; and as it was before,
+    when the maps had to agree with their final form as well."""
+    alone, both = [], []
+    for c in climbs:
+        kept = least(to_come(c).tolist())
+        alone.append(kept)
+        settled = (k for k in range(max(1, kept), ARGS.steps) if c.agreement[k - 1] >= SETTLED)
+        both.append(next(settled, ARGS.steps))
+    return {
+        f"suggested: push {PUSH:g}": np.array(alone).clip(1),
+        f"push {PUSH:g} and agreement {SETTLED:g}": np.array(both),
+    }
 
 
 def to_come(climb: Climb) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from ..guidance.suggest import explain, suggest
+from ..guidance.suggest import explain, scales, suggest
 from ..guidance.trace import StepsError, Trace, agreement, parse_steps
 from ..tickets.grid import PIXELS
 from .chart import Axis, Line, Mark, line_chart
@@ -205,7 +205,8 @@ def shown(
     read = [step for step in chosen if bool(maps[step].isfinite().all())]
     under = None if image is None else image[min(number, len(image)) - 1]
     height, width = (side * PIXELS for side in latent) if image is None else image.shape[1:3]
-    lines = [table(trace, number - 1, chosen), *trace.notes, *unwritten(trace.phrases)]
+    lines = [table(trace, number - 1, chosen), *scales(trace, number - 1)]
+    lines += [*trace.notes, *unwritten(trace.phrases)]
     mask = maps[read[-1]] if read else torch.zeros_like(maps[chosen[-1]])
     if not read:
         lines.append("The masks are empty: no map was read at the steps shown.")

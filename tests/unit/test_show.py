@@ -384,6 +384,9 @@ def test_a_layers_line_names_what_it_has() -> None:
     assert last == "Recommended: input 8, the earliest whose tickets have a great effect."
     full = layers.table([replace(worths[0], agreement=0.3, chance=-0.01)]).splitlines()
     assert full[0].split()[-2:] == ["agreement", "(chance)"] and full[1].split()[-2:] == ["0.300", "(-0.010)"]
+    assert full[-1].startswith("Agreement should be 0.1 above chance")
+    poor = layers.table([replace(worths[0], agreement=0.12, chance=0.05)]).splitlines()
+    assert poor[-1] == "Warning: input 8 has less: its tickets may do nothing."
 
 
 def test_steps_that_were_not_read_are_grey_and_named(texts: list[Text]) -> None:

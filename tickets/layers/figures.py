@@ -13,6 +13,8 @@ WORTH_TRYING = 0.5
 MOST_TRIED = 3
 # Standard errors by which a later layer's tickets must do better to be preferred.
 BETTER = 2.0
+# Of agreement above chance, without which no layer's tickets worked: benchmarks/README.md, "Which layer".
+FORETELLS = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ class LayerWorth:
     agreement: float | None = None
     chance: float | None = None
     tried: Tried | None = None
+
+    @property
+    def foretells(self) -> bool:
+        """Whether its first map says enough of where things end up for its tickets to work; True without
+        the figures."""
+        return self.agreement is None or self.chance is None or self.agreement - self.chance >= FORETELLS
 
     @property
     def clear(self) -> bool:
