@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes, steps, batches and rates; `seed` draws scenes and noise."""
+    """Sizes, steps, batches and rates; `seed` draws scenes and noise.
+
+    judge_noise: the most noise on the latents that the judge learns from.
+    """
 
     seed: int = 1
     vae_scenes: int = 3000
@@ -20,6 +23,7 @@ class Settings:
     judge_steps: int = 1500
     judge_batch: int = 64
     judge_lr: float = 2e-3
+    judge_noise: float = 0.2
     held_out: int = 1000
     batch: int = 32
     warm_up: int = 100
@@ -46,6 +50,7 @@ class Phase(NamedTuple):
 SHORT_PHASES = (
     Phase("unet", 1000, 1e-3, 0.65, 12.0, 0),
     Phase("refine", 600, 8e-4, 0.5, 15.0, 1),
+    Phase("polish", 900, 7e-4, 0.5, 15.0, 2),
 )
 """The variants' phases."""
 PHASES = (

@@ -69,7 +69,7 @@ def train_judge(s: Settings, data: dict, work: Path, device: torch.device) -> ju
     def loss_of() -> torch.Tensor:
         pick = torch.randint(len(data["latents"]), (s.judge_batch,), generator=run.rng)
         x = data["latents"][pick].float()
-        amount = torch.rand(s.judge_batch, 1, 1, 1, generator=run.rng) * 0.2
+        amount = torch.rand(s.judge_batch, 1, 1, 1, generator=run.rng) * s.judge_noise
         x = x + torch.randn(x.shape, generator=run.rng) * amount
         x = x.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):

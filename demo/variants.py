@@ -2,7 +2,7 @@
 
 They differ in seed, concepts and colours, UNet and prediction. Environment variable DEMO_VARIANT names the
 one that every script of this folder, and Load Demo Model, use instead of the demo model; `train.py` makes
-it (about half an hour on one CPU core). They are not in the repository.
+it (about an hour on one CPU core). They are not in the repository.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Variant:
     concepts: Mapping[str, float | None]
     unet: Mapping[str, Any] = field(default_factory=dict)
     prediction: str = "eps"
-    training: Mapping[str, int] = field(default_factory=dict)
+    training: Mapping[str, float] = field(default_factory=dict)
     own_autoencoder: bool = True
     chosen_on: bool = True
 
@@ -46,7 +46,8 @@ TWELVE: dict[str, float | None] = dict.fromkeys(
         "flower",
     ]
 )
-SHORT = {"scenes": 16_000, "judge_steps": 700, "vae_steps": 900, "vae_scenes": 1500}
+# Drawn by less trained models, whose pictures a judge of clean scenes alone would not know.
+SHORT = {"scenes": 16_000, "judge_steps": 1200, "judge_noise": 0.6, "vae_steps": 900, "vae_scenes": 1500}
 DEMO = Variant(TWELVE)
 VARIANTS = {
     # Another seed, and other colours: no two concepts share one.
