@@ -15,11 +15,9 @@ shows them, beside what its tickets achieved.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,7 +40,7 @@ import comfy.utils
 import model as model_module
 import torch
 from cases import SHAPE, Outcome, Sampling, cases_of, use_bfloat16
-from kept import PROGRESS
+from kept import Lines
 from kinds import PIXELS, RANK, layout_for, regions_of
 from scenes import CATEGORIES
 from variants import chosen
@@ -61,33 +59,12 @@ from winning_tickets.tickets.score import paper_score
 from winning_tickets.tickets.search.fit import fit
 from winning_tickets.trial.figures import share
 
-FILE = PROGRESS.with_name("layers.jsonl")
 FIRST_SEED, CANDIDATES = 30_000, 16
 NEAR = 0.08
 """Of the best layer's success, how far below it the chosen layer's may lie."""
+PRESENT = 0.05
+"""How far presence may lie below plain noise's."""
 HOW = Sampling(10, 5.0, "euler", 0.5)
-
-
-class Kept:
-    """Lines of FILE of this model."""
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-        self.lines = [x for x in self._all() if x["model"] == model]
-
-    def _all(self) -> Iterator[dict[str, Any]]:
-        if FILE.exists():
-            yield from map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
-
-    def add(self, **line: Any) -> None:
-        line = {"model": self.model, **line}
-        self.lines.append(line)
-        FILE.parent.mkdir(parents=True, exist_ok=True)
-        with FILE.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, default=lambda v: v.item()) + "\n")
-
-    def of(self, what: str) -> list[dict[str, Any]]:
-        return [x for x in self.lines if x["what"] == what]
 
 
 def layers_of(parts: Any) -> list[Layer]:
@@ -101,7 +78,7 @@ def fast(parts: Any) -> Any:
     return parts._replace(model=model)
 
 
-def tickets(parts: Any, kept: Kept) -> None:
+def tickets(parts: Any, kept: Lines) -> None:
     cases = cases_of("two")[: ARGS.cases]
     done = {(x["layer"], x["case"]) for x in kept.of("tickets")}
     for layer in ["none", *map(str, layers_of(parts))]:
@@ -137,7 +114,7 @@ def tickets(parts: Any, kept: Kept) -> None:
         print(layer, found, flush=True)
 
 
-def looks(parts: Any, kept: Kept) -> None:
+def looks(parts: Any, kept: Lines) -> None:
     scorer = Scorer(parts.model, parts.clip, "layers.py", PIXELS, PIXELS, layers_of(parts))
     grids = {layer: Grid(*SHAPE[1:], scorer.family.stride(layer)) for layer in scorer.layers}
     done = {x["case"] for x in kept.of("looks")}
@@ -163,7 +140,7 @@ def sets() -> list[tuple[str, ...]]:
     return [tuple(order.sample(CATEGORIES, k)) for k in (2, 2, 2, 3, 3, 4, 5, 6, 7, 8)]
 
 
-def choices(parts: Any, kept: Kept) -> None:
+def choices(parts: Any, kept: Lines) -> None:
     every = [(seed, CATEGORIES[:8]) for seed in range(6)] + [(seed, s) for seed, s in enumerate(sets())]
     done = {(x["seed"], tuple(x["categories"])) for x in kept.of("choices")}
     for seed, categories in every:
@@ -185,7 +162,7 @@ def choices(parts: Any, kept: Kept) -> None:
         print(seed, len(categories), best, tried, round(cost), flush=True)
 
 
-def agreements(parts: Any, kept: Kept) -> None:
+def agreements(parts: Any, kept: Lines) -> None:
     if kept.of("agreement"):
         return
     probe = LayerProbe(fast(parts).model, parts.clip, CATEGORIES, 16, 0, PIXELS, PIXELS)
@@ -194,7 +171,7 @@ def agreements(parts: Any, kept: Kept) -> None:
         kept.add(what="agreement", layer=str(w.layer), **figures)
 
 
-def tables(kept: Kept) -> None:
+def tables(kept: Lines) -> None:
     print(
         f"\n## {chosen()[0] or 'demo model'}\n\n| layer | n | in their own boxes | mean IoU | both present |"
     )
@@ -216,7 +193,8 @@ def tables(kept: Kept) -> None:
                 f"| {x['layer']} | {x['effect']:.2f} +- {x['error']:.2f} |"
                 f" {x['agreement']:.3f} ({x['chance']:.3f}) | {share(hits)} | {share(present)} |"
             )
-    chosen_table(kept, {k: [x["hit"] for x in xs] for k, xs in by_layer.items()})
+    each = ({k: [x[f] for x in xs] for k, xs in by_layer.items()} for f in ("hit", "present"))
+    chosen_table(kept, *each)
     every = kept.of("looks")
     if not every:
         return
@@ -229,28 +207,32 @@ def tables(kept: Kept) -> None:
         print(f"| {name} | {share(picked)} |")
 
 
-def chosen_table(kept: Kept, hits: dict[str, list[bool]]) -> None:
-    """How far the chosen layers' success lies below the best layer's."""
+def chosen_table(kept: Lines, hits: dict[str, list[bool]], there: dict[str, list[bool]]) -> None:
+    """How the chosen layers' success compares with the best one's, and their presence with plain noise's."""
     every = kept.of("choices")
     if not every or not hits:
         return
-    success = {layer: sum(h) / len(h) for layer, h in hits.items()}
+    success, presence = ({layer: sum(h) / len(h) for layer, h in one.items()} for one in (hits, there))
     best = max(success.values())
     greatest = [max(x["effect"], key=lambda layer: x["effect"][layer][0]) for x in every]
     rules = {"auto": [x["chosen"] for x in every], "the greatest effect (before)": greatest}
-    print(f"\n| rule | choices | within {NEAR} of the best layer's success | chosen |")
-    print("| --- | --- | --- | --- |")
+    print(
+        f"\n| rule | choices | within {NEAR} of the best layer's success"
+        f" | both present no more than {PRESENT} below plain noise | chosen |"
+    )
+    print("| --- | --- | --- | --- | --- |")
     for rule, layers in rules.items():
         near = [success[layer] >= best - NEAR for layer in layers]
+        kept_up = [presence[layer] >= presence["none"] - PRESENT for layer in layers]
         counts = ", ".join(f"{layer} {layers.count(layer)}" for layer in dict.fromkeys(layers))
-        print(f"| {rule} | {len(layers)} | {share(near)} | {counts} |")
+        print(f"| {rule} | {len(layers)} | {share(near)} | {share(kept_up)} | {counts} |")
     print(f"\nauto took {min(x['nfe'] for x in every)} to {max(x['nfe'] for x in every)} forwards.")
 
 
 def main() -> None:
     comfy.utils.set_progress_bar_enabled(False)
     parts = model_module.load()
-    kept = Kept(fingerprint(parts.model, parts.clip).split("-")[0])
+    kept = Lines("layers.jsonl", fingerprint(parts.model, parts.clip).split("-")[0])
     if not ARGS.table:
         for what in ARGS.what:
             measured = {"tickets": tickets, "looks": looks, "choices": choices, "agreement": agreements}

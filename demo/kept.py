@@ -14,6 +14,26 @@ PROGRESS = HERE / "progress" / "noises.jsonl"
 PACKED = HERE / "noises.jsonl"
 COLUMNS = ("case", "hit", "swapped", "present", "iou", "shared_colour")
 
+
+class Lines:
+    """What was measured of one model: lines of a file in demo/progress/, each kept as soon as it is there."""
+
+    def __init__(self, name: str, model: str) -> None:
+        self.path, self.model = PROGRESS.with_name(name), model
+        self.lines = [x for x in _lines(self.path) if x["model"] == model]
+
+    def add(self, **line: Any) -> None:
+        """With values of numpy or torch, too."""
+        line = {"model": self.model, **line}
+        self.lines.append(line)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, default=lambda v: v.item()) + "\n")
+
+    def of(self, what: str) -> list[dict[str, Any]]:
+        return [x for x in self.lines if x["what"] == what]
+
+
 Found = dict[tuple[str, str], dict[int, dict[str, Any]]]
 
 

@@ -50,7 +50,7 @@ class Phase(NamedTuple):
 SHORT_PHASES = (
     Phase("unet", 1000, 1e-3, 0.65, 12.0, 0),
     Phase("refine", 600, 8e-4, 0.5, 15.0, 1),
-    Phase("polish", 900, 7e-4, 0.5, 15.0, 2),
+    Phase("polish", 500, 7e-4, 0.5, 15.0, 2),
 )
 """The variants' phases."""
 PHASES = (
