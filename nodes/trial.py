@@ -237,7 +237,8 @@ class LayoutTrial(io.ComfyNode):
         )
         every = rare["pass_on"] == EVERY
         result = give(run_trial(model, clip, request, ModelJudge, bank), vae, placed.note, every)
-        return io.NodeOutput(*result.outputs, ui=preview(cls, result.picture, result.report))
+        shown = preview(cls, result.picture, result.report) | {"trial": [result.about]}
+        return io.NodeOutput(*result.outputs, ui=shown)
 
     @classmethod
     def validate_inputs(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import re
 import signal
@@ -60,7 +61,7 @@ def check_version() -> None:
         raise SetupError(f"Python {python_version()} is too old: {other_python()}.")
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
+def add_option(parser: argparse._ActionsContainer) -> None:
     """The --comfyui option, shared by the scripts."""
     parser.add_argument(
         "--comfyui",
@@ -92,7 +93,13 @@ def _own(comfyui: Path) -> Install:
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script's main and exit; SIGTERM puts everything away as Ctrl-C does."""
+    """Run a script's main and exit; SIGTERM puts everything away as Ctrl-C does.
+
+    What the console has no letters for is printed as question marks.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())

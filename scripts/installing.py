@@ -133,16 +133,24 @@ def has_stamp(folder: Path, stage: str, recipe: str) -> bool:
 
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Hold home/lock; the system lets go of it when the process ends, however it ends."""
-    with (home / "lock").open("a+", encoding="utf-8") as file:
+    """Hold home/lock while installing."""
+    with held(home / "lock", f"is installing into {home}: start again when it has finished"):
+        yield
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold a file; the system lets go of it when the process ends, however it ends.
+
+    SetupError, saying what the other process does, where another one holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):
             file.seek(0)
-            raise SetupError(
-                f"Another process ({file.read() or 'unknown'}) is installing into {home}: "
-                "start again when it has finished."
-            ) from None
+            raise SetupError(f"Another process ({file.read() or 'unknown'}) {what}.") from None
         file.truncate(0)
         file.write(f"pid {os.getpid()}")
         file.flush()

@@ -6,11 +6,10 @@
     python scripts/trial.py --join A.jsonl B.jsonl         the table of several people's files
 
 FILE is a path, or with --url a name that the running ComfyUI lists. Without --url a ComfyUI of its own is
-started (--comfyui DIR, or one in .comfyui/). Every judged image is a line in output/; the same command
-resumes what was interrupted.
-
-Standard library only; --join needs PyTorch and uses ComfyUI's Python where this one has none.
+started (--comfyui DIR, or one that is installed into .comfyui/ the first time). Every judged image is a
+line of a file, which is copied to --output; Ctrl-C stops, and the same command resumes.
 """
+# Standard library only; --join needs PyTorch and uses ComfyUI's Python where this one has none.
 
 from __future__ import annotations
 
@@ -21,6 +20,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ import comfyui
 from comfyui import HOME, ROOT, Install, SetupError
 from comfyui_client import Client, PromptError, ServerError
 from comfyui_server import Server
+from installing import held
 from prompt_boxes import Layout, PromptsError, read
 
 PACKS = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
@@ -38,10 +39,13 @@ FOLDER = "layout_trials"
 # Of COCO, so that a detector knows them, too.
 EVERYDAY = ("cat", "dog", "car", "bicycle", "banana", "apple", "chair", "bottle")
 DEMO = ("castle", "tree", "car", "sun", "fish", "flower")
-DEMO_SIDE, SIDE = 256, 512
+DEMO_SIDE, SIDE, LEAST_SIDE = 256, 512, 64
 IMAGES, IMAGES_OF_EACH = 64, 4
+AUTO = "auto"
 PATIENCE = 7 * 24 * 3600.0
 LOOK_EVERY = 5.0
+# Of a line that says how far it is.
+LONGEST = 70
 # What differs from prompt to prompt; with --prompts all are one table.
 OF_A_LAYOUT = ("regions", "prompt", "categories", "objects", "bank")
 
@@ -49,36 +53,59 @@ Prompt = dict[str, dict[str, Any]]
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    comfyui.add_option(parser)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--checkpoint", metavar="FILE", help="the model to try: SD1.x, SD2.x or SDXL")
-    which.add_argument("--demo", action="store_true", help="try the demo model")
-    which.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="print the table of these files")
-    parser.add_argument(
-        "--any-layout", action="store_true", help="with --join: one table of all layouts and prompts"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="%(prog)s [options]"
     )
-    parser.add_argument("--url", help="use the ComfyUI that runs there, such as http://127.0.0.1:8188")
-    parser.add_argument("--cpu", action="store_true", help="start ComfyUI on the CPU")
-    parser.add_argument("--prompts", type=Path, metavar="CSV", help="prompts with boxes, in 7Bench's format")
-    parser.add_argument("--categories", nargs="+", metavar="WORDS", help="what to place (without --prompts)")
-    parser.add_argument(
+    what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
+    what.add_argument("--checkpoint", metavar="FILE", help="try this model: SD1.x, SD2.x or SDXL")
+    what.add_argument("--demo", action="store_true", help="try the demo model, on the CPU")
+    what.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="print the table of these files")
+    tried = parser.add_argument_group("what is tried")
+    tried.add_argument("--categories", nargs="+", metavar="WORDS", help="what to place (everyday things)")
+    tried.add_argument("--prompts", type=Path, metavar="CSV", help="prompts with boxes, in 7Bench's format")
+    tried.add_argument(
         "--images",
         type=int,
-        help=f"of each kind of noise ({IMAGES}; with --prompts {IMAGES_OF_EACH})",
+        help=f"of each kind of noise (default {IMAGES}; with --prompts {IMAGES_OF_EACH} a prompt)",
     )
-    parser.add_argument("--size", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), help=f"in pixels ({SIDE})")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--cfg", type=float, default=7.0)
-    parser.add_argument("--sampler", default="euler")
-    parser.add_argument("--scheduler", default="normal")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--noises", type=int, default=32, help="that tickets are collected from")
-    parser.add_argument("--layer", default="auto", help="cross-attention layer of the tickets")
-    parser.add_argument("--control", action="store_true", help="try tickets of the other category, too")
-    parser.add_argument("--name", help="of the file in output/layout_trials")
-    parser.add_argument("--output", type=Path, default=ROOT / "output", help="where the file is copied to")
+    tried.add_argument("--control", action="store_true", help="try tickets of the other category, too")
+    tried.add_argument("--noises", type=int, default=32, help="that tickets are collected from (default 32)")
+    tried.add_argument("--layer", default=AUTO, help="cross-attention layer of the tickets (default auto)")
+    drawn = parser.add_argument_group("how images are drawn")
+    drawn.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("WIDTH", "HEIGHT"),
+        help=f"in pixels (default {SIDE} {SIDE}; the demo model {DEMO_SIDE} {DEMO_SIDE})",
+    )
+    drawn.add_argument("--steps", type=int, default=12, help="(default 12)")
+    drawn.add_argument("--cfg", type=float, default=7.0, help="(default 7)")
+    drawn.add_argument("--sampler", default="euler", metavar="NAME", help="(default euler)")
+    drawn.add_argument("--scheduler", default="normal", metavar="NAME", help="(default normal)")
+    drawn.add_argument("--seed", type=int, default=0, help="of the first image (default 0)")
+    where = parser.add_argument_group("where")
+    comfyui.add_option(where)
+    where.add_argument("--url", help="use the ComfyUI that runs there, such as http://127.0.0.1:8188")
+    where.add_argument("--cpu", action="store_true", help="start ComfyUI on the CPU")
+    where.add_argument("--name", help="of the file (default: after the model and the prompts)")
+    where.add_argument(
+        "--output", type=Path, metavar="DIR", default=ROOT / "output", help="where the file is copied to"
+    )
+    joined = parser.add_argument_group("with --join")
+    joined.add_argument("--any-layout", action="store_true", help="one table of all layouts and prompts")
     return parser.parse_args()
+
+
+def check(options: argparse.Namespace) -> None:
+    """SetupError for numbers that nothing can be tried with, before ComfyUI starts."""
+    for name, least in (("images", 1), ("noises", 1), ("steps", 1), ("seed", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise SetupError(f"--{name} is {value}: give {least} or more.")
+    for side in options.size or ():
+        if side < LEAST_SIDE or side % 8:
+            raise SetupError(f"--size has {side}: give multiples of 8 from {LEAST_SIDE}.")
 
 
 @dataclass(frozen=True)
@@ -115,7 +142,6 @@ def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer
     trial = {
         **model,
         "bank": ["2", 0],
-        "vae": ["1", 2],
         "regions": regions,
         "size": "custom",
         "size.width": width,
@@ -172,27 +198,36 @@ def name_of(options: argparse.Namespace) -> str:
 
 
 @contextlib.contextmanager
-def connected(options: argparse.Namespace) -> Iterator[Client]:
-    """A running ComfyUI that has the node and the checkpoint."""
+def connected(options: argparse.Namespace, name: str) -> Iterator[Client]:
+    """A running ComfyUI that has the node and the checkpoint.
+
+    One of its own leaves images and remembered layers in HOME/trial, which several may use at once, but
+    each with a file of its own; all else goes to a temporary folder.
+    """
     if options.url:
         yield Client(options.url)
         return
-    extra: list[str] = []
-    base = HOME / "trial"
-    if options.checkpoint:
-        file = Path(options.checkpoint).expanduser().resolve()
-        if not file.is_file():
-            raise SetupError(f"There is no {file}: --checkpoint must be a file, or with --url a listed name.")
-        base.mkdir(parents=True, exist_ok=True)
-        paths = base / "checkpoint.yaml"
-        folder = json.dumps(file.parent.as_posix())
-        paths.write_text(f"trial:\n  base_path: {folder}\n  checkpoints: .\n", encoding="utf-8")
-        extra = ["--extra-model-paths-config", str(paths)]
+    file = Path(options.checkpoint).expanduser().resolve() if options.checkpoint else None
+    if file and not file.is_file():
+        raise SetupError(f"There is no {file}: --checkpoint must be a file, or with --url a listed name.")
     install = comfyui.ensure(options.comfyui)
-    print("Starting ComfyUI ...", flush=True)
-    cpu = options.cpu or options.demo or not has_accelerator(install)
-    with Server(install, PACKS, base, extra, cpu=cpu) as server:
-        yield server.client
+    lock = HOME / "trial" / f"{name.replace('/', '_')}.lock"
+    busy = f"draws into {name}.jsonl: wait until it has finished, or give this one another --name"
+    with held(lock, busy), tempfile.TemporaryDirectory(prefix="trial-") as scratch:
+        extra = []
+        for kind in ("output", "user"):
+            folder = HOME / "trial" / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            extra += [f"--{kind}-directory", str(folder)]
+        if file:
+            paths = Path(scratch) / "checkpoint.yaml"
+            models = json.dumps(file.parent.as_posix())
+            paths.write_text(f"trial:\n  base_path: {models}\n  checkpoints: .\n", encoding="utf-8")
+            extra += ["--extra-model-paths-config", str(paths)]
+        print("Starting ComfyUI ...", flush=True)
+        cpu = options.cpu or options.demo or not has_accelerator(install)
+        with Server(install, PACKS, None, extra, cpu=cpu) as server:
+            yield server.client
 
 
 def has_accelerator(install: Install) -> bool:
@@ -206,18 +241,35 @@ def has_accelerator(install: Install) -> bool:
 
 def lines_of(client: Client, name: str) -> list[bytes]:
     """What is in the trial's file so far; nothing before its first image."""
+    *folders, last = name.split("/")
     try:
-        return client.image(f"{name}.jsonl", FOLDER).splitlines()
+        return client.image(f"{last}.jsonl", "/".join([FOLDER, *folders])).splitlines()
     except OSError:
         return []
 
 
-def layer_of(lines: Sequence[bytes]) -> str:
-    """The layer of the last image; empty where that is none, such as a line that was cut off."""
-    try:
-        return str(json.loads(lines[-1])["settings"]["layer"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+def about_trial(entry: dict[str, Any], key: str) -> str:
+    """What Layout Trial says of itself for scripts; empty where it says nothing, as older ones."""
+    said = entry["outputs"].get("3", {}).get("trial") or [{}]
+    return str(said[0].get(key, ""))
+
+
+def counted(lines: Sequence[bytes], images: int) -> tuple[int, int]:
+    """Images done and images in all, kept ones included, of the trial that the last line is of.
+
+    images: of each kind of noise.
+    """
+    run, done = "", set[tuple[str, int]]()
+    for line in reversed(lines):
+        try:
+            found = json.loads(line) if run.encode() in line else {}
+            run = run or str(found["run"])
+            if found["run"] == run and found["case"] < images:
+                done.add((found["kind"], found["case"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    # Every case is drawn with all kinds before the next one.
+    return len(done), images * len({kind for kind, _ in done})
 
 
 def waited(client: Client, prompt_id: str, name: str, images: int) -> dict[str, Any]:
@@ -231,15 +283,15 @@ def waited(client: Client, prompt_id: str, name: str, images: int) -> dict[str, 
         if now - last < LOOK_EVERY:
             return
         last = now
-        new = lines_of(client, name)[before:]
+        lines = lines_of(client, name)
+        new = len(lines) - before
         if not new:
             first = now
             return say(f"  preparing, {gone / 60:.1f} min")
-        # Every case is drawn with all kinds before the next one.
-        kinds = {found[1] for line in new if (found := re.search(rb'"kind":"([^"]*)"', line))}
-        total = images * len(kinds)
-        left = (now - first) / len(new) * max(0, total - len(new))
-        say(f"  {len(new)} of about {total} images, {gone / 60:.1f} min, about {left / 60:.0f} min left")
+        done, total = counted(lines, images)
+        left = (now - first) / new * max(0, total - done) / 60
+        soon = f"about {left:.0f} min" if left > 1 else "less than a minute"
+        say(f"  {done} of about {total} images, {gone / 60:.1f} min, {soon} left")
 
     try:
         return client.wait(prompt_id, PATIENCE, tick)
@@ -251,9 +303,9 @@ def waited(client: Client, prompt_id: str, name: str, images: int) -> dict[str, 
 
 
 def say(text: str) -> None:
-    """A line that the next one replaces on a terminal."""
+    """A line that the next one replaces on a terminal, and that an empty one clears."""
     if sys.stdout.isatty():
-        print(f"\r\x1b[K{text}", end="", flush=True)
+        print(f"\r{text:<{LONGEST}}\r{text}", end="", flush=True)
 
 
 def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Path:
@@ -261,7 +313,7 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
     target: Path = options.output / f"{name}.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     layer = options.layer
-    with connected(options) as client:
+    with connected(options, name) as client:
         info = client.object_info()
         for needed in ("CollectTickets", "LayoutTrial"):
             if needed not in info:
@@ -281,18 +333,28 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
                 failed += 1
                 print(f"  failed: {str(error).splitlines()[0]}", flush=True)
                 continue
-            lines = lines_of(client, name)
-            target.write_bytes(b"".join(line + b"\n" for line in lines))
+            except KeyboardInterrupt:
+                kept = copied(client, name, target)
+                print(f"\n{kept} images are kept in {target}; the same command resumes.", flush=True)
+                raise
+            copied(client, name, target)
             if len(tasks) == 1:
                 print("\n".join(entry["outputs"]["3"]["text"]))
-            elif layer == "auto" and lines:
-                layer = layer_of(lines) or layer
+            elif layer == AUTO and (found := about_trial(entry, "layer")):
+                layer = found
                 print(f"  layer {layer}, for the other prompts, too", flush=True)
         if failed == len(tasks):
             raise SetupError("No prompt could be tried.")
         if failed:
             print(f"{failed} of {len(tasks)} prompts failed; they are not in the table.")
     return target
+
+
+def copied(client: Client, name: str, target: Path) -> int:
+    """Copy the trial's file; how many lines it has."""
+    lines = lines_of(client, name)
+    target.write_bytes(b"".join(line + b"\n" for line in lines))
+    return len(lines)
 
 
 def join(comfy: Path | None, files: Sequence[Path], any_layout: bool) -> int:
@@ -328,6 +390,7 @@ def main() -> int:
     options = parse()
     if options.join:
         return join(options.comfyui, options.join, options.any_layout)
+    check(options)
     side = DEMO_SIDE if options.demo else SIDE
     options.size = options.size or (side, side)
     options.images = options.images or (IMAGES_OF_EACH if options.prompts else IMAGES)

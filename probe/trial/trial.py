@@ -267,13 +267,17 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What the node gives: text, picture [1, h, w, 3], the images, their latents, and their records."""
+    """What the node gives: text, picture [1, h, w, 3], the images, their latents, and their records.
+
+    about: the trial's run and layer, for scripts/trial.py.
+    """
 
     report: str
     picture: torch.Tensor
     images: Any
     latents: Any
     records: tuple[Record, ...]
+    about: dict[str, str]
 
     @property
     def outputs(self) -> tuple[Any, ...]:
@@ -320,13 +324,12 @@ def give(outcome: Outcome, vae: Any = None, note: str = "", every: bool = False)
         images,
         latents,
         tuple(image.record for image in drawn),
+        {"run": outcome.records[0].run, "layer": str(outcome.records[0].settings["layer"])},
     )
 
 
 def _cases_in_memory(outcome: Outcome) -> int:
     """Cases whose images, as float32, take at most half of the memory that is free; at least one."""
-    if not outcome.records:
-        return 1
     record = outcome.records[0]
     case = 3 * 4 * record.width * record.height * max(1, len(outcome.kinds))
     free = comfy.model_management.get_free_memory(torch.device("cpu"))

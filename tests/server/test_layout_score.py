@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,44 @@ def test_the_script_tries_prompts_with_boxes_and_resumes(
     )
     assert script.main() == 0
     assert file.read_text(encoding="utf-8").count("\n") == 10
+    capsys.readouterr()
+    # The last line of the file is another trial's: the layer is not to be read there.
+    output = server.log_path.parent / "output" / "layout_trials" / "demo_mine.jsonl"
+    other = json.loads(output.read_text(encoding="utf-8").splitlines()[-1])
+    other["settings"]["layer"] = "output 3"
+    output.write_text(output.read_text(encoding="utf-8") + json.dumps(other) + "\n", encoding="utf-8")
+    monkeypatch.setattr(script, "AUTO", "input 3")
+    assert script.main() == 0
+    assert "layer input 3, for the other prompts, too" in capsys.readouterr().out
+
+
+def test_a_stopped_script_keeps_its_images_and_says_how_far_it_is(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C left nothing in --output; resumed, kept images counted into the time left."""
+    said: list[str] = []
+
+    def stop(text: str) -> None:
+        said.append(text)
+        if "of about" in text:
+            raise KeyboardInterrupt
+
+    small = ["--size", "128", "128", "--steps", "2", "--noises", "2", "--layer", "input 3", "--images", "4"]
+    command = ["trial.py", "--demo", "--url", server.url, "--output", str(tmp_path), "--name", "a/stopped"]
+    monkeypatch.setattr(sys, "argv", [*command, *small])
+    monkeypatch.setattr(script, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(script, "say", stop)
+    with pytest.raises(KeyboardInterrupt):
+        script.main()
+    kept = (tmp_path / "a" / "stopped.jsonl").read_bytes().count(b"\n")
+    assert 0 < kept < 20
+    assert f"{kept} images are kept in {tmp_path / 'a' / 'stopped.jsonl'}" in capsys.readouterr().out
+    said.clear()
+    monkeypatch.setattr(script, "say", said.append)
+    assert script.main() == 0
+    counts = [tuple(map(int, re.findall(r"(\d+) of about (\d+)", t)[0])) for t in said if "of about" in t]
+    assert counts and all(total == 20 and kept < done <= 20 for done, total in counts)
+    assert re.search(r"(\d+) of 20 images were drawn before", capsys.readouterr().out)
 
 
 def test_the_script_names_what_is_missing(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from installing import SetupError, held
 from prompt_boxes import PromptsError, read
 from records import SETTINGS, a_record
 from winning_tickets.tickets.layout.parse import parse_regions
@@ -137,3 +140,73 @@ def test_options_that_exclude_each_other_are_refused(monkeypatch: pytest.MonkeyP
     for arguments in (("--join", "a.jsonl", "--demo"), (), ("--demo", "--checkpoint", "x")):
         with pytest.raises(SystemExit):
             options_of(monkeypatch, *arguments)
+
+
+def lines(run: int, cases: range, kinds: tuple[str, ...] = ("plain", "tickets")) -> list[bytes]:
+    settings = SETTINGS | {"seed": run}
+    return [a_record(k, case, settings=settings).line().encode() for case in cases for k in kinds]
+
+
+def test_kept_images_are_done_and_cost_no_time(tmp_path: Path) -> None:
+    """The time left was that of all images, those that were kept from before included."""
+    others = lines(1, range(9), ("plain", "tickets", "block swap"))
+    kept = lines(2, range(3))
+    assert script.counted([*kept, *others, *lines(2, range(3, 4))], 6) == (8, 12)
+    # Of an earlier trial of more images, and lines that are none.
+    assert script.counted([b"", *lines(2, range(8)), b"[]", b'{"run": 3'], 6) == (12, 12)
+    assert script.counted([b"{}"], 6) == script.counted([], 6) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--images", "0"), "--images is 0: give 1 or more."),
+        (("--images", "-2"), "--images is -2: give 1 or more."),
+        (("--noises", "0"), "--noises is 0"),
+        (("--steps", "0"), "--steps is 0"),
+        (("--seed", "-1"), "--seed is -1: give 0 or more."),
+        (("--size", "512", "100"), "--size has 100: give multiples of 8 from 64."),
+        (("--size", "8", "512"), "--size has 8"),
+    ],
+)
+def test_numbers_that_nothing_can_be_tried_with_are_named_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
+) -> None:
+    """--images 0 drew 64 images."""
+    monkeypatch.setattr(sys, "argv", ["trial.py", "--demo", *arguments])
+    with pytest.raises(SetupError, match=told):
+        script.main()
+
+
+def test_a_second_run_into_the_same_file_waits_its_turn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two runs shared a folder: one removed the pack that the other ran, and its log."""
+    monkeypatch.setattr(script, "HOME", tmp_path)
+    monkeypatch.setattr(script.comfyui, "ensure", lambda folder: None)
+    options = options_of(monkeypatch, "--demo")
+    lock, told = tmp_path / "trial" / "a_b.lock", r"pid \d+\) draws into a/b.jsonl: wait .* another --name"
+    with held(lock, "tests"), pytest.raises(SetupError, match=told), script.connected(options, "a/b"):
+        pass
+    with held(lock, "tests"):
+        pass
+
+
+def test_a_console_that_lacks_letters_ends_no_run() -> None:
+    """On a Windows console in cp1252 a category in Chinese ended the run with a traceback."""
+    code = r"import comfyui; comfyui.run_script(lambda: print('caf\xe9 \u2014 \u732b'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252:strict"}
+    folder = Path(script.__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("cp1252").split() == ["caf\xe9", "\u2014", "?"]
+
+
+def test_help_names_every_way_to_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        options_of(monkeypatch, "--help")
+    out = capsys.readouterr().out
+    assert "--checkpoint FILE --prompts 7bench.csv" in out and "the same command resumes" in out
+    assert "default 64" in out and "None" not in out
