@@ -68,7 +68,7 @@ def table(worths: Sequence[LayerWorth]) -> str:
             if (t := w.tried)
         ]
         lines += ["", *aligned(tried)]
-    return "\n".join([*lines, _advice(best), *_agreement(best)])
+    return "\n".join([*lines, _advice(worths, best), *_agreement(best)])
 
 
 def _agreement(best: LayerWorth) -> list[str]:
@@ -84,12 +84,15 @@ def _agreement(best: LayerWorth) -> list[str]:
     return lines
 
 
-def _advice(best: LayerWorth) -> str:
+def _advice(worths: Sequence[LayerWorth], best: LayerWorth) -> str:
     if not best.clear:
         return "No layer stands out: the tickets of none have an effect beyond chance."
-    why = (
-        "the earliest whose tickets work" if best.tried else "the earliest whose tickets have a great effect"
-    )
+    why = "the earliest whose tickets have a great effect"
+    if best.tried:
+        working = [w for w in worths if w.tried and w.tried.works]
+        why = "the earliest whose tickets work"
+        if working[0] is not best:
+            why = "whose tickets did clearly better in images than those of an earlier layer"
     return f"Recommended: {best.layer}, {why}."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...tickets.layers.figures import MOST_TRIED, LayerWorth, contenders, others, recommended, settled
+from ...tickets.layers.figures import LayerWorth, contenders, recommended, settled, to_try
 from ...tickets.prompts import PLACE
 from ...tickets.recent import Recent
 from ..collect.collect import CollectRequest
@@ -119,8 +119,7 @@ def look(
 
     probe.tick = tick
     worths, cost = probe.effect(), probe.cost
-    some = contenders(worths)
-    while some:
+    while some := to_try(worths):
         total += len(some) * len(probe.prompts)
         names = _listed([str(w.layer) for w in some])
         most = f"{'at most ' if len(some) > 1 else ''}{probe.trial_cost(len(some)):.0f}"
@@ -129,7 +128,6 @@ def look(
             worths, cost = probe.tried(worths, [w]), cost + probe.trial_cost(1)
             if settled(worths):
                 break
-        some = others(worths) if sum(w.tried is not None for w in worths) <= MOST_TRIED else []
     progress(total, total)
     return probe, worths, cost
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ...show.draw import unwritten
 from ...show.layers import picture, table
 from ...tickets.grid import Grid, map_size
-from ...tickets.layers.figures import LayerWorth, Tried, contenders, recommended
+from ...tickets.layers.figures import LayerWorth, Tried, recommended, to_try
 from ...tickets.layers.transplant import (
     bias,
     correlation,
@@ -283,9 +283,9 @@ def measure(
     worths = probe.kept(probe.effect())
     if images:
         worths = probe.agreement(worths, images, steps, cfg)
-        some = contenders(worths)
-        total += len(some) * len(probe.prompts)
-        worths = probe.tried(worths, some)
+        while some := to_try(worths):
+            total += len(some) * len(probe.prompts)
+            worths = probe.tried(worths, some)
     progress(total, total)
     return worths
 

@@ -233,6 +233,42 @@ def test_the_sentence_names_the_layers_that_were_not_tried_and_why() -> None:
     assert auto_layer.explain([first]).endswith(said)
 
 
+def test_the_sentence_names_the_layers_that_were_tried_after_the_first_ones_failed() -> None:
+    """Of five layers that were tried, it named the three contenders."""
+    tried = [figures.Tried(8, 16, own, 4, 16) for own in (2, 3, 1)]
+    failed = [LayerWorth(Layer("input", n, 0), 8, 8, 2, 2.0 + n, 0.2, tried=t) for n, t in enumerate(tried)]
+    last = LayerWorth(Layer("output", 1, 0), 8, 8, 2, 0.1, 0.2, tried=figures.Tried(8, 16, 15, 0, 16))
+    assert auto_layer.explain([*failed, last]) == (
+        "layer auto: output 1 (effect 0.10 +- 0.20). In 8 images its tickets put 15 of 16 objects in their"
+        " place and 0 in another's (16 were there); those of input 0 2 and 4, input 1 3 and 4, input 2 1"
+        " and 4."
+    )
+
+
+def test_the_report_goes_on_where_no_layer_works_as_auto_does() -> None:
+    """auto tried other layers then, the report did not, and recommended another layer."""
+
+    class Failing:
+        prompts = ("one",)
+
+        def effect(self) -> list[LayerWorth]:
+            return [LayerWorth(f"layer {n}", 8, 8, 2, e, 0.2) for n, e in enumerate((0.3, 2.0, 1.8, 0.2, -1))]
+
+        def kept(self, worths: list[LayerWorth], *how: Any) -> list[LayerWorth]:
+            return worths
+
+        agreement = kept
+
+        def tried(self, worths: list[LayerWorth], some: list[LayerWorth]) -> list[LayerWorth]:
+            self.tick()
+            return [replace(w, tried=figures.Tried(8, 16, 2, 3, 9)) if w in some else w for w in worths]
+
+    ticks: list[tuple[int, int]] = []
+    worths = layer_report.measure(Failing(), 1, 2, 2.0, lambda *at: ticks.append(at))
+    assert [bool(w.tried) for w in worths] == [True, True, True, True, False]
+    assert ticks[-1][0] == ticks[-1][1]
+
+
 @pytest.mark.parametrize("own, tried", [(1, 3), (14, 1)])
 def test_auto_tries_no_other_layer_where_the_first_could_not_be_beaten(
     own: int, tried: int, model: Any, clip: Any, monkeypatch: pytest.MonkeyPatch
@@ -263,6 +299,8 @@ def test_auto_tries_no_other_layer_where_the_first_could_not_be_beaten(
         return result
 
     monkeypatch.setattr(layer_report.ModelJudge, "find", placed)
+    monkeypatch.setattr(layer_report, "TRIAL_STEPS", 1)
+    monkeypatch.setattr(auto_layer, "NOISES", 2)
     said: list[str] = []
     monkeypatch.setattr(auto_layer, "announce", said.append)
     counting, seen = counted(model)

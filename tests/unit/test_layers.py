@@ -14,6 +14,7 @@ from winning_tickets.tickets.layers.figures import (
     others,
     recommended,
     settled,
+    to_try,
 )
 
 
@@ -67,6 +68,28 @@ def test_where_nothing_tried_works_the_next_layers_are_tried() -> None:
     assert names(others(every)) == ["d", "a"]
     assert not others([*every, worth("f", 2.0, 20)])
     assert recommended([worth("a", 2.0, 2), worth("b", 2.0, 5, 6), worth("c", 0.5, 20)]).layer == "c"
+
+
+def test_what_is_tried_next_follows_from_what_was_tried() -> None:
+    every = [worth("a", 1.0), worth("b", 3.0), worth("c", 0.5), worth("d", 2.0), worth("e", 0.4)]
+    assert names(to_try(every)) == ["b", "d"]
+    failed = [replace(w, tried=Tried(12, 24, 3, 4, 20)) if w.layer in "bd" else w for w in every]
+    assert names(to_try(failed)) == ["a", "c"]
+    assert not to_try([replace(w, tried=Tried(12, 24, 3, 4, 20)) if w.layer in "abcd" else w for w in every])
+    assert not to_try([replace(w, tried=Tried(12, 24, 20, 1, 24)) if w.layer == "b" else w for w in every])
+
+
+def test_the_advice_says_why_and_only_what_holds() -> None:
+    """A later layer that did better was called the earliest whose tickets work."""
+    every = [worth("input 3", 2.2, 14, 2), worth("middle", 0.1), worth("output 3", 2.9, 23, 0)]
+    assert table(every).endswith(
+        "Recommended: output 3, whose tickets did clearly better in images than those of an earlier layer."
+    )
+    # What was tried after the first ones is in the table, too.
+    every = [worth("input 3", 2.2, 4, 8), worth("middle", 0.1, 20, 0), worth("output 3", 2.9, 3, 9)]
+    lines = table(every).splitlines()
+    assert [line.split("  ")[0] for line in lines[-4:-1]] == ["input 3", "middle", "output 3"]
+    assert lines[-1] == "Recommended: middle, the earliest whose tickets work."
 
 
 def test_where_no_layer_works_the_safest_is_taken_and_not_the_luckiest() -> None:

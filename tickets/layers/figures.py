@@ -120,6 +120,14 @@ def others(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     return sorted(left, key=lambda w: w.effect, reverse=True)[: MOST_TRIED - 1]
 
 
+def to_try(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
+    """The layers to try next: the contenders, then others where none works; none once that is enough."""
+    tried = sum(w.tried is not None for w in worths)
+    if not tried:
+        return contenders(worths)
+    return others(worths) if tried <= MOST_TRIED else []
+
+
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
     """The layer to use: the earliest contender that seems to do something, unless the tickets of another
     one did clearly better in images.
