@@ -223,31 +223,26 @@ def bins(climbs: Sequence[Climb]) -> None:
     print("\nImages that show both objects when fully guided, cut after 1, 2, ... steps:")
     print("\n| push still to come | agreement | cuts | both still present | distance | overlap |")
     print("| --- | --- | --- | --- | --- | --- |")
-    every = (0.0, math.inf)
-    limits = [0.0, 0.1, 0.25, 0.5, 1.0, math.inf]
-    forms = [0.0, 0.4, 0.5, 0.6, 0.7, 1.01]
-    rows = [(b, every) for b in pairwise(limits)] + [(every, b) for b in pairwise(forms)]
-    rows += [(b, f) for b in [(0.1, 0.25), (0.25, 0.5)] for f in [(0.0, 0.5), (0.5, 1.01)]]
+    every, low, high = (0.0, math.inf), (0.0, SETTLED), (SETTLED, math.inf)
+    pushes = list(pairwise([0.0, 0.1, PUSH, 2 * PUSH, math.inf]))
+    rows = [*((b, every) for b in pushes), (every, low), (every, high)]
+    rows += [(b, f) for b in pushes[1:3] for f in (low, high)]
     for push, form in rows:
         found = [c for c in cuts if push[0] < c[0] <= push[1] and form[0] <= c[1] < form[1]]
         if found:
             overlaps = [c[4] for c in found if c[4] is not None]
-            kept = share([c[2] for c in found]).split(" (")[0]
+            kept = np.mean([c[2] for c in found])
             print(
-                f"| {named(push)} | {named(form)} | {len(found)} | {kept} |"
+                f"| {named(push)} | {named(form)} | {len(found)} | {kept:.3f} |"
                 f" {np.mean([c[3] for c in found]):.3f} | {np.mean(overlaps):.3f} |"
             )
 
 
 def named(bounds: tuple[float, float]) -> str:
     low, high = bounds
-    return (
-        "any"
-        if low == 0 and high == math.inf
-        else f"above {low:g}"
-        if high == math.inf
-        else f"{low:g} to {min(high, 1):g}"
-    )
+    if high == math.inf:
+        return f"above {low:g}" if low else "any"
+    return f"{low:g} to {high:g}"
 
 
 def check(parts: Any, cases: Sequence[Case], climbs: Sequence[Climb], guided: dict[str, np.ndarray]) -> None:
@@ -267,9 +262,20 @@ def read_off(parts: Any, judge: Any, cases: Sequence[Case]) -> None:
     climbs = climbed(parts, judge, cases, ARGS.steps, ARGS.cfg, ARGS.bfloat16)
     about = f"{len(climbs)} prompts, euler, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95 % intervals"
     print(f"\n{chosen()[0] or 'demo model'}: {about}")
+    print(f"Fully guided, both objects are present in {share([c.present[-1] for c in climbs])}.")
     guided = adaptive(climbs, ARGS.adaptive or ())
     rules(climbs, {**guided, **(suggested(climbs) if ARGS.suggest else {})})
     if ARGS.suggest:
+        alone, both = suggested(climbs).values()
+        without, with_maps = (
+            [c.present[k - 1] for c, k in zip(climbs, counts, strict=True)] for counts in (alone, both)
+        )
+        signs = paired(list(zip(with_maps, without, strict=True)))
+        more = (both - alone).mean() / ARGS.steps
+        print(
+            f"\nWith the limit on agreement, {more:.1%} more of the steps were guided; both objects present"
+            f" only with it : only without, {signs.won} : {signs.lost}, p {signs.p:.2g}."
+        )
         bins(climbs)
     if ARGS.check:
         check(parts, cases, climbs, guided)
