@@ -9,7 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from variants import folder
+
+if __package__:  # ComfyUI loads the folder as a pack, the scripts import from it
+    from .variants import folder  # type: ignore[import-not-found]
+else:
+    from variants import folder
 
 WEIGHTS = folder() / "judge.safetensors"
 

@@ -1,9 +1,10 @@
-"""The loader node of the demo model."""
+"""The nodes of the demo pack: the loader of the model, and a detector of its objects."""
 
 from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .detector import DetectDemoObjects  # type: ignore[import-not-found]
 from .model import load  # type: ignore[import-not-found]
 
 
@@ -29,4 +30,4 @@ class LoadDemoModel(io.ComfyNode):
 
 class DemoExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadDemoModel]
+        return [LoadDemoModel, DetectDemoObjects]

@@ -16,7 +16,11 @@ from itertools import combinations
 
 import numpy as np
 from PIL import Image, ImageDraw
-from variants import chosen
+
+if __package__:  # ComfyUI loads the folder as a pack, the scripts import from it
+    from .variants import chosen  # type: ignore[import-not-found]
+else:
+    from variants import chosen
 
 SIZE = 256
 CELL = 8

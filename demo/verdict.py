@@ -9,8 +9,12 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from scenes import CELL, CONCEPTS, NAMES, SIZE, Pen
 from scipy import ndimage
+
+if __package__:  # ComfyUI loads the folder as a pack, the scripts import from it
+    from .scenes import CELL, CONCEPTS, NAMES, SIZE, Pen  # type: ignore[import-not-found]
+else:
+    from scenes import CELL, CONCEPTS, NAMES, SIZE, Pen
 
 SMALLEST = 12
 """Latent cells (8x8 pixels each) an object must cover in one piece to count as there."""

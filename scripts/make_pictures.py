@@ -136,30 +136,18 @@ GRAPH: dict[str, Node] = {
         {"clip": ("demo", 1)},
         (400, 0),
     ),
-    "castle box": Node("PrimitiveBoundingBox", {"x": 136, "y": 96, "width": 112, "height": 120}),
-    "tree box": Node("PrimitiveBoundingBox", {"x": 20, "y": 20, "width": 116, "height": 210}),
-    "one image": Node(
+    "trial": Node(
         "LayoutTrial",
-        {
-            **{"kinds": "custom", "kinds.best_of": 0, "kinds.block_swap": False, "images": 1, "seed": 7},
-            **{"advanced": "custom", "advanced.layer": "input 3"},
-        },
-        {**MODEL, "regions": ("regions", 0), "vae": ("demo", 2)},
+        {"images": 12, "steps": 10, "cfg": 5.0, "advanced": "custom", "advanced.pass_on": "all"},
+        {**MODEL, "bank": ("load", 0), "vae": ("demo", 2)},
+        (620, 1080),
     ),
+    "found": Node("DetectDemoObjects", {}, {"latent": ("trial", 3)}),
     "scored": Node(
         "LayoutScore",
         {},
-        {
-            **{"trial": ("one image", 4), "images": ("one image", 2)},
-            **{"boxes.boxes0": ("castle box", 0), "boxes.boxes1": ("tree box", 0)},
-        },
-        (620, 900),
-    ),
-    "trial": Node(
-        "LayoutTrial",
-        {"images": 12, "steps": 10, "cfg": 5.0},
-        {**MODEL, "bank": ("load", 0), "vae": ("demo", 2)},
-        (620, 1080),
+        {"trial": ("trial", 4), "images": ("trial", 2), "boxes.boxes0": ("found", 0)},
+        (620, 1000),
     ),
     "shown": Node("PreviewAny", {}, {"source": ("painted", 0)}),
     "shown too": Node("PreviewAny", {}, {"source": ("boxes", 0)}),

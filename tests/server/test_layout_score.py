@@ -71,6 +71,26 @@ def test_boxes_judge_the_images_of_a_trial(
     assert [o["x"] for o in line["objects"]] == pytest.approx([0.25, 0.75], abs=0.02)
 
 
+def test_a_detector_that_names_what_it_finds_judges_all_images(
+    run: Callable[[Any], Any], judged: dict[str, Any], client: Client
+) -> None:
+    """The demo model's own judge as the detector, which knows a dozen more things than are asked for."""
+    prompt = copy.deepcopy(judged)
+    prompt["2"]["inputs"] |= {"images": 2, "steps": 4, "kinds.block_swap": True, "seed": 9}
+    prompt["2"]["inputs"] |= {"advanced.save_as": "named", "size.width": 256, "size.height": 256}
+    prompt["3"] = {"class_type": "DetectDemoObjects", "inputs": {"latent": ["2", 3]}}
+    del prompt["4"], prompt["5"]["inputs"]["boxes.boxes1"]
+    prompt["5"]["inputs"]["save_as"] = "named_by_boxes"
+    text = run(prompt).text("5")
+    assert (
+        re.search(r"\| block swap +\| 2 \|", text)
+        and "Of 8 objects the model itself and the detector" in text
+    )
+    lines = client.image("named_by_boxes.jsonl", "layout_trials").splitlines()
+    found = [o for line in lines for o in json.loads(line)["objects"] if o["present"]]
+    assert len(lines) == 4 and found and all(0 < o["x"] < 1 and 0 < o["y"] < 1 for o in found)
+
+
 def test_boxes_without_labels_need_one_input_for_each_category(
     failure: Callable[[Any], Any], judged: dict[str, Any]
 ) -> None:
