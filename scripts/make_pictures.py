@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Collection
 
 import browser as browsers
 import comfyui
@@ -24,6 +25,8 @@ PATIENCE = 1800.0
 MODEL: dict[str, Link] = {"model": ("demo", 0), "clip": ("demo", 1)}
 DRAWN: dict[str, Link] = {"positive": ("prompt", 0), "negative": ("empty", 0)}
 SAMPLING = {"steps": 10, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "seed": 7}
+TRIED: dict[str, Link] = {**MODEL, "bank": ("load", 0), "vae": ("demo", 2)}
+TRIAL = {"images": 12, "steps": 10, "cfg": 5.0}
 CATEGORIES = "castle\ntree\ncar"
 
 # In an order in which every link points back. Shown is the last node of each kind.
@@ -136,19 +139,17 @@ GRAPH: dict[str, Node] = {
         {"clip": ("demo", 1)},
         (400, 0),
     ),
-    "trial": Node(
-        "LayoutTrial",
-        {"images": 12, "steps": 10, "cfg": 5.0, "advanced": "custom", "advanced.pass_on": "all"},
-        {**MODEL, "bank": ("load", 0), "vae": ("demo", 2)},
-        (620, 1080),
+    "passed on": Node(
+        "LayoutTrial", {**TRIAL, "advanced": "custom", "advanced.pass_on": "all"}, TRIED, (620, 1080)
     ),
-    "found": Node("DetectDemoObjects", {}, {"latent": ("trial", 3)}),
+    "found": Node("DetectDemoObjects", {}, {"latent": ("passed on", 3)}),
     "scored": Node(
         "LayoutScore",
         {},
-        {"trial": ("trial", 4), "images": ("trial", 2), "boxes.boxes0": ("found", 0)},
-        (620, 1000),
+        {"trial": ("passed on", 4), "images": ("passed on", 2), "boxes.boxes0": ("found", 0)},
+        (620, 1090),
     ),
+    "trial": Node("LayoutTrial", TRIAL, TRIED, (620, 1080)),
     "shown": Node("PreviewAny", {}, {"source": ("painted", 0)}),
     "shown too": Node("PreviewAny", {}, {"source": ("boxes", 0)}),
     "seen": Node("PreviewAny", {}, {"source": ("picked", 4)}),
@@ -173,6 +174,19 @@ LOOK_AT = """async name => {
 }"""
 
 
+def needed(names: Collection[str]) -> dict[str, Node]:
+    """These nodes of the graph, what runs when they do, and what all of that is connected to."""
+    wanted = set(names)
+    # Links point back: one way through the graph finds all that follows, the other way all that is before.
+    for name, node in GRAPH.items():
+        if any(source in wanted for source, _ in node.links.values()):
+            wanted.add(name)
+    for name, node in reversed(GRAPH.items()):
+        if name in wanted:
+            wanted |= {source for source, _ in node.links.values()}
+    return {name: node for name, node in GRAPH.items() if name in wanted}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the help pages' pictures.")
     parser.add_argument("nodes", nargs="*", help="only of these nodes")
@@ -180,12 +194,13 @@ def main() -> int:
     packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
     shown = {node.kind: name for name, node in GRAPH.items()}
     pages = {p.stem for p in (ROOT / "web" / "docs").glob("*.md")}
+    graph = needed([shown[kind] for kind in wanted]) if wanted else GRAPH
     IMAGES.mkdir(parents=True, exist_ok=True)
     with Server(comfyui.ensure(None), packs) as server, browsers.start_playwright() as playwright:
         server.client.get("/settings", browsers.SETTINGS)
         page = browsers.open_page(browsers.launch(playwright), server)
         page.on("pageerror", lambda error: print("page:", error))
-        page.evaluate(BUILD, described(GRAPH))
+        page.evaluate(BUILD, described(graph))
         with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
             page.evaluate("app.queuePrompt(0)")
         told = answer.value.json()

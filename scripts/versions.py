@@ -3,13 +3,15 @@
     python scripts/versions.py [VERSION ...]
 
 Every version gets the packages of .comfyui/ (see scripts/comfyui.py). On each: all nodes are there, the
-example with drawn regions runs, and, where there is a browser, a box is drawn in both renderers.
+example with drawn regions runs, so do Layout Trial and Layout Score, and, where there is a browser, a box is
+drawn and inputs grow in both renderers.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import json
 import shutil
 import sys
@@ -25,6 +27,8 @@ from comfyui_server import Server
 from comfyui_setup import ARCHIVE, ARCHIVE_SHA256, VERSION, fetch_source, venv_python
 from installing import has_stamp, run_pip
 
+from trial import completed
+
 WORKFLOW = ROOT / "demo" / "example_workflows" / "api" / "regions_to_image.json"
 PACKS = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
 DRAW = """async on => {
@@ -37,6 +41,43 @@ DRAW = """async on => {
   app.canvas.ds.offset = [0, 0]
   app.canvas.setDirty(true, true)
 }"""
+# Each input that is connected brings another one.
+GROW = """async on => {
+  await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)
+  await app.loadGraphData({nodes: [], links: [], version: 0.4, last_node_id: 0, last_link_id: 0})
+  const score = LiteGraph.createNode('LayoutScore')
+  app.graph.add(score)
+  for (const n of [0, 1]) {
+    const found = LiteGraph.createNode('DetectDemoObjects')
+    found.pos = [-400, 200 * n]
+    app.graph.add(found)
+    const link = found.connect(0, score, `boxes.boxes${n}`)
+    if (!link) throw new Error(`boxes${n} is not there: ${score.inputs.map(i => i.name)}`)
+    await new Promise(done => setTimeout(done, 500))
+  }
+  const sent = (await app.graphToPrompt()).output[score.id].inputs
+  return [score.inputs.map(i => i.name), Object.keys(sent)].map(names => names.filter(n => /boxes/.test(n)))
+}"""
+GROWN = [[f"boxes.boxes{n}" for n in range(3)], [f"boxes.boxes{n}" for n in range(2)]]
+# One image of plain noise, judged by the model and by the demo's detector.
+TRIAL: dict[str, Any] = {
+    "1": {"class_type": "LoadDemoModel", "inputs": {}},
+    "2": {
+        "class_type": "LayoutTrial",
+        "inputs": {
+            **{"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]},
+            **{"regions": "castle: 0 0.3 0.5 0.7\ntree: 0.5 0.3 1 0.7", "size": "custom"},
+            **{"size.width": 256, "size.height": 256, "images": 1, "steps": 2},
+            **{"kinds": "custom", "kinds.best_of": 2, "kinds.block_swap": False},
+            **{"advanced": "custom", "advanced.layer": "input 3"},
+        },
+    },
+    "3": {"class_type": "DetectDemoObjects", "inputs": {"latent": ["2", 3]}},
+    "4": {
+        "class_type": "LayoutScore",
+        "inputs": {"trial": ["2", 4], "images": ["2", 2], "boxes.boxes0": ["3", 0]},
+    },
+}
 VALUE = "made.widgets.find(w => w.name === 'layout').value"
 
 
@@ -94,14 +135,29 @@ def check(version: str, python: Path, browser: Any) -> str:
         saved = [i for o in outputs.values() for i in o.get("images", []) if i["type"] == "output"]
         if not saved:
             raise SetupError(f"ComfyUI {version} saved no picture.")
-        seen = f"{len(ours)} nodes, the example saved {len(saved)} picture"
+        seen = f"{len(ours)} nodes, the example saved {len(saved)} picture, {score(server, nodes)}"
         if browser:
             server.client.get("/settings", browsers.SETTINGS)
             opened = browsers.open_page(browser, server)
             for on in (False, True):
                 draw(opened, on)
-            seen += ", a box drawn in both renderers"
+                if (grown := opened.evaluate(GROW, on)) != GROWN:
+                    raise SetupError(f"Grown with Nodes 2.0 {'on' if on else 'off'}: {grown}")
+            seen += ", a box drawn and inputs grown in both renderers"
     return f"ComfyUI {version}, page {page.name.split('==')[1]}: {seen}"
+
+
+def score(server: Server, nodes: dict[str, Any]) -> str:
+    """SetupError unless Layout Trial and Layout Score say what they found."""
+    prompt = copy.deepcopy(TRIAL)
+    for node in ("2", "4"):
+        completed(prompt, node, nodes)
+    outputs = server.client.run(prompt)["outputs"]
+    for node, judge in (("2", "Judged by the model itself"), ("4", "Judged by a detector's boxes")):
+        (text,) = outputs[node]["text"]
+        if judge not in text:
+            raise SetupError(f"{TRIAL[node]['class_type']} said: {text}")
+    return "a trial judged by both judges"
 
 
 def draw(page: Any, nodes_2: bool) -> None:

@@ -80,13 +80,14 @@ def test_from_the_template_to_the_picture(
     page.close()
 
 
+@pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2.0"])
 def test_from_the_template_to_the_sentence_in_three_clicks(
-    chromium: Any, server: Server, screenshot: Any
+    chromium: Any, server: Server, screenshot: Any, nodes_2: bool
 ) -> None:
     """Rule: a fresh user learns with three clicks whether it works on her checkpoint."""
     server.client.get("/settings", browsers.SETTINGS)
     page = browsers.open_page(chromium, server)
-    page.evaluate(RENDERER, False)
+    page.evaluate(RENDERER, nodes_2)
     if not page.get_by_text("winning-tickets-demo").count():
         page.evaluate(TEMPLATES)
     page.get_by_text("winning-tickets-demo").first.click()
