@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from .trace import StepsError, Trace, agreement, push_to_come, ranges
 
-# What both mean was measured on the demo model and its variants: benchmarks/README.md, "What a push and an
-# agreement mean". Distances by push were the same on all of them.
+# What both mean was measured on the demo model and four variants: benchmarks/README.md, "What a push and an
+# agreement mean". Distances by push were nearly the same on all.
 PUSH = 0.25
 SETTLED = 0.5
 PUSH_SCALE = (
-    f"Up to {PUSH:g} is little: pictures cut there lie a tenth of the way to another seed's or less, above"
-    f" {2 * PUSH:g} a quarter and more."
+    f"Up to {PUSH:g} is little: pictures cut there lie about a tenth of the way to another seed's or less,"
+    f" above {2 * PUSH:g} a quarter and more."
 )
 AGREEMENT_SCALE = (
-    f"of images whose guidance ended below {SETTLED:g}, 6 to 29 % lost an object, of others 0 to 10 % (demo"
-    " model and variants)"
+    f"images whose guidance ended below {SETTLED:g} lost an object about three times as often (on four of"
+    " five models of the demo's kind)"
 )
 
 

@@ -302,7 +302,7 @@ class TestSuggestion:
         told = explain(late, 0.25)
         assert "Guide 0.25 of the steps, 1 of 4: 38% of the NFE saved" in told
         assert "a push of 0.240 to come, of 1.240 in all; the limit is 0.25. Up to 0.25 is little" in told
-        assert "Warning: the maps of the phrases agree with their final form by 0.00: of images" in told
+        assert "Warning: the maps of the phrases agree with their final form by 0.00: images whose" in told
         assert "by 1.00, which is good" in explain(settled, 0.25) and "Warning" not in explain(settled, 0.25)
 
     def test_a_report_says_what_its_figures_mean(self) -> None:
