@@ -199,7 +199,9 @@ def test_report_shows_the_chosen_steps_and_image(watching: Any, encode: Any, lat
     trace = last_trace(watching)
     seen = shown(trace, "1, 3 6", 2, latent["samples"].shape[-2:])
     assert seen.masks.shape == (1, 152, 104) and float(seen.masks.max()) == 1
-    assert [line.split()[0] for line in seen.report.splitlines()] == ["step", "1", "3", "6"]
+    table, meaning = seen.report.splitlines()[:4], seen.report.splitlines()[4:]
+    assert [line.split()[0] for line in table] == ["step", "1", "3", "6"]
+    assert [line.split()[0] for line in meaning] == ["After", "Agreement"]
     pictured = shown(trace, "", 1, latent["samples"].shape[-2:], torch.rand(2, 32, 48, 3))
     assert pictured.masks.shape == (1, 32, 48) and pictured.picture.shape[-1] == 3
     with pytest.raises(StepsError, match="steps has 7, but this run has the steps 1 to 6"):
