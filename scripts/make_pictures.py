@@ -26,7 +26,7 @@ MODEL: dict[str, Link] = {"model": ("demo", 0), "clip": ("demo", 1)}
 DRAWN: dict[str, Link] = {"positive": ("prompt", 0), "negative": ("empty", 0)}
 SAMPLING = {"steps": 10, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "seed": 7}
 TRIED: dict[str, Link] = {**MODEL, "bank": ("load", 0), "vae": ("demo", 2)}
-TRIAL = {"images": 8, "steps": 10, "cfg": 5.0}
+TRIAL = {"images": 12, "steps": 10, "cfg": 5.0}
 CATEGORIES = "castle\ntree\ncar"
 
 # In an order in which every link points back. Shown is the last node of each kind.
@@ -147,7 +147,7 @@ GRAPH: dict[str, Node] = {
         "LayoutScore",
         {},
         {"trial": ("passed on", 4), "images": ("passed on", 2), "boxes.boxes0": ("found", 0)},
-        (620, 1090),
+        (620, 1040),
     ),
     "trial": Node("LayoutTrial", TRIAL, TRIED, (620, 1080)),
     "shown": Node("PreviewAny", {}, {"source": ("painted", 0)}),
