@@ -48,6 +48,7 @@ from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.layers.choose import look
 from winning_tickets.probe.layers.probe import LayerProbe
+from winning_tickets.probe.layers.remembered import RULE
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets.grid import Grid
@@ -146,9 +147,14 @@ def sets() -> list[tuple[str, ...]]:
     return [tuple(order.sample(CATEGORIES, k)) for k in (2, 2, 2, 3, 3, 4, 5, 6, 7, 8)]
 
 
+def _choices(kept: Lines) -> list[dict[str, Any]]:
+    """By the rule as it is."""
+    return [x for x in kept.of("choices") if x.get("rule") == RULE]
+
+
 def choices(parts: Any, kept: Lines) -> None:
     every = [(seed, CATEGORIES[:8]) for seed in range(6)] + [(seed, s) for seed, s in enumerate(sets())]
-    done = {(x["seed"], tuple(x["categories"])) for x in kept.of("choices")}
+    done = {(x["seed"], tuple(x["categories"])) for x in _choices(kept)}
     for seed, categories in every:
         if (seed, categories) in done:
             continue
@@ -158,6 +164,7 @@ def choices(parts: Any, kept: Lines) -> None:
         best = str(recommended(worths).layer)
         kept.add(
             what="choices",
+            rule=RULE,
             seed=seed,
             categories=categories,
             effect=found,
@@ -215,7 +222,7 @@ def tables(kept: Lines) -> None:
 
 def chosen_table(kept: Lines, hits: dict[str, list[bool]], there: dict[str, list[bool]]) -> None:
     """How the chosen layers' success compares with the best one's, and their presence with plain noise's."""
-    every = kept.of("choices")
+    every = _choices(kept)
     if not every or not hits:
         return
     success, presence = ({layer: sum(h) / len(h) for layer, h in one.items()} for one in (hits, there))

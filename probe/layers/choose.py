@@ -19,7 +19,8 @@ from .probe import NODE, LayerProbe
 from .remembered import recall, remember
 
 AUTO = "auto"
-NOISES = 16
+# As many as are collected by default: how strictly tickets are chosen changes which layer's work.
+NOISES = 32
 PROMPTS = 4
 # Noises of each layer's tickets, for its effect.
 SAMPLES = 16
@@ -123,7 +124,8 @@ def look(
         total += len(some) * len(probe.prompts)
         names = _listed([str(w.layer) for w in some])
         most = f"{'at most ' if len(some) > 1 else ''}{probe.trial_cost(len(some)):.0f}"
-        announce(f"layer auto: tickets of {names} are tried in images, with {most} forwards.")
+        which = "more images" if some[0].tried else "images"
+        announce(f"layer auto: tickets of {names} are tried in {which}, with {most} forwards.")
         for w in some:
             worths, cost = probe.tried(worths, [w]), cost + probe.trial_cost(1)
             if settled(worths):

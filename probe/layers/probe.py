@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ...show.draw import unwritten
 from ...show.layers import picture, table
 from ...tickets.grid import Grid, map_size
-from ...tickets.layers.figures import LayerWorth, Tried, recommended, to_try
+from ...tickets.layers.figures import MOST_ROUNDS, LayerWorth, Tried, recommended, to_try
 from ...tickets.layers.transplant import (
     bias,
     correlation,
@@ -106,7 +106,7 @@ class LayerProbe:
 
     def effect(self) -> list[LayerWorth]:
         """Each layer's effect: (noises + layers x transplanted) evaluations for each prompt."""
-        count = len(self.layers)
+        count, each = len(self.layers), max(self.transplanted, MOST_ROUNDS * self.images)
         self.built.clear()
         plain, found = [], []
         for number, prompt in enumerate(self.prompts):
@@ -118,14 +118,14 @@ class LayerProbe:
                     maps[layer].transpose(0, 1),
                     self.noise,
                     grid,
-                    self.transplanted,
+                    each,
                     self.seed + number,
                     2 * number,
                 )
                 for layer, grid in self.grids.items()
             ]
             self.built.append(dict(zip(self.grids, built, strict=True)))
-            seen = self.read(prompt, torch.cat(built))
+            seen = self.read(prompt, torch.cat([noise[: self.transplanted] for noise in built]))
             self.tick()
             biases = torch.stack(
                 [
@@ -168,15 +168,18 @@ class LayerProbe:
         return layers * self.images * sum(self._drawing.how.about + each for each in judged)
 
     def tried(self, worths: Sequence[LayerWorth], some: Sequence[LayerWorth]) -> list[LayerWorth]:
-        """`worths`, with what images made of the tickets of `some` of them show. After `effect`."""
+        """`worths`, with what images made of the tickets of `some` of them show; of those that were tried
+        before, another round. After `effect`.
+        """
         result = {w.layer: w for w in worths}
-        for layer in (w.layer for w in some):
+        for layer, before in ((w.layer, result[w.layer].tried) for w in some):
             found = []
+            start = self.images * (before.rounds if before else 0)
             for number, (prompt, built) in enumerate(zip(self.asked, self.built, strict=True)):
-                noise = built[layer][: self.images]
-                seeds = [self.seed + k for k in range(len(noise))]
+                noise = built[layer][start : start + self.images]
+                seeds = [self.seed + k for k in range(start, start + self.images)]
                 latents, _ = self._drawing.draw(noise, prompt.text, seeds, lambda *step: None)
-                for image, findings in enumerate(self._judge.find([prompt], latents, self.seed)):
+                for image, findings in enumerate(self._judge.find([prompt], latents, self.seed), start):
                     own = places(2 * number + image)
                     found += [
                         (f.inside(box), f.inside(other), f.present)
@@ -184,9 +187,8 @@ class LayerProbe:
                     ]
                 self.tick()
             counts = (sum(column) for column in zip(*found, strict=True))
-            result[layer] = replace(
-                result[layer], tried=Tried(self.images * len(self.asked), len(found), *counts)
-            )
+            now = Tried(self.images * len(self.asked), len(found), *counts)
+            result[layer] = replace(result[layer], tried=before + now if before else now)
         return [result[w.layer] for w in worths]
 
     def kept(self, worths: Sequence[LayerWorth]) -> list[LayerWorth]:

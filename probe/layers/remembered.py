@@ -14,7 +14,7 @@ import folder_paths
 
 FOLDER, NAME = "__winning_tickets", "layers.json"
 # Of the rule: what an earlier one chose is not believed.
-RULE = 1
+RULE = 2
 MOST = 200
 LONGEST = 2000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 CLEAR = 3.0
@@ -13,6 +13,8 @@ WORTH_TRYING = 0.5
 MOST_TRIED = 3
 # Standard errors by which a later layer's tickets must do better to be preferred.
 BETTER = 2.0
+# Of images of two layers between which the first ones do not decide.
+MOST_ROUNDS = 2
 # Of agreement above chance, without which no layer's tickets worked: benchmarks/README.md, "Which layer".
 FORETELLS = 0.1
 
@@ -20,7 +22,8 @@ FORETELLS = 0.1
 @dataclass(frozen=True)
 class Tried:
     """What a short trial showed of a layer's tickets: of `objects` in `images` images, how many stood in
-    their own box, how many in the other one, and how many were there at all.
+    their own box, how many in the other one, and how many were there at all. rounds: of as many images
+    each.
     """
 
     images: int
@@ -28,6 +31,10 @@ class Tried:
     own: int
     other: int
     present: int
+    rounds: int = 1
+
+    def __add__(self, more: Tried) -> Tried:
+        return Tried(*(getattr(self, f.name) + getattr(more, f.name) for f in fields(self)))
 
     @property
     def share(self) -> float:
@@ -121,11 +128,20 @@ def others(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
 
 
 def to_try(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
-    """The layers to try next: the contenders, then others where none works; none once that is enough."""
+    """The layers to try next: the contenders, then others where none works, then once more two between
+    which it is open; none once that is enough."""
     tried = sum(w.tried is not None for w in worths)
     if not tried:
         return contenders(worths)
-    return others(worths) if tried <= MOST_TRIED else []
+    return (others(worths) if tried <= MOST_TRIED else []) or _undecided(worths)
+
+
+def _undecided(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
+    """The earliest layer and the one that did best so far, but not so clearly that chance is ruled out."""
+    first, best = _leaders(worths)
+    if first.tried is None or first.tried.rounds >= MOST_ROUNDS:
+        return []
+    return [first, best] if 0 < _lead(first, best) <= BETTER else []
 
 
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
@@ -135,11 +151,21 @@ def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
     The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
     block's, and the sooner it is read.
     """
+    first, best = _leaders(worths)
+    return best if _lead(first, best) > BETTER else first
+
+
+def _leaders(worths: Sequence[LayerWorth]) -> tuple[LayerWorth, LayerWorth]:
+    """The earliest contender that seems to do something, and the layer that did best in images."""
     some = contenders(worths)
     proven = [w for w in worths if w.tried and w.tried.works]
     first = next((w for w in some if w.promising), None) or (proven or some)[0]
-    best = max(proven, key=lambda w: w.tried.share if w.tried else 0.0, default=first)
+    return first, max(proven, key=lambda w: w.tried.share if w.tried else 0.0, default=first)
+
+
+def _lead(first: LayerWorth, best: LayerWorth) -> float:
+    """By how many standard errors the one did better in images than the other."""
     if not (first.tried and best.tried):
-        return first
+        return 0.0
     spread = sum(t.share * (1 - t.share) / (t.objects + 2) for t in (first.tried, best.tried))
-    return best if best.tried.share - first.tried.share > BETTER * math.sqrt(spread) else first
+    return (best.tried.share - first.tried.share) / math.sqrt(spread)
