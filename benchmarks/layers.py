@@ -52,7 +52,7 @@ from winning_tickets.probe.layers.remembered import RULE
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets.grid import Grid
-from winning_tickets.tickets.layers.figures import recommended
+from winning_tickets.tickets.layers.figures import LayerWorth, Tried, recommended
 from winning_tickets.tickets.layout.regions import assign_cells, by_category
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
@@ -220,6 +220,13 @@ def tables(kept: Lines) -> None:
         print(f"| {name} | {share(picked)} |")
 
 
+def _chosen(line: dict[str, Any]) -> str:
+    """By the rule as it is, of what was tried then."""
+    tried = {layer: Tried(*counts) for layer, counts in line["tried"].items()}
+    worths = [LayerWorth(k, 0, 0, 0, *v, tried=tried.get(k)) for k, v in line["effect"].items()]
+    return str(recommended(worths).layer)
+
+
 def chosen_table(kept: Lines, hits: dict[str, list[bool]], there: dict[str, list[bool]]) -> None:
     """How the chosen layers' success compares with the best one's, and their presence with plain noise's."""
     every = _choices(kept)
@@ -228,7 +235,7 @@ def chosen_table(kept: Lines, hits: dict[str, list[bool]], there: dict[str, list
     success, presence = ({layer: sum(h) / len(h) for layer, h in one.items()} for one in (hits, there))
     best = max(success.values())
     greatest = [max(x["effect"], key=lambda layer: x["effect"][layer][0]) for x in every]
-    rules = {"auto": [x["chosen"] for x in every], "the greatest effect (before)": greatest}
+    rules = {"auto": [_chosen(x) for x in every], "the greatest effect (before)": greatest}
     print(
         f"\n| rule | choices | within {NEAR} of the best layer's success"
         f" | both present no more than {PRESENT} below plain noise | chosen |"

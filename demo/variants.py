@@ -81,7 +81,6 @@ VARIANTS = {
         "v",
         {**SHORT, "seed": 13},
         False,
-        False,
     ),
     # Attention at every level, as SD1 has it, and concepts that the demo model does not know.
     "levels": Variant(
@@ -95,6 +94,16 @@ VARIANTS = {
             "transformer_depth_output": [1, 1, 1, 1, 1, 1],
         },
         training={**SHORT, "seed": 14},
+    ),
+    # The widths of `velocity` with eps prediction, other concepts, one colour shared.
+    "narrow": Variant(
+        {
+            **{"star": 55, "key": 55, "cat": 20, "heart": 340, "tree": 120, "fish": 200},
+            **{"snowman": None, "castle": 270, "sun": 35, "whale": 235},
+        },
+        {"model_channels": 64, "channel_mult": [1, 2, 3]},
+        training={**SHORT, "seed": 15},
+        own_autoencoder=False,
         chosen_on=False,
     ),
 }

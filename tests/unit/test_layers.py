@@ -45,7 +45,9 @@ def test_the_greatest_effect_alone_does_not_decide() -> None:
 def test_a_later_layer_is_taken_when_its_tickets_do_clearly_better_in_images() -> None:
     assert recommended([worth("input 3", 2.2, 6), worth("output 3", 2.9, 20)]).layer == "output 3"
     assert recommended([worth("input 3", 2.2, 14), worth("output 3", 2.9, 17)]).layer == "input 3"
-    assert recommended([worth("input 3", 2.2, 10, 8), worth("output 3", 2.9, 14, 0)]).layer == "input 3"
+    assert recommended([worth("input 3", 2.2, 12, 2), worth("output 3", 2.9, 14, 0)]).layer == "input 3"
+    # Ten in their own place and eight in the other one are chance.
+    assert recommended([worth("input 3", 2.2, 10, 8), worth("output 3", 2.9, 14, 0)]).layer == "output 3"
 
 
 def test_tickets_that_put_as_many_in_the_other_box_do_not_work() -> None:
@@ -92,6 +94,13 @@ def test_two_layers_between_which_it_is_open_are_tried_once_more() -> None:
             [replace(w, tried=Tried(8, 16, own, 0, 16)) if w.layer == "a" else w for w in every]
         )
     assert not to_try([replace(w, tried=Tried(8, 16, 1, 0, 16)) if w.layer == "a" else w for w in every])
+
+
+def test_a_layer_that_works_is_preferred_to_an_earlier_one_that_only_seems_to() -> None:
+    """Six of 32 objects in their own place and four in the other one, by chance, won over twelve and none."""
+    every = [worth("a", 2.0, 6, 4, 32), worth("b", 0.1), worth("c", 2.5, 12, 0, 32)]
+    assert every[0].promising and not every[0].clear and recommended(every).layer == "c"
+    assert recommended([every[0], every[1], replace(every[2], tried=Tried(16, 32, 6, 4, 10))]).layer == "a"
 
 
 def test_the_advice_says_why_and_only_what_holds() -> None:

@@ -145,8 +145,8 @@ def _undecided(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
 
 
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
-    """The layer to use: the earliest contender that seems to do something, unless the tickets of another
-    one did clearly better in images.
+    """The layer to use: the earliest contender that seems to do something, unless another one did clearly
+    better in images, or alone did more than chance would.
 
     The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
     block's, and the sooner it is read.
@@ -164,8 +164,12 @@ def _leaders(worths: Sequence[LayerWorth]) -> tuple[LayerWorth, LayerWorth]:
 
 
 def _lead(first: LayerWorth, best: LayerWorth) -> float:
-    """By how many standard errors the one did better in images than the other."""
-    if not (first.tried and best.tried):
+    """By how many standard errors `best` did better in images; how little does not matter where `first` did
+    no more than chance would.
+    """
+    if not (first.tried and best.tried) or first is best:
         return 0.0
+    if not first.tried.works:
+        return math.inf
     spread = sum(t.share * (1 - t.share) / (t.objects + 2) for t in (first.tried, best.tried))
     return (best.tried.share - first.tried.share) / math.sqrt(spread)
