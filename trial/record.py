@@ -14,7 +14,8 @@
   image are; the same image may be judged twice, by the model ("model") and by a detector ("boxes").
 - regions: fractions of width and height. objects: one for each category, in the order of the regions; x and y
   are the centroid as fractions, null where the object is missing.
-- hit: all objects are in their own regions; swapped: all in another category's; present: none is missing.
+- hit: all objects are in their own regions; swapped: not so, but all in another category's; present: none is
+  missing.
   They follow from objects, and are written for those who read the file with other tools.
 - nfe: forwards of one image that sampling took, with guidance two a step; look_nfe: those spent on its noise
   before. The judge's are not in them.
@@ -131,7 +132,7 @@ class Record:
 
     @property
     def swapped(self) -> bool:
-        return len(self.objects) > 1 and all(o.inside_other for o in self.objects)
+        return not self.hit and len(self.objects) > 1 and all(o.inside_other for o in self.objects)
 
     @property
     def present(self) -> bool:

@@ -32,6 +32,10 @@ NONE = "none"
 """The layer of a trial that looks at no noise."""
 SWAP, TICKETS, LOOKED = "block swap", "tickets", "tickets, looked at"
 OTHERS = f"{CONTROL}: tickets of the other category"
+NO_OTHER = (
+    "The control was left out: it needs tickets of another category, and some images of this trial have only"
+    " one."
+)
 
 
 def best_of(seeds: int) -> str:
@@ -119,8 +123,8 @@ class Noises:
                 f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}."
             )
 
-    def kinds(self) -> list[Kind]:
-        """Plain noise first."""
+    def kinds(self, cases: Sequence[Case]) -> list[Kind]:
+        """What these cases are drawn with, plain noise first; the control only if each has two categories."""
         choice = self.choice
         looks = choice.candidates * (1 + choice.rounds)
         found = [Kind(PLAIN, self._plain)]
@@ -134,7 +138,9 @@ class Noises:
                 found.append(Kind(TICKETS, self._tickets))
             if choice.looked:
                 found.append(Kind(LOOKED, partial(self._looked, choice.candidates, choice.rounds), looks))
-            if choice.control:
+            if choice.control and any(len(case.categories) < 2 for case in cases):
+                self.notes.append(NO_OTHER)
+            elif choice.control:
                 found.append(Kind(OTHERS, self._others))
         return found
 

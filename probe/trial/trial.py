@@ -117,7 +117,7 @@ class Trial:
         self.noises = Noises(
             model, clip, NODE, request.categories, *size, request.layer, bank, request.choice
         )
-        self.kinds = self.noises.kinds()
+        self.kinds = self.noises.kinds(request.cases)
         self.drawing = Drawing(model, clip, request.sampling, self.noises.shape)
         self.judge = make_judge(model, clip, NODE, *size)
         self.model = self.noises.scorer.fingerprint

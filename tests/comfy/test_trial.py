@@ -40,7 +40,16 @@ from winning_tickets.probe.preview import LiveTrial
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.draw import BATCHED, Drawing, Sampling
 from winning_tickets.probe.sampling.watch import watched
-from winning_tickets.probe.trial.kinds import LOOKED, OTHERS, SWAP, TICKETS, Choice, Noises, best_of
+from winning_tickets.probe.trial.kinds import (
+    LOOKED,
+    NO_OTHER,
+    OTHERS,
+    SWAP,
+    TICKETS,
+    Choice,
+    Noises,
+    best_of,
+)
 from winning_tickets.probe.trial.trial import Outcome, Trial, TrialRequest, give, run_trial
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.calibrate import STANDARDIZE
@@ -116,7 +125,7 @@ class TestKinds:
     def test_every_kind_is_what_its_node_makes(self, model: Any, clip: Any, bank: Any) -> None:
         (case,) = cases_of(1, 7)
         noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, bank, FEW)
-        made = {kind.name: kind.make(case) for kind in noises.kinds()}
+        made = {kind.name: kind.make(case) for kind in noises.kinds([case])}
         place = (case.regions, *SIZE, case.seed, 1, 2)
         layouts = [
             Layout(bank, regions, 13, 19, Rank(), calibration=STANDARDIZE)
@@ -138,14 +147,21 @@ class TestKinds:
         assert len({noise.numpy().tobytes() for noise in made.values()}) >= len(made) - 1
 
     def test_without_a_bank_there_are_no_tickets(self, model: Any, clip: Any) -> None:
-        kinds = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=FEW).kinds()
+        kinds = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=FEW).kinds(cases_of(1))
         assert [kind.name for kind in kinds] == [PLAIN, best_of(2), SWAP]
+
+    def test_a_control_of_the_tickets_themselves_is_left_out(self, model: Any, clip: Any, bank: Any) -> None:
+        """With one category the control was the tickets, and did as well: the sentence blamed them."""
+        alone = tuple(made_cases(NAMES[:1], PAIRS, "", 1, 5))
+        outcome = run_trial(model, clip, replace(request(1, choice=FEW), cases=alone), Halves, bank)
+        assert outcome.kinds == [PLAIN, best_of(2), SWAP, TICKETS, LOOKED]
+        assert NO_OTHER in give(outcome).report
 
     def test_a_trial_that_looks_at_nothing_chooses_no_layer(self, model: Any, clip: Any) -> None:
         """Plain noise alone paid for a choice of hundreds of forwards."""
         counting, seen = counted(model)
         noises = Noises(counting, clip, "test", NAMES, *SIZE, "auto", choice=Choice(0, False))
-        assert [kind.name for kind in noises.kinds()] == [PLAIN]
+        assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN]
         assert noises.layer == "none" and seen.total == 0
 
     def test_auto_is_the_layer_of_the_bank(self, model: Any, clip: Any, bank: Any) -> None:

@@ -14,6 +14,7 @@ from records import REGIONS, SETTINGS, a_record, an_object
 from winning_tickets.tickets.layout.regions import Region
 from winning_tickets.trial.kept import append, done, join, load, names, write
 from winning_tickets.trial.record import Record, RecordError, parse, placed, run_of
+from winning_tickets.trial.verdict import Finding
 
 
 def random_record(rng: random.Random) -> Record:
@@ -270,6 +271,15 @@ def test_objects_are_judged_by_their_own_and_the_others_regions() -> None:
     record = a_record(objects=placed(REGIONS, [At(0.75), At(0.25)]))
     assert (record.hit, record.swapped, record.present, record.iou) == (False, True, True, 0.125)
     assert parse(record.line()).swapped
+
+
+def test_an_image_in_place_is_not_in_each_others() -> None:
+    """Where a region lies in another one, the same image counted as both."""
+    regions = Region("sky", 0, 0, 1, 1), Region("sun", 0.3, 0.3, 0.7, 0.7)
+    both = [Finding.from_box((0.4, 0.4, 0.6, 0.6), 10, 10)] * 2
+    record = a_record(regions=regions, objects=placed(regions, both))
+    assert all(o.inside and o.inside_other for o in record.objects)
+    assert (record.hit, record.swapped) == (True, False) and not parse(record.line()).swapped
 
 
 def test_several_regions_of_a_category_are_any_of_them() -> None:
