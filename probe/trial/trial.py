@@ -302,10 +302,12 @@ def give(outcome: Outcome, vae: Any = None, note: str = "", every: bool = False)
             f"The outputs images, latents and trial are of the first {len(given)} of {len(cases)}"
             f" cases{advice}."
         )
-    images: Any = ExecutionBlocker(f"{NODE}: there are no images without a vae: connect the model's.")
     latents: Any = ExecutionBlocker(
-        f"{NODE}: the latents of this trial are gone: delete its file to draw anew."
+        f"{NODE}: the latents of this trial are gone: give another name in save_as (advanced) to draw anew."
     )
+    images: Any = latents
+    if vae is None:
+        images = ExecutionBlocker(f"{NODE}: there are no images without a vae: connect the model's.")
     samples = []
     if drawn:
         latents = {"samples": torch.stack([image.latent for image in drawn])}

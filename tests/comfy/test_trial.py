@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -349,6 +350,17 @@ class TestTrial:
         given = give(outcome)
         assert "The latents of 2 images are gone" in given.report
         assert len(given.records) == len(given.latents["samples"]) == 2
+
+    def test_with_a_vae_images_are_missing_for_the_latents_that_are_gone(
+        self, model: Any, clip: Any, output: Path
+    ) -> None:
+        """A vae was asked for although one was connected."""
+        run_trial(model, clip, request(1), Halves)
+        shutil.rmtree(output / "layout_trials" / "latents")
+        outcome = run_trial(model, clip, request(1), Halves)
+        assert "the latents of this trial are gone" in give(outcome, vae=object()).images.message
+        assert "without a vae" in give(outcome).images.message
+        assert len(run_trial(model, clip, request(1, name="anew"), Halves).drawn) == 2
 
     def test_what_was_found_is_kept_with_the_latent(self, model: Any, clip: Any) -> None:
         for image in run_trial(model, clip, request(1), Halves).drawn:
