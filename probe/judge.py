@@ -14,6 +14,7 @@ import torch
 from ..tickets.grid import latent_side
 from ..tickets.noise import plain_noise
 from ..tickets.prompts import Prompt, without
+from ..tickets.recent import Recent
 from ..trial.evidence import findings
 from ..trial.verdict import Finding
 from .attention.first_step import SideBySide
@@ -30,6 +31,9 @@ LOUDEST, FAINTEST = 9.0, 1.2
 # The noise that an image was drawn from would be no chance noise for it. In the lower 32 bits: torch's CPU
 # generator reads no others.
 APART = 0x6A756467
+
+# More than a batch has texts: each level of noise asks for all of them again.
+ENCODED_KEPT = 128
 
 Progress = Callable[[int], None]
 
@@ -86,7 +90,7 @@ class ModelJudge:
         self._drew = False
         # One clone for the session: ComfyUI loads it once.
         self._clone = plain_clone(model)
-        self._encoded: dict[str, Any] = {}
+        self._encoded: Recent[Any] = Recent(ENCODED_KEPT)
 
     def nfe(self, categories: int) -> int:
         """What judging one image takes, in forwards of one image without guidance."""
@@ -228,9 +232,9 @@ class ModelJudge:
         return once.clean, once.denoised
 
     def _conditioning(self, text: str) -> Any:
-        if text not in self._encoded:
-            self._encoded[text] = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
-        return self._encoded[text]
+        return self._encoded.get(
+            text, lambda: self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+        )
 
     def _checked(self, latents: torch.Tensor) -> torch.Tensor:
         if getattr(latents, "is_nested", False) or tuple(latents.shape[1:]) != self.shape:

@@ -185,11 +185,10 @@ def _beside(found: Sequence[Record], plain: Sequence[Record]) -> Beside | None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be told; the kinds that are better than plain noise, the best first; those that harm."""
+    """What can be told, and the kinds that are better than plain noise, the best first."""
 
     text: str
     better: tuple[str, ...] = ()
-    harmful: tuple[str, ...] = ()
 
 
 def verdict(found: Sequence[Row], objects: int = 0) -> Verdict:
@@ -210,13 +209,9 @@ def verdict(found: Sequence[Row], objects: int = 0) -> Verdict:
     for row, beside in _clear(controls, 1):
         why = ": the effect may have another cause than the tickets" if better else ""
         sentences.append(f"The {row.label} put {what} in place in {beside.success.percent()}, too{why}.")
-    harmful = [row.kind for row, _ in worse]
     for row, beside in tried:
-        fall = _fall(row, beside, what)
-        sentences += fall
-        if fall and beside.presence.p <= CHANCE and row.kind not in harmful:
-            harmful.append(row.kind)
-    return Verdict(" ".join(sentences), tuple(row.kind for row, _ in better), tuple(harmful))
+        sentences += _fall(row, beside, what)
+    return Verdict(" ".join(sentences), tuple(row.kind for row, _ in better))
 
 
 def verdict_of(records: Sequence[Record]) -> Verdict:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .record import BANK, BY_MODEL, LONGEST_LINE, SEED, NoJson, Record, RecordError, parse, plain_setting
+from .record import BANK, LONGEST_LINE, SEED, NoJson, Record, RecordError, parse, plain_setting
 
 _BEGINNING = b'{"trial":'
 
@@ -77,12 +76,6 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
             rest = file.readline(LONGEST_LINE)
         yield line.removeprefix(mark).strip()
         mark = b""
-
-
-def done(records: Iterable[Record], run: str, judge: str = BY_MODEL, images: int = 1) -> set[tuple[str, int]]:
-    """(kind, case) of which all images of a run are there."""
-    found = Counter((r.kind, r.case) for r in unique(records)[0] if r.run == run and r.judge == judge)
-    return {drawn for drawn, count in found.items() if count >= images}
 
 
 def unique(records: Iterable[Record]) -> tuple[list[Record], int]:

@@ -19,7 +19,7 @@ from ..files import TRIALS, output_folder, trial_path
 
 LATENTS, SUFFIX = "latents", ".latent"
 # As the latents that ComfyUI saves, which Load Latent opens.
-NAMES = LATENT, VERSION, MASKS = "latent_tensor", "latent_format_version_0", "found"
+LATENT, VERSION, MASKS = "latent_tensor", "latent_format_version_0", "found"
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,6 +66,15 @@ def test_the_forwards_are_those_that_are_promised(model: Any, clip: Any, latents
     assert sum(forwards.rows) == judge.nfe(2) * 2 == sum(seen)
 
 
+def test_the_encodings_of_long_trials_do_not_pile_up(model: Any, clip: Any, latents: torch.Tensor) -> None:
+    """The encoding of every text was kept for the whole run."""
+    many, few = judge_of(model, clip), judge_of(model, clip)
+    few._encoded.most = 2
+    for prompt in (PROMPT, THREE):
+        assert np.array_equal(evidence(many, latents, prompt), evidence(few, latents, prompt))
+    assert len(few._encoded) == 2 and len(many._encoded) == 6 < many._encoded.most
+
+
 @torch.no_grad()
 def test_the_evidence_is_of_the_models_own_predictions(
     any_model: Any, clip: Any, latents: torch.Tensor

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from records import REGIONS, SETTINGS, a_record, an_object
 from winning_tickets.tickets.layout.regions import Region
-from winning_tickets.trial.kept import append, done, join, load, names, write
+from winning_tickets.trial.kept import append, join, load, names, write
 from winning_tickets.trial.record import Record, RecordError, parse, placed, run_of
 from winning_tickets.trial.verdict import Finding
 
@@ -169,22 +169,6 @@ def test_every_line_that_one_byte_changes_is_an_image_or_left_out() -> None:
         except RecordError:
             continue
         assert parse(record.line()).key == record.key
-
-
-def test_what_is_done_counts_each_image_once_and_only_of_its_run() -> None:
-    records = [
-        a_record(kind, case, image=image)
-        for kind in ("plain", "tickets")
-        for case in range(3)
-        for image in (0, 1)
-    ]
-    records.remove(a_record("tickets", 2, image=1))
-    run = records[0].run
-    everything = {(kind, case) for kind in ("plain", "tickets") for case in range(3)}
-    assert done(records * 2, run, images=2) == everything - {("tickets", 2)}
-    assert done(records, run) == everything
-    assert done(records, "of another run") == set() == done(records, run, judge="boxes")
-    assert done([a_record(settings=SETTINGS | {"seed": 8})], run) == set()
 
 
 def test_files_of_several_people_are_one_table_where_only_seeds_differ(tmp_path: Path) -> None:
