@@ -76,7 +76,7 @@ def _agreement(best: LayerWorth) -> list[str]:
     if best.agreement is None:
         return []
     lines = [
-        f"Agreement should be {FORETELLS:g} above chance: on five models of the demo's kind, 7 of 23 such"
+        f"Agreement should be {FORETELLS:g} above chance: on five models of the demo's kind, 6 of 23 such"
         " layers made tickets that work, of 19 others none."
     ]
     if best.clear and not best.foretells:

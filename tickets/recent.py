@@ -26,5 +26,9 @@ class Recent(Generic[Value]):
             del self._kept[next(iter(self._kept))]
         return value
 
+    def drop(self, key: Hashable) -> None:
+        """Keep the result under a key no longer, if there is one."""
+        self._kept.pop(key, None)
+
     def clear(self) -> None:
         self._kept.clear()

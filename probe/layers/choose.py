@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,19 +25,22 @@ NOISES = 32
 PROMPTS = 4
 # Noises of each layer's tickets, for its effect.
 SAMPLES = 16
-# So many pairs speak for other categories, too.
-ENOUGH = 3
+# So many pairs speak for other categories, too: of fewer words it is those words' own layer.
+ENOUGH = PROMPTS
 # The same question has the same answer: seed 0, whatever the seed of the collection.
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The layer, a sentence on why, and whether that is sure enough to hold for other categories, too."""
+    """The layer, a sentence on why, whether that is sure enough to hold for other categories, too, and
+    whether the layer's tickets did anything at all that chance would not.
+    """
 
     layer: str
     why: str
     sure: bool
+    clear: bool = False
 
 
 _known: Recent[Choice] = Recent(32)
@@ -56,17 +60,18 @@ def choose_layer(
     """The request with a layer instead of `auto`, and a sentence on the choice.
 
     Looks at the first layer of every block with cross-attention. A sure answer is remembered for the model
-    with all that changes its predictions, and for the size, in a file; another one for the categories and
-    template, until ComfyUI ends.
+    with all that changes its predictions, and for the size, in a file; one of few words for these words. An
+    open one is kept for the words until ComfyUI ends.
     """
     # As its images are drawn.
     patches = sampling_patches(plain_clone(model))
     about = " ".join(
         [fingerprint(model, clip), *filter(None, [patches]), f"{request.width}x{request.height}"]
     )
-    if (before := recall(about)) and before.layer in _names(model):
-        return replace(request, layer=before.layer), f"{before.why} Known from {before.date}."
-    key = about, request.categories, request.template
+    words = f"{about} {json.dumps([request.categories, request.template])}"
+    for before in (recall(about), recall(words)):
+        if before and before.layer in _names(model):
+            return replace(request, layer=before.layer), f"{before.why} Known from {before.date}."
     new = False
 
     def look() -> Choice:
@@ -74,10 +79,10 @@ def choose_layer(
         new = True
         return _choose(model, clip, request, node, progress)
 
-    choice = _known.get(key, look)
-    if new and choice.sure:
-        remember(about, choice.layer, choice.why)
-    elif not new:
+    choice = _known.get(words, look)
+    if choice.clear and remember(about if choice.sure else words, choice.layer, choice.why):
+        _known.drop(words)
+    if not new:
         return replace(request, layer=choice.layer), f"{choice.why} Known from an earlier run."
     return replace(request, layer=choice.layer), choice.why
 
@@ -89,7 +94,7 @@ def _choose(
     probe, worths, cost = look(model, clip, request.categories, size, SEED, request.template, node, progress)
     best = recommended(worths)
     sure = best.clear and len(probe.prompts) >= ENOUGH
-    return Choice(str(best.layer), f"{explain(worths)} It took {cost:.0f} forwards.", sure)
+    return Choice(str(best.layer), f"{explain(worths)} It took {cost:.0f} forwards.", sure, best.clear)
 
 
 def look(
@@ -141,10 +146,10 @@ def explain(worths: Sequence[LayerWorth]) -> str:
     if best.tried:
         text += f"). In {best.tried.images} images its tickets put {_placed(best)}"
         rest = [w for w in worths if w.tried and w is not best]
-        text += f"; those of {', '.join(f'{w.layer} {_share(w)}' for w in rest)}." if rest else "."
+        text += f"; those of {', '.join(f'{w.layer}: {_share(w)}' for w in rest)}." if rest else "."
         if left := [str(w.layer) for w in some if not w.tried]:
             were = "was" if len(left) == 1 else "were"
-            text += f" {_listed(left)} {were} not tried, since {best.layer} could not be beaten."
+            text += f" {_listed(left)} {were} not tried: in as many images none could do clearly better."
     else:
         rest = [w for w in some if w is not best]
         text += f"; {', '.join(f'{w.layer} {w.effect:.2f}' for w in rest)})." if rest else ")."
@@ -167,7 +172,7 @@ def _placed(worth: LayerWorth) -> str:
 
 def _share(worth: LayerWorth) -> str:
     assert worth.tried
-    return f"{worth.tried.own} and {worth.tried.other}"
+    return f"{worth.tried.own} of {worth.tried.objects} and {worth.tried.other}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -37,8 +37,9 @@ def recall(about: str) -> Remembered | None:
     return _read().get(about)
 
 
-def remember(about: str, layer: str, why: str) -> None:
-    """Keeps the latest MOST choices. A file that cannot be written is only logged: it saves time, no more."""
+def remember(about: str, layer: str, why: str) -> bool:
+    """Whether it is written. Keeps the latest MOST choices. A file that cannot be written is only logged: it
+    saves time, no more."""
     every = _read()
     every.pop(about, None)
     every[about] = Remembered(layer, why, datetime.date.today().isoformat())
@@ -51,6 +52,8 @@ def remember(about: str, layer: str, why: str) -> None:
         os.replace(temporary, file)
     except OSError as error:
         logging.warning("Winning Tickets: %s cannot be written: %s", file, error)
+        return False
+    return True
 
 
 def _read() -> dict[str, Remembered]:

@@ -96,6 +96,7 @@ def sure(monkeypatch: pytest.MonkeyPatch) -> None:
     auto_layer._known.clear()
     monkeypatch.setattr(figures.Tried, "works", True)
     monkeypatch.setattr(figures, "CLEAR", -1e9)
+    monkeypatch.setattr(auto_layer, "ENOUGH", 3)
 
 
 def test_auto_takes_the_forwards_that_it_announces(
@@ -138,7 +139,7 @@ def test_a_sure_choice_is_remembered_for_the_model_and_not_for_another(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"rule": 1, "layers": {"a": 3}}', '{"rule": 0, "layers": {}}']
+    "text", ["", "[]", "{", '{"rule": 2, "layers": {"a": 3}}', '{"rule": 0, "layers": {}}']
 )
 def test_a_broken_memory_costs_a_new_choice_and_no_run(model: Any, clip: Any, sure: None, text: str) -> None:
     remembered.path().parent.mkdir(parents=True)
@@ -165,7 +166,7 @@ def test_a_memory_that_was_changed_by_hand_is_not_believed(spoilt: dict[str, Any
 @pytest.mark.parametrize("deep", [300, 900, 90_000])
 def test_a_memory_of_lists_in_lists_ends_no_run(deep: int) -> None:
     remembered.remember("model", "input 1", "why")
-    deeper = '{"rule": 1, "layers": {"a": {"layer": ' + "[" * deep + "]" * deep + "}}}"
+    deeper = '{"rule": 2, "layers": {"a": {"layer": ' + "[" * deep + "]" * deep + "}}}"
     remembered.path().write_text(deeper, encoding="utf-8")
     remembered.remember("other", "input 2", "why")
     assert remembered.recall("other") is not None and remembered.recall("a") is None
@@ -193,6 +194,25 @@ def test_an_unsure_choice_is_kept_for_the_same_words_only(
     assert again.layer == chosen.layer and seen.total == evaluated
     assert known.endswith("Known from an earlier run.")
     auto_layer.choose_layer(counting, clip, replace(REQUEST, categories=("cat", "tree")), "test")
+    assert seen.total > evaluated
+
+
+def test_a_clear_choice_of_few_words_is_remembered_for_these_and_forgotten_with_the_file(
+    model: Any, clip: Any, sure: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two words the choice was paid at every start; deleting the file changed nothing until the next."""
+    monkeypatch.setattr(auto_layer, "ENOUGH", 4)
+    counting, seen = counted(model)
+    auto_layer.choose_layer(counting, clip, REQUEST, "test")
+    evaluated = seen.total
+    assert not auto_layer._known
+    _, known = auto_layer.choose_layer(counting, clip, replace(REQUEST, seed=3), "test")
+    assert seen.total == evaluated and "Known from 2" in known
+    auto_layer.choose_layer(counting, clip, replace(REQUEST, categories=("cat", "tree")), "test")
+    assert seen.total > evaluated
+    evaluated = seen.total
+    remembered.path().unlink()
+    auto_layer.choose_layer(counting, clip, REQUEST, "test")
     assert seen.total > evaluated
 
 
@@ -225,10 +245,10 @@ def test_the_sentence_names_the_layers_that_were_not_tried_and_why() -> None:
     rest = [LayerWorth(Layer("output", n, 0), 8, 8, 2, 2.0 + n, 0.2) for n in range(2)]
     said = "In 8 images its tickets put 15 of 16 objects in their place and 0 in another's (16 were there)."
     assert auto_layer.explain([first, *rest]).endswith(
-        f"{said} output 0 and output 1 were not tried, since input 1 could not be beaten."
+        f"{said} output 0 and output 1 were not tried: in as many images none could do clearly better."
     )
     assert auto_layer.explain([first, rest[0]]).endswith(
-        "output 0 was not tried, since input 1 could not be beaten."
+        "output 0 was not tried: in as many images none could do clearly better."
     )
     assert auto_layer.explain([first]).endswith(said)
 
@@ -240,8 +260,8 @@ def test_the_sentence_names_the_layers_that_were_tried_after_the_first_ones_fail
     last = LayerWorth(Layer("output", 1, 0), 8, 8, 2, 0.1, 0.2, tried=figures.Tried(8, 16, 15, 0, 16))
     assert auto_layer.explain([*failed, last]) == (
         "layer auto: output 1 (effect 0.10 +- 0.20). In 8 images its tickets put 15 of 16 objects in their"
-        " place and 0 in another's (16 were there); those of input 0 2 and 4, input 1 3 and 4, input 2 1"
-        " and 4."
+        " place and 0 in another's (16 were there); those of input 0: 2 of 16 and 4, input 1: 3 of"
+        " 16 and 4, input 2: 1 of 16 and 4."
     )
 
 

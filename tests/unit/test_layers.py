@@ -94,6 +94,9 @@ def test_two_layers_between_which_it_is_open_are_tried_once_more() -> None:
             [replace(w, tried=Tried(8, 16, own, 0, 16)) if w.layer == "a" else w for w in every]
         )
     assert not to_try([replace(w, tried=Tried(8, 16, 1, 0, 16)) if w.layer == "a" else w for w in every])
+    # auto would not have tried the other one: the report recommends the same.
+    enough = [worth("a", 2.0, 12, 0, 16), every[1], worth("c", 2.5, 16, 0, 16)]
+    assert settled([enough[0], every[1], worth("c", 2.5)]) and not to_try(enough)
 
 
 def test_a_layer_that_works_is_preferred_to_an_earlier_one_that_only_seems_to() -> None:

@@ -139,7 +139,9 @@ def to_try(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
 def _undecided(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     """The earliest layer and the one that did best so far, but not so clearly that chance is ruled out."""
     first, best = _leaders(worths)
-    if first.tried is None or first.tried.rounds >= MOST_ROUNDS:
+    if not (first.tried and best.tried) or max(first.tried.rounds, best.tried.rounds) >= MOST_ROUNDS:
+        return []
+    if settled([w if w is first else replace(w, tried=None) for w in worths]):
         return []
     return [first, best] if 0 < _lead(first, best) <= BETTER else []
 
