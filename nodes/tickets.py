@@ -145,7 +145,9 @@ class CollectTickets(io.ComfyNode):
         prompts = rare["scheme"], rare["template"]
         request = CollectRequest(names, noises, seed, width, height, layer, rare["cells_per_block"], *prompts)
         bank, about = collect_and_keep(model, clip, request, save_as, LiveMaps(noises), ChoiceBar())
-        return io.NodeOutput(bank, ui=ui.PreviewText(about))
+        # The layer, for scripts/trial.py.
+        shown = ui.PreviewText(about).as_dict() | {"layer": [bank.recipe.layer]}
+        return io.NodeOutput(bank, ui=shown)
 
     @classmethod
     def validate_inputs(cls, layer: str = "", advanced: Any = None) -> bool | str:

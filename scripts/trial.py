@@ -46,6 +46,8 @@ PATIENCE = 7 * 24 * 3600.0
 LOOK_EVERY = 5.0
 # Of a line that says how far it is.
 LONGEST = 70
+# Categories of several prompts by which their layer is chosen.
+MOST_TOGETHER = 8
 # What differs from prompt to prompt; with --prompts all are one table.
 OF_A_LAYOUT = ("regions", "prompt", "categories", "objects", "bank")
 
@@ -116,18 +118,18 @@ class Task:
     layout: Layout | None = None
 
 
-def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer: str) -> Prompt:
-    """A prompt in API format: the model, a bank of the task's categories, the trial."""
+def collecting(options: argparse.Namespace, categories: Sequence[str], noises: int, layer: str) -> Prompt:
+    """A prompt in API format: the model, and a bank of these categories."""
     loader: dict[str, Any] = {"class_type": "LoadDemoModel", "inputs": {}}
     if not options.demo:
         inputs = {"ckpt_name": Path(options.checkpoint).name if not options.url else options.checkpoint}
         loader = {"class_type": "CheckpointLoaderSimple", "inputs": inputs}
     width, height = options.size
-    model = {"model": ["1", 0], "clip": ["1", 1]}
     collect = {
-        **model,
-        "categories": "\n".join(task.categories),
-        "noises": options.noises,
+        "model": ["1", 0],
+        "clip": ["1", 1],
+        "categories": "\n".join(categories),
+        "noises": noises,
         "seed": options.seed,
         "width": width,
         "height": height,
@@ -135,12 +137,19 @@ def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer
         "advanced": "defaults",
         "save_as": "",
     }
+    return {"1": loader, "2": {"class_type": "CollectTickets", "inputs": collect}}
+
+
+def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer: str) -> Prompt:
+    """A prompt in API format: the model, a bank of the task's categories, the trial."""
+    width, height = options.size
     regions, template = "\n".join(task.categories), "{}"
     if task.layout:
         boxes = [{"category": category, "box": box} for category, box in task.layout.regions]
         regions, template = json.dumps({"regions": boxes}), task.layout.prompt
     trial = {
-        **model,
+        "model": ["1", 0],
+        "clip": ["1", 1],
         "bank": ["2", 0],
         "regions": regions,
         "size": "custom",
@@ -158,11 +167,16 @@ def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer
     }
     if options.control:
         trial |= {"kinds": "custom", "kinds.control": True}
-    return {
-        "1": loader,
-        "2": {"class_type": "CollectTickets", "inputs": collect},
-        "3": {"class_type": "LayoutTrial", "inputs": trial},
-    }
+    collected = collecting(options, task.categories, options.noises, layer)
+    return collected | {"3": {"class_type": "LayoutTrial", "inputs": trial}}
+
+
+def together(tasks: Sequence[Task]) -> list[str]:
+    """The first categories of several tasks, each once."""
+    found: dict[str, str] = {}
+    for category in (c for task in tasks for c in task.categories):
+        found.setdefault(" ".join(category.replace('"', " ").casefold().split()), category)
+    return list(found.values())[:MOST_TOGETHER]
 
 
 def completed(prompt: Prompt, node: str, info: dict[str, Any]) -> Prompt:
@@ -237,6 +251,29 @@ def has_accelerator(install: Install) -> bool:
         " or t.backends.mps.is_available() or xpu and xpu.is_available(); sys.exit(not found)"
     )
     return subprocess.run([str(install.python), "-c", code]).returncode == 0
+
+
+def layer_together(options: argparse.Namespace, client: Client, tasks: Sequence[Task], name: str) -> str:
+    """The layer that `auto` chooses by the categories of several prompts; empty where it cannot.
+
+    Prints the reason, which says whether it is sure.
+    """
+    categories = together(tasks)
+    prompt = collecting(options, categories, 1, AUTO)
+    completed(prompt, "2", client.object_info())
+    prompt["3"] = {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}}
+    try:
+        said = waited(client, client.queue(prompt), name, 1)["outputs"].get("2", {})
+    except PromptError as error:
+        print(
+            f"No layer could be chosen by {', '.join(categories)}: {str(error).splitlines()[0]}", flush=True
+        )
+        return ""
+    layer, text = str(said.get("layer", [""])[0]), str(said.get("text", [""])[0])
+    why = text[text.find("layer auto") :] if "layer auto" in text else ""
+    if layer:
+        print(f"Layer {layer} for all prompts, by {', '.join(categories)}. {why}".rstrip(), flush=True)
+    return layer
 
 
 def lines_of(client: Client, name: str) -> list[bytes]:
@@ -318,6 +355,8 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
         for needed in ("CollectTickets", "LayoutTrial"):
             if needed not in info:
                 raise SetupError(f"ComfyUI at {client.url} has no node {needed}: install this pack there.")
+        if layer == AUTO and len(tasks) > 1:
+            layer = layer_together(options, client, tasks, name) or layer
         failed = 0
         for number, task in enumerate(tasks, 1):
             if task.layout:

@@ -148,6 +148,9 @@ def test_the_script_tries_prompts_with_boxes_and_resumes(
     output.write_text(output.read_text(encoding="utf-8") + json.dumps(other) + "\n", encoding="utf-8")
     monkeypatch.setattr(script, "AUTO", "input 3")
     assert script.main() == 0
+    assert "Layer input 3 for all prompts, by sun, car, tree." in capsys.readouterr().out
+    monkeypatch.setattr(script, "layer_together", lambda *given: "")
+    assert script.main() == 0
     assert "layer input 3, for the other prompts, too" in capsys.readouterr().out
 
 

@@ -102,6 +102,14 @@ def test_a_layouts_graph_asks_for_its_boxes_and_its_prompt(
     assert trial["advanced.prompt"] == layout.prompt and (trial["images"], trial["bank"]) == (4, ["2", 0])
 
 
+def test_the_layer_of_several_prompts_is_chosen_by_the_categories_of_all_of_them() -> None:
+    """The words of the first prompt chose for the whole table."""
+    tasks = [script.Task(("cat", "red kite")), script.Task(("Red  Kite", "dog")), script.Task(("owl",))]
+    assert script.together(tasks) == ["cat", "red kite", "dog", "owl"]
+    many = [script.Task((f"thing {n}", f"other {n}")) for n in range(9)]
+    assert len(script.together(many)) == 8 and script.together(many)[:2] == ["thing 0", "other 0"]
+
+
 def test_names_of_files_are_possible_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for given, name in (
         ("a/b/My: Model*v1.5.safetensors", "My_Model_v1.5"),
