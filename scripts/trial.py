@@ -386,6 +386,11 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
             raise SetupError("No prompt could be tried.")
         if failed:
             print(f"{failed} of {len(tasks)} prompts failed; they are not in the table.")
+        alone = sum(len(task.categories) < 2 for task in tasks)
+        if options.control and options.prompts and alone:
+            print(
+                f"{alone} of {len(tasks)} prompts have one object only: they are tried without the control."
+            )
     return target
 
 

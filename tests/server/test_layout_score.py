@@ -150,8 +150,12 @@ def test_the_script_tries_prompts_with_boxes_and_resumes(
     assert script.main() == 0
     assert "Layer input 3 for all prompts, by sun, car, tree." in capsys.readouterr().out
     monkeypatch.setattr(script, "layer_together", lambda *given: "")
+    monkeypatch.setattr(sys, "argv", [*command, *small, "--control"])
     assert script.main() == 0
-    assert "layer input 3, for the other prompts, too" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "layer input 3, for the other prompts, too" in out
+    assert "1 of 2 prompts have one object only: they are tried without the control." in out
+    assert re.search(r"\| control .*\| 1 ", out)
 
 
 def test_a_stopped_script_keeps_its_images_and_says_how_far_it_is(
