@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.patcher_extension
-
-from ..sampling.patch import without_patches
+from comfy.patcher_extension import WrappersMP
 
 COMPILE_KEY = "torch.compile"
+# Of our own wrappers around a sampler's runs: one changes them, one only watches.
+OURS = CUTOFF, WATCH = "winning_tickets_cutoff", "winning_tickets_watch"
 
 
 def plain_clone(model: Any) -> Any:
@@ -17,8 +17,10 @@ def plain_clone(model: Any) -> Any:
     Nor has it a patch of ours that counts or watches a sampler's steps. Compiled by ComfyUI's wrapper, or by
     object patches that hold what torch.compile returns.
     """
-    clone = without_patches(model)
-    clone.remove_wrappers_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, COMPILE_KEY)
+    clone = model.clone()
+    for key in OURS:
+        clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, key)
+    clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)
     clone.remove_additional_models("multigpu")
     for name, value in list(clone.object_patches.items()):
         if hasattr(value, "_orig_mod"):

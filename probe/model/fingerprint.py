@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from ..compat import name_of as called
-from ..sampling.patch import WATCH
-from .clone import COMPILE_KEY
+from .clone import COMPILE_KEY, WATCH
 from .family import require_clip
 from .patches import described, key_of, name_of
 

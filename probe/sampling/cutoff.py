@@ -15,10 +15,11 @@ from ...guidance.cutoff import CONDITIONAL, LOWER, UNCONDITIONAL, Cutoff, Sigma,
 from ...guidance.record import Record, listing
 from ...guidance.steps import Steps
 from ..compat import is_ours, name_of
+from ..model.clone import CUTOFF
 from ..server import announce
 from . import tail
 from .forwards import Forwards
-from .patch import CUTOFF, SamplerPatch
+from .patch import SamplerPatch
 
 COMBINING = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 

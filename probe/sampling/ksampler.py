@@ -17,8 +17,9 @@ from ...guidance.record import Record
 from ...guidance.trace import ranges
 from ..build.foreign import drawn
 from ..build.noise import is_noise
+from ..model.clone import CUTOFF
 from .cutoff import CutoffPatch
-from .patch import CUTOFF, patch_on
+from .patch import patch_on
 
 NODE = "Guidance Cutoff KSampler"
 

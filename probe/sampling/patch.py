@@ -16,8 +16,6 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.record import Records
 from ...guidance.steps import Steps
 
-KEYS = CUTOFF, WATCH = "winning_tickets_cutoff", "winning_tickets_watch"
-
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -125,11 +123,3 @@ def patch_on(model: Any, key: str) -> Any:
     """The object whose method MODEL's runs go through; None without one."""
     found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, key)
     return found[0].__self__ if found else None
-
-
-def without_patches(model: Any) -> Any:
-    """A clone of MODEL with none of them."""
-    clone = model.clone()
-    for key in KEYS:
-        clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, key)
-    return clone

@@ -15,10 +15,11 @@ from ...guidance.steps import Steps
 from ...guidance.trace import Evaluation, StepsError, Trace, guidance_norm, low_share, parse_phrases, pooled
 from ..attention.reader import Reader
 from ..attention.tokens import PromptTokens, find_phrases, fitting
+from ..model.clone import WATCH
 from ..model.family import Family, Layer, find_layers
 from ..model.unet import UNet
 from .forwards import Call, Forwards
-from .patch import WATCH, SamplerPatch, patch_on
+from .patch import SamplerPatch, patch_on
 from .tail import holds
 
 NODE = "Attention over Steps"

@@ -57,6 +57,17 @@ def test_imports_point_one_way(path: Path) -> None:
     assert set(imports(path)) <= allowed
 
 
+def test_what_knows_the_model_knows_nothing_of_sampling() -> None:
+    """Rule: all of probe stands on probe/model. It took the names of our patches from the samplers' side."""
+    for path in (ROOT / "probe" / "model").glob("*.py"):
+        above = {
+            str(node.module).split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.level == 2
+        }
+        assert above <= {"compat"}, path
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_modules_are_ascii_and_have_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="ascii")))
