@@ -27,9 +27,10 @@ SHARE, LAST, SIGMA, ADAPTIVE = TRIGGERS = ("share of steps", "last steps", "sigm
 
 
 def cutoff_input() -> io.DynamicCombo.Input:
+    half, alike = Share(), Similar()
     share = io.Float.Input(
         "guided",
-        default=0.5,
+        default=half.guided,
         min=0.0,
         max=1.0,
         step=0.05,
@@ -55,7 +56,7 @@ def cutoff_input() -> io.DynamicCombo.Input:
     )
     similarity = io.Float.Input(
         "similarity",
-        default=0.999,
+        default=alike.similarity,
         min=-1.0,
         max=1.0,
         step=0.001,
@@ -65,7 +66,7 @@ def cutoff_input() -> io.DynamicCombo.Input:
     )
     latest = io.Float.Input(
         "latest",
-        default=1.0,
+        default=alike.latest,
         min=0.0,
         max=1.0,
         step=0.05,

@@ -48,7 +48,7 @@ little. The sampler and the report tell what was saved.""",
             "latent": Node("EmptyLatentImage", kit.size, {}, (260, 0)),
             "cutoff": Node(
                 "GuidanceCutoff",
-                {"cutoff": "adaptive", "cutoff.similarity": 0.999},
+                {"cutoff": "adaptive"},
                 {"model": ("model", 0)},
                 (290, 200),
             ),
