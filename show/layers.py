@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..tickets.layers.figures import FORETELLS, LayerWorth, recommended
+from ..tickets.layers.figures import BETTER, FORETELLS, LayerWorth, lead, leaders, recommended
 from ..tickets.score import paper_score
 from .chart import Axis, bar, ruler
 from .colours import BLUE, INK, RED
@@ -87,13 +87,26 @@ def _agreement(best: LayerWorth) -> list[str]:
 def _advice(worths: Sequence[LayerWorth], best: LayerWorth) -> str:
     if not best.clear:
         return "No layer stands out: the tickets of none have an effect beyond chance."
-    why = "the earliest whose tickets have a great effect"
-    if best.tried:
-        working = [w for w in worths if w.tried and w.tried.works]
-        why = "the earliest whose tickets work"
-        if working[0] is not best:
-            why = "whose tickets did clearly better in images than those of an earlier layer"
+    why = _why(worths, best) if best.tried else "the earliest whose tickets have a great effect"
     return f"Recommended: {best.layer}, {why}."
+
+
+def _why(worths: Sequence[LayerWorth], best: LayerWorth) -> str:
+    """What its images say for the recommended layer, whose tickets work."""
+    working = [w for w in worths if w.tried and w.tried.works]
+    first, _ = leaders(worths)
+    if working[0] is best:
+        return "the earliest whose tickets work"
+    if first is best:
+        return "the earliest of great effect whose tickets work"
+    beaten = [w for w in working if lead(w, best) > BETTER]
+    level = " or ".join(str(w.layer) for w in working if w is not best and w not in beaten)
+    did = "whose tickets did clearly better in images than those of"
+    if not level:
+        return f"{did} {' and '.join(str(w.layer) for w in beaten)}"
+    if first in beaten:
+        return f"{did} {first.layer}, but not than those of {level}"
+    return f"whose tickets did best in images, but not clearly better than those of {level}"
 
 
 def _beside(rows: list[list[str]], title: str, values: Sequence[float | None], form: str) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import permutations, product
 
 import pytest
 from winning_tickets.show.layers import table
@@ -109,14 +110,58 @@ def test_a_layer_that_works_is_preferred_to_an_earlier_one_that_only_seems_to() 
 def test_the_advice_says_why_and_only_what_holds() -> None:
     """A later layer that did better was called the earliest whose tickets work."""
     every = [worth("input 3", 2.2, 14, 2), worth("middle", 0.1), worth("output 3", 2.9, 23, 0)]
-    assert table(every).endswith(
-        "Recommended: output 3, whose tickets did clearly better in images than those of an earlier layer."
-    )
+    assert advice(every) == "output 3, whose tickets did clearly better in images than those of input 3."
     # What was tried after the first ones is in the table, too.
     every = [worth("input 3", 2.2, 4, 8), worth("middle", 0.1, 20, 0), worth("output 3", 2.9, 3, 9)]
     lines = table(every).splitlines()
     assert [line.split("  ")[0] for line in lines[-4:-1]] == ["input 3", "middle", "output 3"]
     assert lines[-1] == "Recommended: middle, the earliest whose tickets work."
+
+
+def advice(worths: list[LayerWorth]) -> str:
+    return table(worths).splitlines()[-1].removeprefix("Recommended: ")
+
+
+def test_the_advice_claims_no_lead_that_images_did_not_show() -> None:
+    """Where the first layer did no more than chance, the best of the others was called clearly better."""
+    chance, low = worth("a", 2.0, 6, 5), worth("z", 0.1)
+    some = [chance, worth("b", 2.1, 14, 2), worth("c", 2.5, 16, 2), low]
+    assert advice(some) == "c, whose tickets did best in images, but not clearly better than those of b."
+    some = [chance, worth("b", 2.1, 9, 2), worth("c", 2.5, 22, 0), low]
+    assert advice(some) == "c, whose tickets did clearly better in images than those of b."
+    # Clearly better than the earliest, but not than one between.
+    some = [worth("a", 2.0, 12, 2), worth("b", 2.1, 21, 0), worth("c", 2.5, 22, 0)]
+    assert advice(some) == (
+        "c, whose tickets did clearly better in images than those of a, but not than those of b."
+    )
+    # The earliest one that works has little effect, and was tried only after these.
+    some = [worth("a", 0.5, 12, 2), worth("b", 2.0, 15, 2), worth("c", 2.5, 6, 5)]
+    assert advice(some) == "b, the earliest of great effect whose tickets work."
+
+
+def clearly(better: LayerWorth, other: LayerWorth) -> bool:
+    """By more than two standard errors of the difference of two shares."""
+    assert better.tried and other.tried
+    one, two = better.tried.share, other.tried.share
+    return one - two > 2 * ((one * (1 - one) + two * (1 - two)) / (24 + 2)) ** 0.5
+
+
+def test_no_advice_says_more_than_the_images() -> None:
+    shares = [(6, 5), *((own, 0) for own in (3, 8, 13, 16, 19, 24))]
+    for effects in permutations((1.0, 2.0, 0.2)):
+        for tried in product(shares, repeat=3):
+            every = [worth(name, e, *t) for name, e, t in zip("abc", effects, tried, strict=True)]
+            best, text = recommended(every), advice(every)
+            working = [w for w in every if w.tried and w.tried.works]
+            if best not in working:
+                assert text.startswith("No layer stands out")
+            for other in (w for w in working if w is not best):
+                than = text.partition("clearly better in images than those of ")[2].partition(", but")[0]
+                assert other.layer not in than or clearly(best, other)
+                level = text.partition("but not ")[2].partition("those of ")[2]
+                assert other.layer not in level or not clearly(best, other)
+            if "the earliest whose" in text:
+                assert best is working[0]
 
 
 def test_where_no_layer_works_the_safest_is_taken_and_not_the_luckiest() -> None:

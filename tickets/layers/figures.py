@@ -138,12 +138,12 @@ def to_try(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
 
 def _undecided(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     """The earliest layer and the one that did best so far, but not so clearly that chance is ruled out."""
-    first, best = _leaders(worths)
+    first, best = leaders(worths)
     if not (first.tried and best.tried) or max(first.tried.rounds, best.tried.rounds) >= MOST_ROUNDS:
         return []
     if settled([w if w is first else replace(w, tried=None) for w in worths]):
         return []
-    return [first, best] if 0 < _lead(first, best) <= BETTER else []
+    return [first, best] if 0 < lead(first, best) <= BETTER else []
 
 
 def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
@@ -153,11 +153,11 @@ def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
     The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
     block's, and the sooner it is read.
     """
-    first, best = _leaders(worths)
-    return best if _lead(first, best) > BETTER else first
+    first, best = leaders(worths)
+    return best if lead(first, best) > BETTER else first
 
 
-def _leaders(worths: Sequence[LayerWorth]) -> tuple[LayerWorth, LayerWorth]:
+def leaders(worths: Sequence[LayerWorth]) -> tuple[LayerWorth, LayerWorth]:
     """The earliest contender that seems to do something, and the layer that did best in images."""
     some = contenders(worths)
     proven = [w for w in worths if w.tried and w.tried.works]
@@ -165,7 +165,7 @@ def _leaders(worths: Sequence[LayerWorth]) -> tuple[LayerWorth, LayerWorth]:
     return first, max(proven, key=lambda w: w.tried.share if w.tried else 0.0, default=first)
 
 
-def _lead(first: LayerWorth, best: LayerWorth) -> float:
+def lead(first: LayerWorth, best: LayerWorth) -> float:
     """By how many standard errors `best` did better in images; how little does not matter where `first` did
     no more than chance would.
     """
