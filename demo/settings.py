@@ -53,6 +53,8 @@ SHORT_PHASES = (
     Phase("polish", 500, 7e-4, 0.5, 15.0, 2),
 )
 """The variants' phases."""
+LONGER = Phase("longer", 1000, 7e-4, 0.5, 15.0, 3)
+"""Of those that still draw badly then."""
 PHASES = (
     Phase("unet", 4500, 1e-3, 0.75, 10.0, 0),
     Phase("refine", 2400, 8e-4, 0.5, 15.0, 1),

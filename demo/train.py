@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import start
-from settings import PHASES, SHORT_PHASES, Phase, Settings
+from settings import LONGER, PHASES, SHORT_PHASES, Phase, Settings
 from variants import chosen, folder
 
 HERE = Path(__file__).parent
@@ -131,7 +131,7 @@ def write(state: dict[str, torch.Tensor], path: Path) -> None:
 
 def phases() -> list[Phase]:
     most = ARGS.phase_steps
-    own = SHORT_PHASES if NAME else PHASES
+    own = (*SHORT_PHASES, *([LONGER] if VARIANT.longer else [])) if NAME else PHASES
     return [p if most is None else p._replace(steps=min(p.steps, most)) for p in own]
 
 

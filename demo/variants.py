@@ -20,13 +20,15 @@ HERE = Path(__file__).parent
 class Variant:
     """concepts: the hue each is drawn in, in degrees; None: the drawing's own. unet, training: what
     differs from `model.UNET` and `settings.Settings`. prediction: eps or v. own_autoencoder: instead of
-    the demo model's. chosen_on: whether rules were looked at on it before they were frozen."""
+    the demo model's. longer: whether a further phase is trained. chosen_on: whether rules were
+    looked at on it before they were frozen."""
 
     concepts: Mapping[str, float | None]
     unet: Mapping[str, Any] = field(default_factory=dict)
     prediction: str = "eps"
     training: Mapping[str, float] = field(default_factory=dict)
     own_autoencoder: bool = True
+    longer: bool = False
     chosen_on: bool = True
 
 
@@ -70,6 +72,7 @@ VARIANTS = {
             "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1, 1],
         },
         training={**SHORT, "seed": 12},
+        longer=True,
     ),
     # v prediction, other widths, half of the concepts new, two colours shared.
     "velocity": Variant(
@@ -94,6 +97,7 @@ VARIANTS = {
             "transformer_depth_output": [1, 1, 1, 1, 1, 1],
         },
         training={**SHORT, "seed": 14},
+        longer=True,
     ),
     # The widths of `velocity` with eps prediction, other concepts, one colour shared.
     "narrow": Variant(
