@@ -1,36 +1,41 @@
 """Which layer makes the tickets that work, which judges a noise best, and which one `auto` chooses.
 
-    python benchmarks/layers.py --comfyui DIR [--what tickets looks choices agreement] [--cases 56] [--table]
+    python benchmarks/layers.py --comfyui DIR [--what tickets ...] [--cases 56] [--table]
 
 Run with the Python of that ComfyUI; DEMO_VARIANT chooses another model than the demo's. What was measured is
 kept in demo/progress/layers.jsonl, a line each; started again, it resumes. 10 euler steps, cfg 5, half
 guided, in bfloat16; judged by the trained judge.
 
-tickets: every layer's own bank, its tickets in the cases of two objects. looks: of 16 plain seeds, the one
-with the best fit at each layer. choices: the layer that `auto` chooses, without what it remembers, for
-several seeds and sets of categories. agreement: effect and agreement of every layer as Ticket Layer Report
-shows them, beside what its tickets achieved.
+tickets: every layer's own bank, its tickets in the cases of two objects. choices: the layer that `auto`
+chooses, without what it remembers, for several seeds and sets of categories. own: as tickets, for each set of
+two or three categories, whose choice is theirs alone. looks: of 16 plain seeds, the one with the best fit at
+each layer. agreement: effect and agreement of every layer as Ticket Layer Report shows them, beside what its
+tickets achieved.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sys
 from collections import defaultdict
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice, permutations, product
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent.parent / "demo"))
 import start
 
-WHAT = ("tickets", "looks", "choices", "agreement")
+WHAT = ("tickets", "choices", "own", "looks", "agreement")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
 parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
 parser.add_argument("--cases", type=int, default=56)
 parser.add_argument("--noises", type=int, default=32, help="of each layer's bank; the node's default")
+parser.add_argument("--layers", nargs="+", help="whose tickets; none: plain noise; default: every one")
 parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
 ARGS = parser.parse_args()
 start.comfyui(ARGS.comfyui)
@@ -39,14 +44,14 @@ start.pack()
 import comfy.utils
 import model as model_module
 import torch
-from cases import SHAPE, Outcome, Sampling, cases_of, use_bfloat16
+from cases import LAYOUTS, SHAPE, Case, Outcome, Sampling, cases_of, use_bfloat16
 from kept import Lines
 from kinds import PIXELS, RANK, layout_for, regions_of
-from scenes import CATEGORIES
+from scenes import CATEGORIES, NAMES
 from variants import chosen
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.collect.collect import CollectRequest, collect
-from winning_tickets.probe.layers.choose import look
+from winning_tickets.probe.layers.choose import ENOUGH, look
 from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.layers.remembered import RULE
 from winning_tickets.probe.model.family import Layer
@@ -79,15 +84,31 @@ def fast(parts: Any) -> Any:
     return parts._replace(model=model)
 
 
-def _tickets(kept: Lines) -> list[dict[str, Any]]:
-    """Of banks of so many noises; plain noise has none."""
-    return [x for x in kept.of("tickets") if x["layer"] == "none" or x.get("noises") == ARGS.noises]
+def _tickets(kept: Lines, what: str = "tickets", words: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Of banks of so many noises; plain noise has none. words: of which the banks are, if not of all."""
+    found = [x for x in kept.of(what) if tuple(x.get("words", ())) == tuple(words)]
+    return [x for x in found if x["layer"] == "none" or x.get("noises") == ARGS.noises]
 
 
 def tickets(parts: Any, kept: Lines) -> None:
-    cases = cases_of("two")[: ARGS.cases]
-    done = {(x["layer"], x["case"]) for x in _tickets(kept)}
-    for layer in ["none", *map(str, layers_of(parts))]:
+    _measure(parts, kept, "tickets", CATEGORIES, cases_of("two")[: ARGS.cases])
+
+
+def own(parts: Any, kept: Lines) -> None:
+    for words in filter(_few, sets()):
+        names = [NAMES[CATEGORIES.index(word)] for word in words]
+        every = list(product(permutations(names, 2), LAYOUTS.values()))
+        count = math.ceil(ARGS.cases / len(every))
+        cases = [Case(pair, boxes) for pair, boxes in islice(every * count, ARGS.cases)]
+        _measure(parts, kept, "own", words, cases, words=words)
+
+
+def _measure(
+    parts: Any, kept: Lines, what: str, categories: Sequence[str], cases: Sequence[Case], **about: Any
+) -> None:
+    """Plain noise, and the tickets of every layer's bank of these categories, in these cases."""
+    done = {(x["layer"], x["case"]) for x in _tickets(kept, what, about.get("words", ()))}
+    for layer in ARGS.layers or ["none", *map(str, layers_of(parts))]:
         missing = [i for i in range(len(cases)) if (layer, i) not in done]
         if not missing:
             continue
@@ -95,7 +116,7 @@ def tickets(parts: Any, kept: Lines) -> None:
         if layer == "none":
             noise = torch.cat([plain_noise(FIRST_SEED + i, SHAPE) for i in missing])
         else:
-            request = CollectRequest(CATEGORIES, ARGS.noises, 0, PIXELS, PIXELS, layer)
+            request = CollectRequest(tuple(categories), ARGS.noises, 0, PIXELS, PIXELS, layer)
             bank = collect(parts.model, parts.clip, request)
             layouts = [layout_for(bank, case, RANK) for case in some]
             noise = torch.cat(
@@ -109,7 +130,8 @@ def tickets(parts: Any, kept: Lines) -> None:
         figures = zip(missing, found.hits(), found.hits(swapped=True), found.present(), iou, strict=True)
         for case, hit, swapped, present, overlap in figures:
             kept.add(
-                what="tickets",
+                what=what,
+                **about,
                 layer=layer,
                 noises=ARGS.noises,
                 case=case,
@@ -118,7 +140,7 @@ def tickets(parts: Any, kept: Lines) -> None:
                 present=present,
                 iou=round(overlap, 3),
             )
-        print(layer, found, flush=True)
+        print(*about.values(), layer, found, flush=True)
 
 
 def looks(parts: Any, kept: Lines) -> None:
@@ -145,6 +167,11 @@ def sets() -> list[tuple[str, ...]]:
     """Ten sets of two to eight categories."""
     order = random.Random("layers")
     return [tuple(order.sample(CATEGORIES, k)) for k in (2, 2, 2, 3, 3, 4, 5, 6, 7, 8)]
+
+
+def _few(words: Sequence[str]) -> bool:
+    """Whether a choice for them is theirs alone."""
+    return math.comb(len(words), 2) < ENOUGH
 
 
 def _choices(kept: Lines) -> list[dict[str, Any]]:
@@ -206,8 +233,7 @@ def tables(kept: Lines) -> None:
                 f"| {x['layer']} | {x['effect']:.2f} +- {x['error']:.2f} |"
                 f" {x['agreement']:.3f} ({x['chance']:.3f}) | {share(hits)} | {share(present)} |"
             )
-    each = ({k: [x[f] for x in xs] for k, xs in by_layer.items()} for f in ("hit", "present"))
-    chosen_table(kept, *each)
+    chosen_table(kept)
     every = kept.of("looks")
     if not every:
         return
@@ -227,25 +253,61 @@ def _chosen(line: dict[str, Any]) -> str:
     return str(recommended(worths).layer)
 
 
-def chosen_table(kept: Lines, hits: dict[str, list[bool]], there: dict[str, list[bool]]) -> None:
-    """How the chosen layers' success compares with the best one's, and their presence with plain noise's."""
-    every = _choices(kept)
-    if not every or not hits:
+@dataclass(frozen=True)
+class Truth:
+    """By layer ("none": plain noise), the share of images with both objects in place, and with both there."""
+
+    success: dict[str, float]
+    present: dict[str, float]
+
+    def near(self, layer: str) -> bool:
+        return self.success[layer] >= max(self.success.values()) - NEAR
+
+    def kept_up(self, layer: str) -> bool:
+        return self.present[layer] >= self.present["none"] - PRESENT
+
+
+def truth_of(lines: Sequence[dict[str, Any]]) -> Truth:
+    shares: dict[str, dict[str, list[bool]]] = {"hit": defaultdict(list), "present": defaultdict(list)}
+    for field, found in shares.items():
+        for x in lines:
+            found[x["layer"]].append(x[field])
+    return Truth(*({k: sum(v) / len(v) for k, v in found.items()} for found in shares.values()))
+
+
+def chosen_table(kept: Lines) -> None:
+    """How the chosen layers' success compares with the best one's, and their presence with plain noise's:
+    for few words in images of those words, where there are some.
+    """
+    every, lines = _choices(kept), _tickets(kept)
+    if not every or not lines:
         return
-    success, presence = ({layer: sum(h) / len(h) for layer, h in one.items()} for one in (hits, there))
-    best = max(success.values())
+    all_words = truth_of(lines)
+    own_words = {w: truth_of(found) for w in filter(_few, sets()) if (found := _tickets(kept, "own", w))}
+    for words, truth in own_words.items():
+        success = ", ".join(f"{layer} {share:.2f}" for layer, share in truth.success.items())
+        print(f"\n{', '.join(words)}: {success}")
     greatest = [max(x["effect"], key=lambda layer: x["effect"][layer][0]) for x in every]
     rules = {"auto": [_chosen(x) for x in every], "the greatest effect (before)": greatest}
     print(
-        f"\n| rule | choices | within {NEAR} of the best layer's success"
+        f"\n| rule | words | choices | within {NEAR} of the best layer's success"
         f" | both present no more than {PRESENT} below plain noise | chosen |"
     )
-    print("| --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for rule, layers in rules.items():
-        near = [success[layer] >= best - NEAR for layer in layers]
-        kept_up = [presence[layer] >= presence["none"] - PRESENT for layer in layers]
-        counts = ", ".join(f"{layer} {layers.count(layer)}" for layer in dict.fromkeys(layers))
-        print(f"| {rule} | {len(layers)} | {share(near)} | {share(kept_up)} | {counts} |")
+        found = [(tuple(x["categories"]), layer) for x, layer in zip(every, layers, strict=True)]
+        for name, some in (
+            ("four and more, judged by all words", [f for f in found if not _few(f[0])]),
+            ("two and three, by all words", [f for f in found if _few(f[0])]),
+            ("two and three, by their own", [f for f in found if f[0] in own_words]),
+        ):
+            if not some:
+                continue
+            truths = [(own_words[w] if "own" in name else all_words, layer) for w, layer in some]
+            near, kept_up = ([getattr(t, m)(layer) for t, layer in truths] for m in ("near", "kept_up"))
+            names = [layer for _, layer in some]
+            counts = ", ".join(f"{layer} {names.count(layer)}" for layer in dict.fromkeys(names))
+            print(f"| {rule} | {name} | {len(some)} | {share(near)} | {share(kept_up)} | {counts} |")
     print(f"\nauto took {min(x['nfe'] for x in every)} to {max(x['nfe'] for x in every)} forwards.")
 
 
@@ -255,8 +317,8 @@ def main() -> None:
     kept = Lines("layers.jsonl", fingerprint(parts.model, parts.clip).split("-")[0])
     if not ARGS.table:
         for what in ARGS.what:
-            measured = {"tickets": tickets, "looks": looks, "choices": choices, "agreement": agreements}
-            measured[what](parts, kept)
+            measured = (tickets, choices, own, looks, agreements)
+            dict(zip(WHAT, measured, strict=True))[what](parts, kept)
     tables(kept)
 
 
