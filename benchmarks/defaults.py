@@ -89,18 +89,27 @@ def rows() -> Iterator[Row]:
         yield Row("noises", f"{noises} noises", tickets(Rank()), noises)
     for best in (0.001, 0.02, 0.05, 0.2):
         yield Row("best", f"best {best:.1%}", tickets(Rank(best)))
-    for background in (0.01, 0.2):
+    for background in (0.01, 0.02, 0.2):
         yield Row("background", f"background {background:.0%}", tickets(Rank(0.005, background)))
     yield Row("background", "background of plain noise", tickets(Rank(), background=KEEP))
+    for background in (0.01, 0.02):
+        for noises, looked in ((32, (1, 0)), (32, (8, 3)), (NOISES, (8, 3))):
+            name = f"background {background:.0%}, {noises} noises, {_looked(*looked)}"
+            yield Row("background", name, tickets(Rank(0.005, background), *looked), noises)
     for calibration in (NONE, GAUSSIANIZE):
         yield Row("calibration", calibration, tickets(Rank(), calibration=calibration))
     for candidates, rounds in ((8, 0), (32, 0), (1, 3), (8, 1), (8, 3), (8, 6), (32, 3)):
-        name = f"{candidates} candidates, {rounds} rounds"
-        yield Row("looking", f"tickets, {name}", tickets(Rank(), candidates, rounds))
+        yield Row("looking", f"tickets, {_looked(candidates, rounds)}", tickets(Rank(), candidates, rounds))
+    # As collected by default; background: to compare with.
+    yield Row("background", f"32 noises, {_looked(8, 3)}", tickets(Rank(), 8, 3), 32)
     for candidates, rounds in ((8, 3), (32, 3)):
-        name = f"{candidates} candidates, {rounds} rounds"
-        yield Row("looking", f"block swap, {name}", kinds.swaps(candidates, rounds))
+        maker = kinds.swaps(candidates, rounds, ARGS.layer)
+        yield Row("looking", f"block swap, {_looked(candidates, rounds)}", maker)
     yield from guidance()
+
+
+def _looked(candidates: int, rounds: int) -> str:
+    return f"{candidates} candidates, {rounds} rounds"
 
 
 def the_bank(parts: Any, model: str) -> Any:
@@ -165,7 +174,6 @@ def main() -> None:
     if ARGS.table:
         return table()
     comfy.utils.set_progress_bar_enabled(False)
-    kinds.LAYER = ARGS.layer
     parts = model_module.load()
     model = fingerprint(parts.model, parts.clip).split("-")[0]
     bank, lines = the_bank(parts, model), Lines(FILE, model)

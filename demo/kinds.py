@@ -99,11 +99,11 @@ def random_blocks(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
     return layout.place(layout.plain(seed, (0,))[0], chosen)[None]
 
 
-def placed(what: Callable[..., Any], candidates: int, rounds: int) -> Maker:
+def placed(what: Callable[..., Any], candidates: int, rounds: int, layer: str = LAYER) -> Maker:
     """Noise that needs no bank."""
 
     def make(parts: Any, bank: Any, case: Case, seed: int) -> torch.Tensor:
-        request = PlaceRequest(regions_of(case), PIXELS, PIXELS, seed, 1, candidates, rounds, LAYER)
+        request = PlaceRequest(regions_of(case), PIXELS, PIXELS, seed, 1, candidates, rounds, layer)
         result = what(parts.model, parts.clip, request)
         return result.noise.generate_noise(result.empty)
 
