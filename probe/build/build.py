@@ -23,6 +23,7 @@ from ..attention.scorer import Scorer, require
 from ..collect.collect import CollectRequest
 from ..layers.choose import choose_layer, is_auto
 from ..model.family import ProbeError
+from ..preview import ChoiceBar
 from ..server import announce
 from .foreign import Redrawn, Shape, seed_of
 from .noise import (
@@ -187,7 +188,7 @@ def _place(
     lines = []
     asked = CollectRequest(request.categories, 1, request.seed, request.width, request.height, request.layer)
     if is_auto(asked):
-        asked, why = choose_layer(model, clip, asked, node)
+        asked, why = choose_layer(model, clip, asked, node, ChoiceBar())
         lines.append(why)
     scorer = Scorer(model, clip, node, request.width, request.height, asked.layer)
     grid = scorer.grid(request.cells)

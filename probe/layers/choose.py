@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...tickets.layers.figures import LayerWorth, contenders, recommended, settled, to_try
+from ...tickets.layers.figures import (
+    LayerWorth,
+    contenders,
+    most_trials,
+    recommended,
+    settled,
+    to_try,
+)
 from ...tickets.prompts import PLACE
 from ...tickets.recent import Recent
 from ..collect.collect import CollectRequest
@@ -115,7 +122,11 @@ def look(
         transplanted=2 * math.ceil(SAMPLES / pairs / 2),
         node=node,
     )
-    announce(f"layer auto: {len(probe.layers)} layers are looked at with {probe.cost:.0f} forwards.")
+    most = probe.cost + probe.trial_cost(most_trials(len(probe.layers)))
+    announce(
+        f"layer auto: at most {most:,.0f} forwards, usually far fewer. First, {len(probe.layers)} layers are"
+        f" looked at with {probe.cost:,.0f}."
+    )
     done, total = 0, 2 * len(probe.prompts)
 
     def tick() -> None:
@@ -128,9 +139,9 @@ def look(
     while some := to_try(worths):
         total += len(some) * len(probe.prompts)
         names = _listed([str(w.layer) for w in some])
-        most = f"{'at most ' if len(some) > 1 else ''}{probe.trial_cost(len(some)):.0f}"
+        forwards = f"{'at most ' if len(some) > 1 else ''}{probe.trial_cost(len(some)):,.0f} forwards"
         which = "more images" if some[0].tried else "images"
-        announce(f"layer auto: tickets of {names} are tried in {which}, with {most} forwards.")
+        announce(f"layer auto: tickets of {names} are tried in {which}, with {forwards}.")
         for w in some:
             worths, cost = probe.tried(worths, [w]), cost + probe.trial_cost(1)
             if settled(worths):

@@ -26,6 +26,7 @@ from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
 from ..layers.choose import AUTO, choose_layer, is_auto
 from ..model.family import ProbeError
+from ..preview import ChoiceBar
 
 PROMPTS_KEPT = 256
 NONE = "none"
@@ -97,7 +98,7 @@ class Noises:
         if is_auto(asked) and bank is not None:
             asked = replace(asked, layer=bank.recipe.layer)
         elif is_auto(asked) and (choice.best_of or choice.swap):
-            asked, why = choose_layer(model, clip, asked, node)
+            asked, why = choose_layer(model, clip, asked, node, ChoiceBar())
             self.notes.append(why)
         self.layer = NONE if is_auto(asked) else asked.layer
         self.scorer = Scorer(model, clip, node, width, height, None if is_auto(asked) else self.layer)

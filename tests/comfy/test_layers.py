@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.patcher_extension
+import comfy.utils
 import pytest
 import torch
 from forwards import counted
 from winning_tickets.guidance.cutoff import Cutoff, Share
+from winning_tickets.probe.build.build import PlaceRequest, arrange_noise, pick_noise
 from winning_tickets.probe.collect.collect import CollectRequest
 from winning_tickets.probe.layers import choose as auto_layer
 from winning_tickets.probe.layers import probe as layer_report
@@ -23,7 +26,9 @@ from winning_tickets.probe.model import memory
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.unet import UNet
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
+from winning_tickets.probe.trial.kinds import Noises
 from winning_tickets.tickets.layers import figures
+from winning_tickets.tickets.layout.parse import parse_regions
 
 CATEGORIES = ("cat", "fire hydrant", "tree")
 SHAPE = (4, 16, 16)
@@ -109,7 +114,12 @@ def test_auto_takes_the_forwards_that_it_announces(
     counting, seen = counted(model)
     ticks: list[tuple[int, int]] = []
     _, why = auto_layer.choose_layer(counting, clip, REQUEST, "test", lambda *at: ticks.append(at))
-    announced = [int(re.findall(r"([0-9,]+) forwards", line)[0].replace(",", "")) for line in said]
+    first, *stages = said
+    found = re.fullmatch(r"layer auto: at most ([\d,]+) forwards, .+ looked at with ([\d,]+)\.", first)
+    assert found
+    most, *announced = (int(number.replace(",", "")) for number in found.groups())
+    announced += [int(re.findall(r"([0-9,]+) forwards", line)[0].replace(",", "")) for line in stages]
+    assert sum(announced) <= most < 9 * sum(announced)
     # Those of the first are partial: they end at the last layer.
     assert len(announced) >= 2 and 0 <= seen.total - sum(announced) < 0.1 * announced[0]
     assert f"It took {sum(announced)} forwards." in why
@@ -229,6 +239,37 @@ def test_nothing_is_remembered_of_an_interrupted_choice(
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         auto_layer.choose_layer(model, clip, REQUEST, "test", stop)
     assert not auto_layer._known and not remembered.path().exists()
+    assert model.model.current_patcher is None
+
+
+PLACES = PlaceRequest(tuple(parse_regions("cat: 0 0 0.5 1\ntree: 0.5 0 1 1")), 128, 128, 7, 1, 2, 0, "auto")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, clip: arrange_noise(model, clip, PLACES),
+        lambda model, clip: pick_noise(model, clip, PLACES),
+        lambda model, clip: Noises(model, clip, "test", CATEGORIES, 128, 128),
+    ],
+    ids=["arrange", "pick", "trial"],
+)
+def test_whatever_asks_for_a_layer_shows_how_far_the_choice_is_and_can_be_cancelled(
+    model: Any, clip: Any, ask: Callable[[Any, Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of forwards passed without a bar, but in Collect Tickets."""
+    auto_layer._known.clear()
+    counting, seen = counted(model)
+
+    def cancel(value: int, total: int, *more: Any, **named: Any) -> None:
+        assert 0 < value < total
+        comfy.model_management.interrupt_current_processing()
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancel)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        ask(counting, clip)
+    # Only the noises of the first prompt were looked at.
+    assert seen.total == auto_layer.NOISES and not auto_layer._known and not remembered.path().exists()
     assert model.model.current_patcher is None
 
 

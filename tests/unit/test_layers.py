@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations, product
@@ -12,6 +13,7 @@ from winning_tickets.tickets.layers.figures import (
     LayerWorth,
     Tried,
     contenders,
+    most_trials,
     others,
     recommended,
     settled,
@@ -162,6 +164,26 @@ def test_no_advice_says_more_than_the_images() -> None:
                 assert other.layer not in level or not clearly(best, other)
             if "the earliest whose" in text:
                 assert best is working[0]
+
+
+def test_no_choice_takes_more_trials_than_are_announced() -> None:
+    """auto announced each stage, but not what all of them can take together."""
+    chance = random.Random(0)
+    most = dict.fromkeys(range(1, 9), 0)
+    for _ in range(6000):
+        count, taken = chance.randint(1, 8), 0
+        every = {f"{n}": worth(f"{n}", chance.choice((-1.0, 0.1, 1.0, 2.0))) for n in range(count)}
+        while some := names(to_try(list(every.values()))):
+            for name in some:
+                own = chance.randint(0, 16)
+                other = chance.randint(0, 16 - own) if chance.random() < 0.6 else 0
+                now, before = Tried(8, 16, own, other, own + other), every[name].tried
+                every[name] = replace(every[name], tried=before + now if before else now)
+                taken += 1
+        most[count] = max(most[count], taken)
+        assert taken <= most_trials(count)
+    assert [most[n] for n in (1, 2, 3)] == [most_trials(n) for n in (1, 2, 3)] == [1, 4, 5]
+    assert most_trials(40) == 9
 
 
 def test_where_no_layer_works_the_safest_is_taken_and_not_the_luckiest() -> None:

@@ -136,6 +136,15 @@ def to_try(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     return (others(worths) if tried <= MOST_TRIED else []) or _undecided(worths)
 
 
+def most_trials(layers: int) -> int:
+    """How many rounds of images `to_try` asks for at most, of a model with so many layers.
+
+    Others are tried as long as no more than MOST_TRIED were; a second round is of two layers that had one.
+    """
+    tried = min(layers, 2 * MOST_TRIED - 1)
+    return tried + 2 * (tried // 2) * (MOST_ROUNDS - 1)
+
+
 def _undecided(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     """The earliest layer and the one that did best so far, but not so clearly that chance is ruled out."""
     first, best = leaders(worths)
