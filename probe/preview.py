@@ -83,7 +83,11 @@ class LiveTrial:
     def images(self, left: int) -> None:
         """So many are still to be drawn."""
         seconds = (time.monotonic() - self._began) * max(self.total - self.spent, 0) / max(self.spent, 1e-9)
-        self.say(f"{left} images left, about {_duration(seconds)}." if left else "All images are drawn.")
+        self.say(
+            f"{left} images left, about {_duration(seconds)}."
+            if left
+            else "All images are judged; the picture is being made."
+        )
 
 
 def _sheet(images: list[Image.Image]) -> Image.Image:

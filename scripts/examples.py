@@ -100,16 +100,17 @@ seeds, block swap and tickets, lets the model itself judge where things are, and
 works here. {kit.about_trial} Cancel whenever you like: every image is kept in *output/layout_trials*, and \
 the next run resumes from there.
 
-Replace castle, tree, car and cat by what you want to place.""",
+Replace castle, tree, car and cat by what you want to place. If nothing comes of it, write *auto* as the \
+layer of **Collect Tickets**: it first tries which layer of your model makes tickets that work.""",
         {
             "model": kit.loader,
             "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 600)),
-            "trial": Node("LayoutTrial", {**kit.trial, "cfg": kit.cfg}, links, (640, 1100)),
+            "trial": Node("LayoutTrial", {**kit.trial, "cfg": kit.cfg}, links, (900, 1060)),
             "picture": Node(
                 "SaveImage",
                 {"filename_prefix": "layout_trials/picture"},
                 {"images": ("trial", 1)},
-                (420, 480),
+                (640, 1060),
                 "To keep and to show",
             ),
         },
@@ -119,8 +120,8 @@ Replace castle, tree, car and cat by what you want to place.""",
             (Group("2. Try them", GREEN, ("trial",)),),
             (Group("3. What it says", GREEN, ("picture",)),),
         ),
-        770,
-        0.6,
+        660,
+        0.5,
     )
 
 

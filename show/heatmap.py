@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -121,4 +122,7 @@ def grid(
 
 def more(shown: int, total: int, what: str) -> str:
     """A sentence on what a picture has no room for; empty if it shows all."""
-    return f"{total - shown} more {what} not shown." if total > shown else ""
+    left = total - shown
+    if left == 1:
+        what = re.sub(r"^(\w+?)(ie)?s\b", lambda m: m[1] + "y" * bool(m[2]), what.removesuffix("are") + "is")
+    return f"{left} more {what} not shown." if left > 0 else ""

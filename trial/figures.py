@@ -23,6 +23,8 @@ CHANCE = 0.05
 """Differences are told when chance alone made them this seldom, all kinds of a trial together."""
 FALL = 0.05
 """A share of images with all objects that is lower by more than this is said, even if it may be chance."""
+SELDOM = 0.5
+"""A share of plain noise's images with all objects that is surely below this is said."""
 COUNTS = {1: "the object", 2: "both objects", 3: "all three objects"}
 
 
@@ -201,7 +203,8 @@ def verdict(found: Sequence[Row], objects: int = 0) -> Verdict:
     tried = [pair for pair in every if pair not in controls]
     if not every:
         if found[0].kind == PLAIN:
-            return Verdict(f"Only plain noise was tried: {what} in place in {_of(found[0].success)}.")
+            said = f"Only plain noise was tried: {what} in place in {_of(found[0].success)}."
+            return Verdict(" ".join([said, *_seldom_there(found[0], what)]))
         return Verdict("No effect can be told: there is no image of plain noise with the same case and seed.")
     better = sorted(_clear(tried, 1), key=lambda pair: pair[1].success.value, reverse=True)
     worse = sorted(_clear(tried, -1), key=lambda pair: pair[1].success.value)
@@ -209,8 +212,7 @@ def verdict(found: Sequence[Row], objects: int = 0) -> Verdict:
     for row, beside in _clear(controls, 1):
         why = ": the effect may have another cause than the tickets" if better else ""
         sentences.append(f"The {row.label} put {what} in place in {beside.success.percent()}, too{why}.")
-    for row, beside in tried:
-        sentences += _fall(row, beside, what)
+    sentences += [*_falls(tried, what), *_seldom_there(found[0], what)]
     return Verdict(" ".join(sentences), tuple(row.kind for row, _ in better))
 
 
@@ -267,18 +269,41 @@ def _no_success(tried: Sequence[tuple[Row, Beside]], worse: Sequence[tuple[Row, 
     )
 
 
-def _fall(row: Row, beside: Beside, what: str) -> list[str]:
+def _falls(tried: Sequence[tuple[Row, Beside]], what: str) -> list[str]:
     """What is to be said where objects are missing more often than with plain noise."""
-    if beside.presence.difference >= 0:
+    sentences, unsure = list[str](), list[tuple[Row, Beside]]()
+    for row, beside in tried:
+        if beside.presence.difference >= 0:
+            continue
+        fewer = beside.presence.lost - beside.presence.won
+        if beside.presence.p <= CHANCE:
+            sentences.append(
+                f"With {row.label} objects are missing more often: {what} {_were(what)} there in"
+                f" {beside.present.percent()}, with plain noise in {beside.plain_present.percent()}."
+            )
+        elif fewer > 1 and beside.presence.difference < -FALL:
+            unsure.append((row, beside))
+    if unsure:
+        kinds = " and with ".join(f"{row.label} in {beside.present.percent()}" for row, beside in unsure)
+        plain = unsure[0][1].plain_present.percent()
+        sentences.append(
+            f"With {kinds} {what} {_were(what)} there, with plain noise in {plain}; that may be chance."
+        )
+    return sentences
+
+
+def _seldom_there(row: Row, what: str) -> list[str]:
+    """What is to be said where the model hardly draws these objects at all, so that nothing can help."""
+    if row.kind != PLAIN or row.present.interval[1] >= SELDOM:
         return []
-    be = "was" if what == COUNTS[1] else "were"
-    shares = f"{beside.present.percent()}, with plain noise in {beside.plain_present.percent()}"
-    if beside.presence.p <= CHANCE:
-        return [f"With {row.label} objects are missing more often: {what} {be} there in {shares}."]
-    fewer = beside.presence.lost - beside.presence.won
-    if fewer > 1 and beside.presence.difference < -FALL:
-        return [f"With {row.label} {what} {be} there in {shares}; whether that is chance cannot be told."]
-    return []
+    return [
+        f"Even with plain noise {what} {_were(what)} there in {row.present.percent()} only: try other words,"
+        " more steps or another cfg."
+    ]
+
+
+def _were(what: str) -> str:
+    return "was" if what == COUNTS[1] else "were"
 
 
 def judged_by(judge: str) -> str:

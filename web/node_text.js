@@ -7,7 +7,7 @@ import { addStyle } from "./style.js";
 const NAME = "told";
 const LINE = 16;
 const CHARACTER = 6.7;
-const MOST_LINES = 12;
+const MOST_LINES = 22;
 
 app.registerExtension({
   name: "WinningTickets.NodeText",

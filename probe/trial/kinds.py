@@ -33,6 +33,7 @@ NONE = "none"
 """The layer of a trial that looks at no noise."""
 SWAP, TICKETS, LOOKED = "block swap", "tickets", "tickets, looked at"
 OTHERS = f"{CONTROL}: tickets of the other category"
+NO_BANK = "Tickets were not tried: connect a bank of Collect Tickets to try them, too."
 NO_OTHER = (
     "The control was left out: it needs tickets of another category, and some images of this trial have only"
     " one."
@@ -143,6 +144,8 @@ class Noises:
                 self.notes.append(NO_OTHER)
             elif choice.control:
                 found.append(Kind(OTHERS, self._others))
+        elif choice.tickets or choice.looked or choice.control:
+            self.notes.append(NO_BANK)
         return found
 
     def cost(self, kind: Kind) -> float:

@@ -18,6 +18,10 @@ from ..files import output_folder, trial_path
 
 # Cases whose images the picture may show.
 SHOWN = 8
+FEW = (
+    f"Judged are {SHOWN} cases. If the trial has more, Layout Trial gives all of them with all in its pass_on"
+    " (advanced)."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +62,11 @@ def score_trial(
             f"{path.name} cannot be written in the output folder ({error.strerror}): give another name in"
             " save_as, or make room there."
         ) from error
+    shown = sorted({record.case for record in records})[:SHOWN]
+    if len(shown) == SHOWN == len({record.case for record in records}):
+        scored.notes.append(FEW)
     kept = f"Kept in output/{path.relative_to(output_folder()).as_posix()}."
     notes = [*filter(None, [agreement(scored.records, records)]), *scored.notes, kept]
-    shown = sorted({record.case for record in records})[:SHOWN]
     samples = [
         Sample(record, images[n], scored.masks[n])
         for n, record in enumerate(scored.records)

@@ -145,6 +145,15 @@ class TestKept:
             ]
         assert found.picture.shape[-1] == 3 and found.picture.dim() == 4
 
+    def test_it_says_that_the_trial_may_have_more_cases(self) -> None:
+        """The node said "No effect" of 8 cases beside Layout Trial's sentence on all of them."""
+        (one,) = records_of("car")[:1]
+        for count, told in ((7, False), (8, True), (9, False)):
+            some = [replace(one, case=case) for case in range(count)]
+            blank = torch.zeros(count, HEIGHT, WIDTH, 3)
+            found = score_trial(some, blank, [[[] for _ in some]], "", f"few {count}")
+            assert ("Judged are 8 cases." in found.report) == told
+
     def test_other_images_and_names_are_refused(self, images: torch.Tensor) -> None:
         records = records_of("car", "unicorn")
         with pytest.raises(TrialError, match="1 images, but the trial has 2"):

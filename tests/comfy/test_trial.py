@@ -43,6 +43,7 @@ from winning_tickets.probe.sampling.draw import BATCHED, Drawing, Sampling
 from winning_tickets.probe.sampling.watch import watched
 from winning_tickets.probe.trial.kinds import (
     LOOKED,
+    NO_BANK,
     NO_OTHER,
     OTHERS,
     SWAP,
@@ -148,8 +149,11 @@ class TestKinds:
         assert len({noise.numpy().tobytes() for noise in made.values()}) >= len(made) - 1
 
     def test_without_a_bank_there_are_no_tickets(self, model: Any, clip: Any) -> None:
-        kinds = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=FEW).kinds(cases_of(1))
-        assert [kind.name for kind in kinds] == [PLAIN, best_of(2), SWAP]
+        noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=FEW)
+        assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN, best_of(2), SWAP]
+        assert noises.notes == [NO_BANK]
+        none = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=Choice(2, True, False, False))
+        assert none.kinds(cases_of(1)) and not none.notes
 
     def test_a_control_of_the_tickets_themselves_is_left_out(self, model: Any, clip: Any, bank: Any) -> None:
         """With one category the control was the tickets, and did as well: the sentence blamed them."""

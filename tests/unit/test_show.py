@@ -212,7 +212,7 @@ def test_what_a_layer_picture_leaves_out_is_said_in_sentences(texts: list[Text])
     worths = [LayerWorth(f"input {k}", 4, 4, 4, float(k), 0.1) for k in range(30)]
     layers.picture(worths, {w.layer: torch.rand(1, 5, 4, 4) for w in worths}, names)
     drawn = " ".join(text for text, _ in texts)
-    assert "are not shown. 1 more phrases are not shown." in drawn
+    assert "are not shown. 1 more phrase is not shown." in drawn
 
 
 @pytest.mark.parametrize("make", [make for make in SHOWN if make is not of_noise])

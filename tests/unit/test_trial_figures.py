@@ -141,10 +141,34 @@ def test_lost_objects_are_said_beside_success() -> None:
         " noise in 97 % [89, 99]."
     )
     unsure = verdict_of([*trial("plain", some(6), some(64)), *trial("tickets", some(40), some(60))])
-    assert "94 % [85, 98], with plain noise in 100 %" in unsure.text
-    assert unsure.text.endswith("whether that is chance cannot be told.")
+    assert unsure.text.endswith(
+        "With tickets in 94 % [85, 98] both objects were there, with plain noise in 100 % [94, 100]; that may"
+        " be chance."
+    )
     small = verdict_of([*trial("plain", some(6), some(64)), *trial("tickets", some(40), some(62))])
     assert "there" not in small.text
+
+
+def test_several_losses_that_may_be_chance_are_one_sentence() -> None:
+    two = [*trial("tickets", some(40), some(60)), *trial("block swap", some(40), some(59))]
+    text = verdict_of([*trial("plain", some(6), some(64)), *two]).text
+    assert text.count("that may be chance") == 1
+    assert "With tickets in 94 % [85, 98] and with block swap in 92 % [83, 97] both objects were" in text
+
+
+def test_a_model_that_hardly_draws_the_objects_is_said() -> None:
+    """Rule: wrong words are not taken for tickets that fail."""
+    never = verdict_of([*trial("plain", some(0), some(2)), *trial("tickets", some(0), some(3))])
+    assert never.text.startswith("No effect can be told at 64 images")
+    assert never.text.endswith(
+        "Even with plain noise both objects were there in 3 % [1, 11] only: try other words, more steps or"
+        " another cfg."
+    )
+    few = verdict_of([*trial("plain", some(0, 2), some(0, 2)), *trial("tickets", some(0, 2))])
+    often = verdict_of([*trial("plain", some(0), some(40)), *trial("tickets", some(0), some(40))])
+    assert "Even with" not in few.text + often.text
+    alone = verdict_of(trial("plain", some(0), some(2)))
+    assert "Only plain noise was tried" in alone.text and "try other words" in alone.text
 
 
 def test_a_control_that_works_as_well_is_said() -> None:

@@ -285,8 +285,9 @@ class TicketBank:
         y, x = self.recipe.grid
         r = self.recipe
         best = ", the best" if self.pruned else ""
+        categories = "category" if len(self.categories) == 1 else "categories"
         return (
-            f"{len(self.blocks):,} tickets of {len(self.categories)} categories"
+            f"{len(self.blocks):,} tickets of {len(self.categories)} {categories}"
             f" ({', '.join(self.categories)}){best} from {len(self.seeds)} noises of"
             f" {r.width * PIXELS}x{r.height * PIXELS}, {y}x{x} blocks of {r.block}x{r.block}, layer"
             f" {r.layer}, model {' '.join(filter(None, (r.model, r.fingerprint)))}"

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from ..words import EMBEDDING, category_name
+from ..words import EMBEDDING, QUOTES, category_name
 from .regions import Region, RegionError
 
 # Colons, as keyboards have them; without one, a tab, a dash or the like before the numbers.
@@ -38,11 +38,18 @@ def parse_regions(text: str) -> list[Region]:
 
 
 def names_only(text: str) -> bool:
-    """Whether a text lists categories, one a line, without any numbers of a box; so does an empty one."""
+    """Whether a text lists categories, one a line, without any numbers of a box; so does an empty one.
+
+    A colon with something behind it is for a box, whatever it is, but not within quotes.
+    """
     lines = [unicodedata.normalize("NFKC", COMMENT.sub("", line)).strip() for line in text.splitlines()]
     if text.lstrip("\ufeff \n\r\t").startswith("{"):
         return False
-    return not any(BOXED.search(line) or re.search(r":[\s\d.,;+-]*\d[\s.,;]*$", line) for line in lines)
+    bare = [line for line in lines if line[:1] not in QUOTES]
+    return not (
+        any(BOXED.search(line) or re.search(r":[\s\d.,;+-]*\d[\s.,;]*$", line) for line in lines)
+        or any(re.search(r":\s+\S", line) for line in bare)
+    )
 
 
 def require_regions(regions: Sequence[Any]) -> None:
