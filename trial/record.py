@@ -38,7 +38,7 @@ from ..tickets.layout.regions import Region, categories_of
 
 FORMAT = 1
 JUDGES = BY_MODEL, BY_BOXES = "model", "boxes"
-SEED, BANK = "seed", "bank"
+SEED, BANK, LAYER = "seed", "bank", "layer"
 LONGEST_LINE = 1 << 20
 MOST_OBJECTS, LONGEST_NAME, LONGEST_PROMPT = 50, 200, 20_000
 # Of a setting: a whole number, and lists in lists.

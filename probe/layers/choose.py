@@ -76,7 +76,8 @@ def choose_layer(
         [fingerprint(model, clip), *filter(None, [patches]), f"{request.width}x{request.height}"]
     )
     words = f"{about} {json.dumps([request.categories, request.template])}"
-    for before in (recall(about), recall(words)):
+    # What was chosen for these very words holds for them, so that a trial or bank of them can be resumed.
+    for before in (recall(words), recall(about)):
         if before and before.layer in _names(model):
             return replace(request, layer=before.layer), f"{before.why} Known from {before.date}."
     new = False

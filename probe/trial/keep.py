@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 
 from ...trial.cases import TrialError
 from ...trial.kept import append, load, unique
-from ...trial.record import BY_MODEL, Record
+from ...trial.record import BY_MODEL, LAYER, Record
 from ..files import TRIALS, output_folder, trial_path
 
 LATENTS, SUFFIX = "latents", ".latent"
@@ -35,24 +35,40 @@ class Drawn:
 class Keeper:
     """Keeps what a run draws: lines in layout_trials/NAME.jsonl, latents in layout_trials/latents/RUN."""
 
-    def __init__(self, name: str, run: str) -> None:
-        """name: of the file; empty: after the run. TrialError where nothing can be written there."""
-        self.path = trial_path(name.strip() or f"trial_{run}", "save_as")
-        self.run, self.latents = run, output_folder() / TRIALS / LATENTS / run
+    def __init__(self, name: str) -> None:
+        """TrialError where the file cannot be read."""
+        self.path = trial_path(name, "save_as")
         try:
             loaded = load(self.path)
+        except OSError as error:
+            raise self._unusable(error) from error
+        self.notes = loaded.notes
+        self._all = [r for r in unique(loaded.records)[0] if r.judge == BY_MODEL]
+        self.records: dict[tuple[str, int], Record] = {}
+
+    def layers(self, run: Callable[[str], str]) -> list[str]:
+        """By which layers the images of a trial were looked at, the latest last; run: of a layer's trial."""
+        found = [(str(record.settings.get(LAYER)), record.run) for record in self._all]
+        runs = {layer: run(layer) for layer, _ in found}
+        return [layer for layer, of_record in found if runs[layer] == of_record]
+
+    def start(self, run: str) -> None:
+        """Keep this run; TrialError where nothing can be written."""
+        self.run, self.latents = run, output_folder() / TRIALS / LATENTS / run
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.latents.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab"):
                 pass
         except OSError as error:
-            raise TrialError(
-                f"{self.path.name} cannot be written in {TRIALS} of the output folder ({error.strerror}):"
-                " give another name in save_as, or make room there."
-            ) from error
-        self.notes = loaded.notes
-        ours = [r for r in unique(loaded.records)[0] if r.run == run and r.judge == BY_MODEL]
-        self.records = {(r.kind, r.case): r for r in ours}
+            raise self._unusable(error) from error
+        self.records = {(r.kind, r.case): r for r in self._all if r.run == run}
+
+    def _unusable(self, error: OSError) -> TrialError:
+        return TrialError(
+            f"{self.path.name} cannot be written in {TRIALS} of the output folder ({error.strerror}): give"
+            " another name in save_as, or make room there."
+        )
 
     @property
     def shown(self) -> str:

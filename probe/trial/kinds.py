@@ -78,8 +78,9 @@ class Kind:
 class Noises:
     """Makes the noises of cases, looking at them by one layer of a model.
 
-    layer: a name, or `auto`: the bank's; without a bank, what Arrange Noise by Regions would choose for all
-    categories, if any kind of `choice` looks. width, height: of the image in pixels. notes: for people.
+    layer: a name, or `auto`: the bank's; without a bank, if any kind of `choice` looks, `kept`, by which
+    images of the same trial were looked at before, or else what Arrange Noise by Regions would choose for
+    all categories. width, height: of the image in pixels. notes: for people.
     """
 
     def __init__(
@@ -93,11 +94,15 @@ class Noises:
         layer: str = AUTO,
         bank: TicketBank | None = None,
         choice: Choice = Choice(),
+        kept: str = "",
     ) -> None:
         self.bank, self.choice, self.notes, self.node = bank, choice, list[str](), node
         asked = CollectRequest(tuple(categories), 1, 0, width, height, layer)
         if is_auto(asked) and bank is not None:
             asked = replace(asked, layer=bank.recipe.layer)
+        elif is_auto(asked) and (choice.best_of or choice.swap) and kept:
+            asked = replace(asked, layer=kept)
+            self.notes.append(f"layer auto: {kept}, as for the images that were drawn before.")
         elif is_auto(asked) and (choice.best_of or choice.swap):
             asked, why = choose_layer(model, clip, asked, node, ChoiceBar())
             self.notes.append(why)

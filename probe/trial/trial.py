@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import comfy.model_management
@@ -19,6 +20,7 @@ from ...tickets.prompts import Prompt
 from ...trial.cases import Case, TrialError
 from ...trial.record import (
     BY_MODEL,
+    LAYER,
     LONGEST_NAME,
     LONGEST_PROMPT,
     SEED,
@@ -29,11 +31,11 @@ from ...trial.record import (
     run_of,
 )
 from ...trial.verdict import Finding
-from ..model.fingerprint import sampling_patches
+from ..model.fingerprint import fingerprint, sampling_patches
 from ..preview import LiveTrial
 from ..sampling.draw import Drawing, Sampling, decoded
 from .keep import Drawn, Keeper
-from .kinds import Choice, Kind, Noises
+from .kinds import NONE, Choice, Kind, Noises
 
 NODE = "Layout Trial"
 # Cases whose images the picture may show.
@@ -114,23 +116,30 @@ class Trial:
     ) -> None:
         size = request.width, request.height
         self.request = request
+        self.model = fingerprint(model, clip)
+        settings = partial(self._settings, sampling_patches(model), bank)
+
+        def run(layer: str) -> str:
+            return run_of(self.model, *size, settings(layer))
+
+        # After the layer that is asked for: with auto, the file is found before one is chosen.
+        self.keeper = Keeper(request.name.strip() or f"trial_{run(request.layer.strip().lower())}")
+        kept = next((layer for layer in reversed(self.keeper.layers(run)) if layer != NONE), "")
         self.noises = Noises(
-            model, clip, NODE, request.categories, *size, request.layer, bank, request.choice
+            model, clip, NODE, request.categories, *size, request.layer, bank, request.choice, kept
         )
         self.kinds = self.noises.kinds(request.cases)
         self.drawing = Drawing(model, clip, request.sampling, self.noises.shape)
         self.judge = make_judge(model, clip, NODE, *size)
-        self.model = self.noises.scorer.fingerprint
-        self.settings = self._settings(model, bank)
+        self.settings = settings(self.noises.layer)
         self._require_readable()
-        self.keeper = Keeper(request.name, run_of(self.model, *size, self.settings))
+        self.keeper.start(run(self.noises.layer))
         self.resumed = sum(1 for _ in self._wanted(True))
         self.live = LiveTrial(model, self._left())
 
-    def _settings(self, model: Any, bank: TicketBank | None) -> dict[str, Any]:
+    def _settings(self, patches: str, bank: TicketBank | None, layer: str) -> dict[str, Any]:
         """All that decides what case n of a kind looks like."""
         how, choice = self.request.sampling, self.request.choice
-        patches = sampling_patches(model)
         return {
             SEED: self.request.seed,
             "steps": how.steps,
@@ -138,7 +147,7 @@ class Trial:
             "sampler": how.sampler_name,
             "scheduler": how.scheduler,
             "negative": how.negative,
-            "layer": self.noises.layer,
+            LAYER: layer,
             "candidates": choice.candidates,
             "rounds": choice.rounds,
             "bank": digest(bank) if bank else None,
@@ -326,7 +335,7 @@ def give(outcome: Outcome, vae: Any = None, note: str = "", every: bool = False)
         images,
         latents,
         tuple(image.record for image in drawn),
-        {"run": outcome.records[0].run, "layer": str(outcome.records[0].settings["layer"])},
+        {"run": outcome.records[0].run, "layer": str(outcome.records[0].settings[LAYER])},
     )
 
 

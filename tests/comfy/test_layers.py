@@ -218,9 +218,24 @@ def test_a_clear_choice_of_few_words_is_remembered_for_these_and_forgotten_with_
     assert not auto_layer._known
     _, known = auto_layer.choose_layer(counting, clip, replace(REQUEST, seed=3), "test")
     assert seen.total == evaluated and "Known from 2" in known
-    auto_layer.choose_layer(counting, clip, replace(REQUEST, categories=("cat", "tree")), "test")
+    other = replace(REQUEST, categories=("cat", "tree"))
+    auto_layer.choose_layer(counting, clip, other, "test")
     assert seen.total > evaluated
+    # A later choice for all words: a bank of the first ones could not be resumed.
+    chosen = {
+        about: found["layer"]
+        for about, found in json.loads(remembered.path().read_text(encoding="utf-8"))["layers"].items()
+    }
+    assert len(chosen) == 2 and "middle 0" not in chosen.values()
+    (about,) = {words.partition(" [[")[0] for words in chosen}
+    remembered.remember(about, "middle 0", "By all words.")
     evaluated = seen.total
+    for asked, layer in (
+        (REQUEST, next(iter(chosen.values()))),
+        (replace(other, categories=("cat",)), "middle 0"),
+    ):
+        assert auto_layer.choose_layer(counting, clip, asked, "test")[0].layer == layer
+    assert seen.total == evaluated
     remembered.path().unlink()
     auto_layer.choose_layer(counting, clip, REQUEST, "test")
     assert seen.total > evaluated

@@ -36,7 +36,9 @@ from winning_tickets.probe.build.build import (
 )
 from winning_tickets.probe.build.noise import ticket_noise
 from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.layers import remembered
 from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.preview import LiveTrial
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.draw import BATCHED, Drawing, Sampling
@@ -319,6 +321,32 @@ class TestTrial:
         assert any("were drawn before" in note for note in outcome.notes)
         for key, latent in drawn(whole).items():
             torch.testing.assert_close(drawn(outcome)[key], latent, rtol=0, atol=0.01)
+
+    @pytest.mark.parametrize("name", ["", "mine"])
+    def test_a_trial_is_resumed_with_its_layer_whatever_auto_has_chosen_since(
+        self, model: Any, clip: Any, name: str
+    ) -> None:
+        """A cancelled trial began anew when auto had meanwhile chosen a layer for all words."""
+        about = f"{fingerprint(model, clip)} {WIDTH}x{HEIGHT}"
+        asked = replace(request(2, name=name), layer="auto")
+        remembered.remember(about, LAYER, "For now.")
+        first = Trial(model, clip, asked, Halves, None)
+        assert first.settings["layer"] == LAYER
+        first.keeper.add(first._draw(first._batch(list(first._wanted(False)))[:2]))
+        remembered.remember(about, "output 0", "Since then.")
+        again = Trial(model, clip, replace(asked, layer=" Auto"), Halves, None)
+        assert again.settings == first.settings and again.keeper.path == first.keeper.path
+        assert len(again.keeper.records) == again.resumed == 2
+        assert f"layer auto: {LAYER}, as for the images that were drawn before." in again.noises.notes
+        # Another trial takes what auto says now.
+        other = Trial(model, clip, replace(asked, seed=6), Halves, None)
+        assert other.settings["layer"] == "output 0" and not other.resumed
+
+    def test_a_layer_that_was_asked_for_is_not_what_auto_chose(self, model: Any, clip: Any) -> None:
+        run_trial(model, clip, request(1), Halves)
+        remembered.remember(f"{fingerprint(model, clip)} {WIDTH}x{HEIGHT}", "output 0", "Chosen.")
+        trial = Trial(model, clip, replace(request(1), layer="auto"), Halves, None)
+        assert trial.settings["layer"] == "output 0" and not trial.resumed
 
     def test_more_images_draw_only_what_is_missing(self, model: Any, clip: Any) -> None:
         spied, seen = counted(model)
