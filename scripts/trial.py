@@ -21,37 +21,27 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import comfyui
 from comfyui import HOME, ROOT, Install, SetupError
 from comfyui_client import Client, PromptError, ServerError
 from comfyui_server import Server
 from installing import held
-from prompt_boxes import Layout, PromptsError, read
+from prompt_boxes import PromptsError, read
+from trial_graph import Task, completed, graph
+from trial_layer import AUTO, about_trial, layer_together
+from trial_progress import lines_of, waited
 
 PACKS = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
-FOLDER = "layout_trials"
 # Of COCO, so that a detector knows them, too.
 EVERYDAY = ("cat", "dog", "car", "bicycle", "banana", "apple", "chair", "bottle")
 DEMO = ("castle", "tree", "car", "sun", "fish", "flower")
 DEMO_SIDE, SIDE, LEAST_SIDE = 256, 512, 64
 IMAGES, IMAGES_OF_EACH = 64, 4
-AUTO = "auto"
-PATIENCE = 7 * 24 * 3600.0
-LOOK_EVERY = 5.0
-# Of a line that says how far it is.
-LONGEST = 70
-# Categories of several prompts by which their layer is chosen.
-MOST_TOGETHER = 8
 # What differs from prompt to prompt; with --prompts all are one table.
 OF_A_LAYOUT = ("regions", "prompt", "categories", "objects", "bank")
-
-Prompt = dict[str, dict[str, Any]]
 
 
 def parse() -> argparse.Namespace:
@@ -110,98 +100,6 @@ def check(options: argparse.Namespace) -> None:
             raise SetupError(f"--size has {side}: give multiples of 8 from {LEAST_SIDE}.")
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is tried: categories to make layouts of, or one layout."""
-
-    categories: tuple[str, ...]
-    layout: Layout | None = None
-
-
-def collecting(options: argparse.Namespace, categories: Sequence[str], noises: int, layer: str) -> Prompt:
-    """A prompt in API format: the model, and a bank of these categories."""
-    loader: dict[str, Any] = {"class_type": "LoadDemoModel", "inputs": {}}
-    if not options.demo:
-        inputs = {"ckpt_name": Path(options.checkpoint).name if not options.url else options.checkpoint}
-        loader = {"class_type": "CheckpointLoaderSimple", "inputs": inputs}
-    width, height = options.size
-    collect = {
-        "model": ["1", 0],
-        "clip": ["1", 1],
-        "categories": "\n".join(categories),
-        "noises": noises,
-        "seed": options.seed,
-        "width": width,
-        "height": height,
-        "layer": layer,
-        "advanced": "defaults",
-        "save_as": "",
-    }
-    return {"1": loader, "2": {"class_type": "CollectTickets", "inputs": collect}}
-
-
-def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer: str) -> Prompt:
-    """A prompt in API format: the model, a bank of the task's categories, the trial."""
-    width, height = options.size
-    regions, template = "\n".join(task.categories), "{}"
-    if task.layout:
-        boxes = [{"category": category, "box": box} for category, box in task.layout.regions]
-        regions, template = json.dumps({"regions": boxes}), task.layout.prompt
-    trial = {
-        "model": ["1", 0],
-        "clip": ["1", 1],
-        "bank": ["2", 0],
-        "regions": regions,
-        "size": "custom",
-        "size.width": width,
-        "size.height": height,
-        "images": images,
-        "seed": options.seed,
-        "steps": options.steps,
-        "cfg": options.cfg,
-        "sampler_name": options.sampler,
-        "scheduler": options.scheduler,
-        "advanced": "custom",
-        "advanced.prompt": template,
-        "advanced.save_as": name,
-    }
-    if options.control:
-        trial |= {"kinds": "custom", "kinds.control": True}
-    collected = collecting(options, task.categories, options.noises, layer)
-    return collected | {"3": {"class_type": "LayoutTrial", "inputs": trial}}
-
-
-def together(tasks: Sequence[Task]) -> list[str]:
-    """The first categories of several tasks, each once."""
-    found: dict[str, str] = {}
-    for category in (c for task in tasks for c in task.categories):
-        found.setdefault(" ".join(category.replace('"', " ").casefold().split()), category)
-    return list(found.values())[:MOST_TOGETHER]
-
-
-def completed(prompt: Prompt, node: str, info: dict[str, Any]) -> Prompt:
-    """With the defaults of all inputs of `node` that are not given, those behind chosen options included."""
-    given = prompt[node]["inputs"]
-    schema = info[prompt[node]["class_type"]]["input"]
-
-    def fill(inputs: dict[str, Any], before: str) -> None:
-        for name, (kind, *more) in inputs.items():
-            settings = more[0] if more else {}
-            key = before + name
-            options = settings.get("options", ())
-            if kind == "COMFY_DYNAMICCOMBO_V3":
-                given.setdefault(key, options[0]["key"])
-                (option,) = (o for o in options if o["key"] == given[key])
-                for part in option["inputs"].values():
-                    fill(part, f"{key}.")
-            elif "default" in settings:
-                given.setdefault(key, settings["default"])
-
-    for part in ("required", "optional"):
-        fill(schema.get(part, {}), "")
-    return prompt
-
-
 def name_of(options: argparse.Namespace) -> str:
     """The file's, from the model and the prompts, so that the same command goes on where it stopped."""
     if options.name:
@@ -251,98 +149,6 @@ def has_accelerator(install: Install) -> bool:
         " or t.backends.mps.is_available() or xpu and xpu.is_available(); sys.exit(not found)"
     )
     return subprocess.run([str(install.python), "-c", code]).returncode == 0
-
-
-def layer_together(options: argparse.Namespace, client: Client, tasks: Sequence[Task], name: str) -> str:
-    """The layer that `auto` chooses by the categories of several prompts; empty where it cannot.
-
-    Prints the reason, which says whether it is sure.
-    """
-    categories = together(tasks)
-    prompt = collecting(options, categories, 1, AUTO)
-    completed(prompt, "2", client.object_info())
-    prompt["3"] = {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}}
-    try:
-        said = waited(client, client.queue(prompt), name, 1)["outputs"].get("2", {})
-    except PromptError as error:
-        print(
-            f"No layer could be chosen by {', '.join(categories)}: {str(error).splitlines()[0]}", flush=True
-        )
-        return ""
-    layer, text = str(said.get("layer", [""])[0]), str(said.get("text", [""])[0])
-    why = text[text.find("layer auto") :] if "layer auto" in text else ""
-    if layer:
-        print(f"Layer {layer} for all prompts, by {', '.join(categories)}. {why}".rstrip(), flush=True)
-    return layer
-
-
-def lines_of(client: Client, name: str) -> list[bytes]:
-    """What is in the trial's file so far; nothing before its first image."""
-    *folders, last = name.split("/")
-    try:
-        return client.image(f"{last}.jsonl", "/".join([FOLDER, *folders])).splitlines()
-    except OSError:
-        return []
-
-
-def about_trial(entry: dict[str, Any], key: str) -> str:
-    """What Layout Trial says of itself for scripts; empty where it says nothing, as older ones."""
-    said = entry["outputs"].get("3", {}).get("trial") or [{}]
-    return str(said[0].get(key, ""))
-
-
-def counted(lines: Sequence[bytes], images: int) -> tuple[int, int]:
-    """Images done and images in all, kept ones included, of the trial that the last line is of.
-
-    images: of each kind of noise.
-    """
-    run, done = "", set[tuple[str, int]]()
-    for line in reversed(lines):
-        try:
-            found = json.loads(line) if run.encode() in line else {}
-            run = run or str(found["run"])
-            if found["run"] == run and found["case"] < images:
-                done.add((found["kind"], found["case"]))
-        except (ValueError, KeyError, TypeError):
-            continue
-    # Every case is drawn with all kinds before the next one.
-    return len(done), images * len({kind for kind, _ in done})
-
-
-def waited(client: Client, prompt_id: str, name: str, images: int) -> dict[str, Any]:
-    """Wait for a trial's end, saying now and then how far it is. images: of each kind of noise."""
-    before = len(lines_of(client, name))
-    last = first = time.monotonic()
-
-    def tick(gone: float) -> None:
-        nonlocal last, first
-        now = time.monotonic()
-        if now - last < LOOK_EVERY:
-            return
-        last = now
-        lines = lines_of(client, name)
-        new = len(lines) - before
-        if not new:
-            first = now
-            return say(f"  preparing, {gone / 60:.1f} min")
-        done, total = counted(lines, images)
-        left = (now - first) / new * max(0, total - done) / 60
-        soon = f"about {left:.0f} min" if left > 1 else "less than a minute"
-        say(f"  {done} of about {total} images, {gone / 60:.1f} min, {soon} left")
-
-    try:
-        return client.wait(prompt_id, PATIENCE, tick)
-    except KeyboardInterrupt:
-        client.interrupt(prompt_id)
-        raise
-    finally:
-        say("")
-
-
-def say(text: str) -> None:
-    """A line that the next one replaces on a terminal, and that an empty one clears."""
-    if sys.stdout.isatty():
-        print(f"\r{text:<{LONGEST}}\r{text}", end="", flush=True)
 
 
 def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trial_layer
+import trial_progress
 from comfyui_client import Client
 from comfyui_server import Server
 
@@ -146,7 +148,8 @@ def test_the_script_tries_prompts_with_boxes_and_resumes(
     other = json.loads(output.read_text(encoding="utf-8").splitlines()[-1])
     other["settings"]["layer"] = "output 3"
     output.write_text(output.read_text(encoding="utf-8") + json.dumps(other) + "\n", encoding="utf-8")
-    monkeypatch.setattr(script, "AUTO", "input 3")
+    for module in (script, trial_layer):
+        monkeypatch.setattr(module, "AUTO", "input 3")
     assert script.main() == 0
     assert "Layer input 3 for all prompts, by sun, car, tree." in capsys.readouterr().out
     monkeypatch.setattr(script, "layer_together", lambda *given: "")
@@ -172,15 +175,15 @@ def test_a_stopped_script_keeps_its_images_and_says_how_far_it_is(
     small = ["--size", "128", "128", "--steps", "2", "--noises", "2", "--layer", "input 3", "--images", "4"]
     command = ["trial.py", "--demo", "--url", server.url, "--output", str(tmp_path), "--name", "a/stopped"]
     monkeypatch.setattr(sys, "argv", [*command, *small])
-    monkeypatch.setattr(script, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(script, "say", stop)
+    monkeypatch.setattr(trial_progress, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(trial_progress, "say", stop)
     with pytest.raises(KeyboardInterrupt):
         script.main()
     kept = (tmp_path / "a" / "stopped.jsonl").read_bytes().count(b"\n")
     assert 0 < kept < 20
     assert f"{kept} images are kept in {tmp_path / 'a' / 'stopped.jsonl'}" in capsys.readouterr().out
     said.clear()
-    monkeypatch.setattr(script, "say", said.append)
+    monkeypatch.setattr(trial_progress, "say", said.append)
     assert script.main() == 0
     counts = [tuple(map(int, re.findall(r"(\d+) of about (\d+)", t)[0])) for t in said if "of about" in t]
     assert counts and all(total == 20 and kept < done <= 20 for done, total in counts)

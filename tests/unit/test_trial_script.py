@@ -12,6 +12,8 @@ import pytest
 from installing import SetupError, held
 from prompt_boxes import PromptsError, read
 from records import SETTINGS, a_record
+from trial_layer import together
+from trial_progress import counted
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.trial.kept import append
 
@@ -105,9 +107,9 @@ def test_a_layouts_graph_asks_for_its_boxes_and_its_prompt(
 def test_the_layer_of_several_prompts_is_chosen_by_the_categories_of_all_of_them() -> None:
     """The words of the first prompt chose for the whole table."""
     tasks = [script.Task(("cat", "red kite")), script.Task(("Red  Kite", "dog")), script.Task(("owl",))]
-    assert script.together(tasks) == ["cat", "red kite", "dog", "owl"]
+    assert together(tasks) == ["cat", "red kite", "dog", "owl"]
     many = [script.Task((f"thing {n}", f"other {n}")) for n in range(9)]
-    assert len(script.together(many)) == 8 and script.together(many)[:2] == ["thing 0", "other 0"]
+    assert len(together(many)) == 8 and together(many)[:2] == ["thing 0", "other 0"]
 
 
 def test_names_of_files_are_possible_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,10 +161,10 @@ def test_kept_images_are_done_and_cost_no_time(tmp_path: Path) -> None:
     """The time left was that of all images, those that were kept from before included."""
     others = lines(1, range(9), ("plain", "tickets", "block swap"))
     kept = lines(2, range(3))
-    assert script.counted([*kept, *others, *lines(2, range(3, 4))], 6) == (8, 12)
+    assert counted([*kept, *others, *lines(2, range(3, 4))], 6) == (8, 12)
     # Of an earlier trial of more images, and lines that are none.
-    assert script.counted([b"", *lines(2, range(8)), b"[]", b'{"run": 3'], 6) == (12, 12)
-    assert script.counted([b"{}"], 6) == script.counted([], 6) == (0, 0)
+    assert counted([b"", *lines(2, range(8)), b"[]", b'{"run": 3'], 6) == (12, 12)
+    assert counted([b"{}"], 6) == counted([], 6) == (0, 0)
 
 
 @pytest.mark.parametrize(
