@@ -289,6 +289,8 @@ def chosen_table(kept: Lines) -> None:
         print(f"\n{', '.join(words)}: {success}")
     greatest = [max(x["effect"], key=lambda layer: x["effect"][layer][0]) for x in every]
     rules = {"auto": [_chosen(x) for x in every], "the greatest effect (before)": greatest}
+    if (then := [x["chosen"] for x in every]) != rules["auto"]:
+        rules = {"auto, when it was measured": then, **rules}
     print(
         f"\n| rule | words | choices | within {NEAR} of the best layer's success"
         f" | both present no more than {PRESENT} below plain noise | chosen |"

@@ -186,6 +186,20 @@ def test_no_choice_takes_more_trials_than_are_announced() -> None:
     assert most_trials(40) == 9
 
 
+def test_a_layer_that_is_likely_to_work_is_preferred_to_contenders_that_do_not() -> None:
+    """On a held-out model `output 2` was taken, with 0 of 16 in place and 6 in the other's, before `input 3`
+    with 6 and 1: too few to prove it, and its effect was not half of the greatest.
+    """
+    every = [
+        worth("input 3", 0.9, 6, 1, 16),
+        worth("input 5", 0.5, 0, 2, 16),
+        worth("output 2", 2.0, 0, 6, 16),
+        worth("output 3", 2.1, 0, 8, 16),
+    ]
+    best = recommended(every)
+    assert best.layer == "input 3" and not best.clear and to_try(every) == []
+
+
 def test_where_no_layer_works_the_safest_is_taken_and_not_the_luckiest() -> None:
     """Tickets of two words went into each other's places at every layer: a dead one, by chance, did not."""
     every = [worth("input 3", 2.9, 3, 10), worth("middle", 0.4, 6, 5), worth("output 3", 3.7, 4, 9)]

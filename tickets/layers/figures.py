@@ -13,6 +13,8 @@ WORTH_TRYING = 0.5
 MOST_TRIED = 3
 # Standard errors by which a later layer's tickets must do better to be preferred.
 BETTER = 2.0
+# As that, where there is nothing better to go by.
+LIKELY = 1.5
 # Of images of two layers between which the first ones do not decide.
 MOST_ROUNDS = 2
 # Of agreement above chance, without which no layer's tickets worked: benchmarks/README.md, "Which layer".
@@ -44,8 +46,13 @@ class Tried:
     @property
     def works(self) -> bool:
         """Whether more stood in their own box than chance would put there: it is fair to both boxes."""
+        return self.lead > BETTER
+
+    @property
+    def lead(self) -> float:
+        """Of the own boxes over the other ones, in standard deviations of what chance would give."""
         count = self.own + self.other
-        return count > 0 and self.own - self.other > BETTER * math.sqrt(count)
+        return (self.own - self.other) / math.sqrt(count) if count else 0.0
 
 
 @dataclass(frozen=True)
@@ -167,10 +174,13 @@ def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
 
 
 def leaders(worths: Sequence[LayerWorth]) -> tuple[LayerWorth, LayerWorth]:
-    """The earliest contender that seems to do something, and the layer that did best in images."""
+    """The earliest contender that seems to do something, without one another layer that was tried and does or
+    is likely to; and the layer that did best in images.
+    """
     some = contenders(worths)
     proven = [w for w in worths if w.tried and w.tried.works]
-    first = next((w for w in some if w.promising), None) or (proven or some)[0]
+    likely = [w for w in worths if w.tried and w.tried.lead > LIKELY]
+    first = next((w for w in some if w.promising), None) or (proven or likely or some)[0]
     return first, max(proven, key=lambda w: w.tried.share if w.tried else 0.0, default=first)
 
 
