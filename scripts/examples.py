@@ -105,12 +105,12 @@ layer of **Collect Tickets**: it first tries which layer of your model makes tic
         {
             "model": kit.loader,
             "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 600)),
-            "trial": Node("LayoutTrial", {**kit.trial, "cfg": kit.cfg}, links, (900, 1060)),
+            "trial": Node("LayoutTrial", {**kit.trial, "cfg": kit.cfg}, links, (760, 1000)),
             "picture": Node(
                 "SaveImage",
                 {"filename_prefix": "layout_trials/picture"},
                 {"images": ("trial", 1)},
-                (640, 1060),
+                (460, 840),
                 "To keep and to show",
             ),
         },
@@ -120,8 +120,8 @@ layer of **Collect Tickets**: it first tries which layer of your model makes tic
             (Group("2. Try them", GREEN, ("trial",)),),
             (Group("3. What it says", GREEN, ("picture",)),),
         ),
-        660,
-        0.5,
+        740,
+        0.58,
     )
 
 
