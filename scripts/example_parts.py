@@ -27,6 +27,7 @@ class Kit:
     bank: str
     about_bank: str
     trial: dict[str, Any]
+    trial_layer: str
     about_trial: str
 
     @property
@@ -45,7 +46,9 @@ SD1 = Kit(
     "my_bank.safetensors",
     "Make the bank first, with the workflow *collect_and_save_a_bank* and the same checkpoint.",
     {"images": 64, "steps": 12},
-    "It draws, looks at and judges 320 images of 12 steps: some minutes on a GPU.",
+    "auto",
+    "It draws, looks at and judges 320 images of 12 steps: some minutes on a GPU. Before that **Collect"
+    " Tickets** tries, once for your model, which of its layers makes tickets that work.",
 )
 DEMO = Kit(
     Node("LoadDemoModel", size=(340, 120)),
@@ -58,6 +61,7 @@ DEMO = Kit(
     "demo_model.safetensors",
     "The bank of the demo model comes with the pack: it knows castle, tree, sun, car, flower and fish.",
     {"images": 12, "steps": 10},
+    "input 3",
     "It draws, looks at and judges 60 small images of 10 steps: about two minutes on two cores.",
 )
 

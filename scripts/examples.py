@@ -90,7 +90,8 @@ little. The sampler and the report tell what was saved.""",
 
 
 def does_it_work_on_my_checkpoint(kit: Kit) -> Example:
-    collect = {"categories": "castle\ntree\ncar\ncat", "noises": kit.noises, "seed": 1, "layer": kit.layer}
+    collect = {"categories": "castle\ntree\ncar\ncat", "noises": kit.noises, "seed": 1}
+    collect["layer"] = kit.trial_layer
     links: dict[str, Link] = {**MODEL, "bank": ("collect", 0), "vae": ("model", 2)}
     return Example(
         f"""## Does it work on my checkpoint?
@@ -100,8 +101,7 @@ seeds, block swap and tickets, lets the model itself judge where things are, and
 works here. {kit.about_trial} Cancel whenever you like: every image is kept in *output/layout_trials*, and \
 the next run resumes from there.
 
-Replace castle, tree, car and cat by what you want to place. If nothing comes of it, write *auto* as the \
-layer of **Collect Tickets**: it first tries which layer of your model makes tickets that work.""",
+Replace castle, tree, car and cat by what you want to place.""",
         {
             "model": kit.loader,
             "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 600)),
