@@ -10,6 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..probe.build.build import NoiseResult
+from ..probe.build.looking import AfterSteps
 from ..tickets.grid import PIXELS
 from ..tickets.noise import SEED_RANGE
 from ..tickets.search.candidates import MOST_CANDIDATES
@@ -102,6 +103,56 @@ def candidates_input(default: int, tooltip: str) -> io.Int.Input:
 
 def rounds_input(default: int, least: int, tooltip: str) -> io.Int.Input:
     return io.Int.Input("rounds", default=default, min=least, max=16, tooltip=tooltip)
+
+
+FIRST, AFTER = LOOKS = ("first step", "after steps")
+
+
+def look_input() -> io.DynamicCombo.Input:
+    """How candidates are looked at; missing from workflows that were saved without."""
+    own = AfterSteps()
+    options = [
+        io.Float.Input(
+            "after_percent",
+            default=100 * own.share,
+            min=1.0,
+            max=90.0,
+            step=1.0,
+            tooltip="After how much of the run's steps the candidates are looked at, at least one step.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=own.steps,
+            min=2,
+            max=10000,
+            tooltip="Steps of the run that the noise is for. Not used when sigmas are connected.",
+        ),
+        io.Float.Input(
+            "cfg", default=own.cfg, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Its guidance."
+        ),
+        io.Sampler.Input("sampler", optional=True, tooltip="The run's sampler. Without: euler."),
+        io.Sigmas.Input("sigmas", optional=True, tooltip="The run's noise levels. Without: normal."),
+        io.Conditioning.Input(
+            "positive", optional=True, tooltip="The run's. Without: a prompt that names all categories."
+        ),
+        io.Conditioning.Input("negative", optional=True, tooltip="The run's. Without: no text."),
+    ]
+    return io.DynamicCombo.Input(
+        "look",
+        options=[io.DynamicCombo.Option(FIRST, []), io.DynamicCombo.Option(AFTER, options)],
+        optional=True,
+        tooltip="first step: a fraction of a step for each candidate. after steps: the third that fits best"
+        " then takes the first steps of the run, with guidance, and is looked at again; costs that many steps"
+        " for each, and knows far more.",
+    )
+
+
+def read_look(value: Chosen | None) -> AfterSteps | None:
+    """The deeper look, if one is chosen."""
+    if value is None or value["look"] == FIRST:
+        return None
+    given = {k: v for k, v in value.items() if k not in ("look", "after_percent")}
+    return AfterSteps(value["after_percent"] / 100, **given)
 
 
 def noise_outputs() -> list[io.Output]:

@@ -20,11 +20,13 @@ from .inputs import (
     batch_input,
     candidates_input,
     complete,
+    look_input,
     names_itself,
     noise_outputs,
     noise_result,
     preview,
     read_advanced,
+    read_look,
     rounds_input,
     seed_input,
 )
@@ -95,6 +97,7 @@ class ArrangeNoiseByRegions(io.ComfyNode):
                     8, "How many seeds, derived from this one, are arranged; the one that fits best is taken."
                 ),
                 advanced_input(_arrange_advanced()),
+                look_input(),
                 more_regions_input(),
             ],
             outputs=noise_outputs(),
@@ -115,6 +118,7 @@ class ArrangeNoiseByRegions(io.ComfyNode):
         size: Chosen | None = None,
         advanced: Chosen | None = None,
         more_regions: Any = None,
+        look: Chosen | None = None,
     ) -> io.NodeOutput:
         placed = _read_regions(model, regions, more_regions, size)
         rare = read_advanced(advanced, _arrange_advanced())
@@ -129,11 +133,14 @@ class ArrangeNoiseByRegions(io.ComfyNode):
             layer,
             rare["cells_per_block"],
             rare["overlap"],
+            read_look(look),
         )
         return noise_result(arrange_noise(model, clip, request), cls, placed.note)
 
     @classmethod
-    def validate_inputs(cls, regions: Any = None, size: Any = None, advanced: Any = None) -> bool | str:
+    def validate_inputs(
+        cls, regions: Any = None, size: Any = None, advanced: Any = None, look: Any = None
+    ) -> bool | str:
         return complete(size=size, advanced=advanced)
 
 
@@ -152,6 +159,7 @@ class PickBestNoise(io.ComfyNode):
                 *_shared("The first seed; the others are derived from it. A connected noise has its own."),
                 candidates_input(32, "How many seeds are looked at for each image."),
                 advanced_input([_overlap_input()]),
+                look_input(),
                 io.Noise.Input(
                     "noise",
                     optional=True,
@@ -177,15 +185,28 @@ class PickBestNoise(io.ComfyNode):
         advanced: Chosen | None = None,
         noise: Any = None,
         more_regions: Any = None,
+        look: Chosen | None = None,
     ) -> io.NodeOutput:
         placed = _read_regions(model, regions, more_regions, size)
         overlap = read_advanced(advanced, [_overlap_input()])["overlap"]
         sides = placed.width, placed.height
-        request = PlaceRequest(placed.regions, *sides, seed, batch_size, candidates, 0, layer, 1, overlap)
+        request = PlaceRequest(
+            placed.regions,
+            *sides,
+            seed,
+            batch_size,
+            candidates,
+            0,
+            layer,
+            overlap=overlap,
+            after=read_look(look),
+        )
         return noise_result(pick_noise(model, clip, request, noise), cls, placed.note)
 
     @classmethod
-    def validate_inputs(cls, regions: Any = None, size: Any = None, advanced: Any = None) -> bool | str:
+    def validate_inputs(
+        cls, regions: Any = None, size: Any = None, advanced: Any = None, look: Any = None
+    ) -> bool | str:
         return complete(size=size, advanced=advanced)
 
 

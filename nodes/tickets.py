@@ -28,11 +28,13 @@ from .inputs import (
     candidates_input,
     chosen,
     complete,
+    look_input,
     names_itself,
     noise_outputs,
     noise_result,
     preview,
     read_advanced,
+    read_look,
     rounds_input,
     seed_input,
     side_input,
@@ -376,6 +378,7 @@ class TicketLatentFromRegions(io.ComfyNode):
                     " Only with model and clip connected; costs a fraction of a step for each.",
                 ),
                 advanced_input(_build_advanced()),
+                look_input(),
                 more_regions_input(),
                 io.Model.Input(
                     "model", optional=True, tooltip="To look at the noise before sampling. Connect clip, too."
@@ -401,6 +404,7 @@ class TicketLatentFromRegions(io.ComfyNode):
         more_regions: Any = None,
         model: Any = None,
         clip: Any = None,
+        look: Chosen | None = None,
     ) -> io.NodeOutput:
         rule = chosen("selection", selection, SELECTIONS)
         rare = read_advanced(advanced, _build_advanced())
@@ -419,13 +423,18 @@ class TicketLatentFromRegions(io.ComfyNode):
             rare["soft_edges"],
             rare["calibration"],
         )
-        request = TicketRequest(layout, seed, batch_size, candidates, rare["rounds"])
+        request = TicketRequest(layout, seed, batch_size, candidates, rare["rounds"], read_look(look))
         for_page = {"categories": list(bank.categories), "block": bank.recipe.block}
         return noise_result(build_tickets(request, model, clip), cls, placed.note, ticket_bank=[for_page])
 
     @classmethod
     def validate_inputs(
-        cls, regions: Any = None, size: Any = None, selection: Any = None, advanced: Any = None
+        cls,
+        regions: Any = None,
+        size: Any = None,
+        selection: Any = None,
+        advanced: Any = None,
+        look: Any = None,
     ) -> bool | str:
         return complete(size=size, selection=selection, advanced=advanced)
 

@@ -120,6 +120,15 @@ def _advanced() -> list[io.WidgetInput]:
             tooltip="Which images leave the node: those of the cases in the picture, or all, for Layout"
             " Score. One takes 3 MB at 512x512.",
         ),
+        io.Float.Input(
+            "look_after_percent",
+            default=0.0,
+            min=0.0,
+            max=90.0,
+            step=1.0,
+            tooltip="After how much of the images' steps the third of the noises that fits best is looked at"
+            " again. 0: only the first step is looked at.",
+        ),
     ]
 
 
@@ -231,7 +240,7 @@ class LayoutTrial(io.ComfyNode):
             placed.width,
             placed.height,
             how,
-            _choice(kinds, rare["candidates"], rare["rounds"]),
+            _choice(kinds, rare),
             rare["layer"],
             rare["save_as"],
         )
@@ -247,10 +256,11 @@ class LayoutTrial(io.ComfyNode):
         return complete(size=size, kinds=kinds, advanced=advanced)
 
 
-def _choice(kinds: Chosen | None, candidates: int, rounds: int) -> Choice:
+def _choice(kinds: Chosen | None, rare: dict[str, Any]) -> Choice:
     asked = chosen("kinds", kinds, (USUAL, CUSTOM))
     best_of, swap, tickets, looked, control = (asked.get(i.id, i.default) for i in _kinds())
-    return Choice(best_of, swap, tickets, looked, control, candidates, rounds)
+    looks = rare["candidates"], rare["rounds"], rare["look_after_percent"] / 100
+    return Choice(best_of, swap, tickets, looked, control, *looks)
 
 
 def _cases(

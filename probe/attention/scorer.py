@@ -98,12 +98,13 @@ class Scorer:
         noise: torch.Tensor,
         grid: Grid,
         progress: Progress = lambda rows: None,
+        sigma: float | None = None,
     ) -> list[torch.Tensor]:
         """Attention to each prompt's phrases, mean over the layers and over each block of the grid.
 
-        noise [images, C, h, w]; per prompt [images, phrases, rows, columns].
+        noise [images, C, h, w], sigma: as for `maps`; per prompt [images, phrases, rows, columns].
         """
-        maps = self.maps(prompts, noise, progress)
+        maps = self.maps(prompts, noise, progress, sigma)
         pooled = [
             [grid.pool(m, self.family.stride(layer)) for m in of_prompts]
             for layer, of_prompts in maps.items()
@@ -111,9 +112,14 @@ class Scorer:
         return [torch.stack(layers).mean(0) for layers in zip(*pooled, strict=True)]
 
     def maps(
-        self, prompts: Sequence[Tokens], noise: torch.Tensor, progress: Progress = lambda rows: None
+        self,
+        prompts: Sequence[Tokens],
+        noise: torch.Tensor,
+        progress: Progress = lambda rows: None,
+        sigma: float | None = None,
     ) -> Maps:
-        """The layers' own maps of noise [images, C, h, w].
+        """The layers' own maps of noise [images, C, h, w]; with sigma, of latents that hold so much noise, as
+        a sampler leaves them after some steps.
 
         As many rows at once as fit into memory. progress: rows done, after each evaluation. Where patches on
         the MODEL draw random numbers, rows are evaluated one by one, each with the same ones, so that a
@@ -123,15 +129,16 @@ class Scorer:
         if rows > self.rows.count and len(prompts) > 1:
             at_once = max(1, self.rows.count // len(noise))
             parts = [
-                self.maps(prompts[i : i + at_once], noise, progress) for i in range(0, len(prompts), at_once)
+                self.maps(prompts[i : i + at_once], noise, progress, sigma)
+                for i in range(0, len(prompts), at_once)
             ]
             return {layer: [m for part in parts for m in part[layer]] for layer in self.layers}
         if rows > self.rows.count:
-            parts = [self.maps(prompts, some, progress) for some in noise.split(self.rows.count)]
+            parts = [self.maps(prompts, some, progress, sigma) for some in noise.split(self.rows.count)]
             return {layer: [torch.cat([part[layer][0] for part in parts])] for layer in self.layers}
         comfy.model_management.throw_exception_if_processing_interrupted()
         try:
-            found = self._evaluate(prompts, noise)
+            found = self._evaluate(prompts, noise, sigma)
         except RuntimeError as error:
             comfy.model_management.raise_non_oom(error)
             if self.rows.count == 1:
@@ -139,15 +146,15 @@ class Scorer:
             found = None
         if found is None:
             self.rows.halve()
-            return self.maps(prompts, noise, progress)
+            return self.maps(prompts, noise, progress, sigma)
         if self._drew and rows > 1:
             self.rows.count = 1
-            return self.maps(prompts, noise, progress)
+            return self.maps(prompts, noise, progress, sigma)
         progress(rows)
         return found
 
     @torch.no_grad()
-    def _evaluate(self, prompts: Sequence[Tokens], noise: torch.Tensor) -> Maps:
+    def _evaluate(self, prompts: Sequence[Tokens], noise: torch.Tensor, sigma: float | None) -> Maps:
         guider = SideBySide(self._clone)
         guider.inner_set_conds({"positive": [entry for p in prompts for entry in p.conditioning]})
         keys = [entry["uuid"] for entry in guider.original_conds["positive"]]
@@ -155,9 +162,11 @@ class Scorer:
         reader.images, reader.prompts = len(noise), dict(zip(keys, prompts, strict=True))
         reader.maps.clear()
         reader.refused.clear()
-        sigmas = torch.tensor([self.family.noise_level(), 0.0])
+        sigmas = torch.tensor([self.family.noise_level() if sigma is None else sigma, 0.0])
+        nothing = torch.zeros_like(noise)
+        start = (noise, nothing) if sigma is None else (nothing, noise)
         with seeded(0) as drew:
-            guider.sample(noise, torch.zeros_like(noise), FirstStep(), sigmas, seed=0, disable_pbar=True)
+            guider.sample(*start, FirstStep(), sigmas, seed=0, disable_pbar=True)
             self._drew = drew()
         found = {layer: [reader.maps.get((key, layer)) for key in keys] for layer in self.layers}
         reader.maps.clear()

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import comfy.utils
 import torch
 
 from ...show.draw import unwritten
 from ...show.layout import layout_picture
 from ...tickets.bank.bank import model_changes
-from ...tickets.grid import PIXELS, Grid
+from ...tickets.grid import PIXELS
 from ...tickets.layout.build import Layout
 from ...tickets.layout.regions import SMALLER, AnyRegion, assign_cells, by_category, categories_of
-from ...tickets.prompts import JOINT, PLACE, make_prompts
-from ...tickets.search.candidates import Look
+from ...tickets.prompts import JOINT, make_prompts
 from ...tickets.search.fit import cell_worth
 from ..attention.scorer import Scorer, require
 from ..collect.collect import CollectRequest
 from ..layers.choose import choose_layer, is_auto
 from ..model.family import ProbeError
 from ..preview import ChoiceBar
-from ..server import announce
-from .foreign import Redrawn, Shape, seed_of
+from .foreign import Redrawn, seed_of
+from .looking import AfterSteps, Looking
 from .noise import (
     BuiltNoise,
     PlainNoise,
@@ -66,6 +64,7 @@ class TicketRequest:
     batch: int
     candidates: int
     rounds: int
+    after: AfterSteps | None = None
 
     def __post_init__(self) -> None:
         _require_counts(self)
@@ -96,13 +95,16 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
                 f"{TICKETS}: the bank's latents have {shape[0]} channels, this model's {scorer.shape[0]}:"
                 " connect the model that the bank was collected on."
             )
-        look = _look(scorer, layout.categories, recipe.template, layout.grid, request)
-        searching = searched_tickets(layout, look, request.candidates, request.rounds)
+        prompts = scorer.encode(make_prompts(layout.categories, JOINT, recipe.template))
+        looking = Looking(scorer, prompts, layout.grid, request.after, request.seed)
+        looking.announce(request.batch, request.candidates, request.rounds)
+        looks = looking.first, request.candidates, request.rounds, looking.deeper
+        searching = searched_tickets(layout, *looks)
         off = None if layout.strength else PlainNoise(request.seed)
         noise = BuiltNoise(searching, shape, request.seed, TICKETS, off)
     built = noise.images(range(request.batch))
     if searching:
-        lines.append(searching.describe(scorer.share))
+        lines.append(searching.describe(looking))
         worth = _worth(searching, layout.groups)
         searching.forget()
     else:
@@ -138,6 +140,7 @@ class PlaceRequest:
     layer: str
     cells: int = 1
     overlap: str = SMALLER
+    after: AfterSteps | None = None
 
     def __post_init__(self) -> None:
         _require_counts(self)
@@ -156,8 +159,9 @@ def _require_counts(request: TicketRequest | PlaceRequest) -> None:
 def arrange_noise(model: Any, clip: Any, request: PlaceRequest) -> NoiseResult:
     """The blocks of one seed's own noise exchanged; a permutation of it."""
 
-    def start(look: Look, groups: Groups, shape: Shape, block: int) -> Searching:
-        return searched_swaps(groups, shape, look, block, request.candidates, request.rounds)
+    def start(looking: Looking, groups: Groups) -> Searching:
+        place = groups, looking.scorer.shape, looking.first, looking.grid.block
+        return searched_swaps(*place, request.candidates, request.rounds, looking.deeper)
 
     off = PlainNoise(request.seed) if request.candidates == 1 and not request.rounds else None
     return _place(model, clip, request, ARRANGE, start, request.seed, off)
@@ -168,9 +172,10 @@ def pick_noise(model: Any, clip: Any, request: PlaceRequest, noise: Any = None) 
     noise = noise if noise is not None else PlainNoise(request.seed)
     seed, off = seed_of(noise, request.seed), noise if request.candidates == 1 else None
 
-    def start(look: Look, groups: Groups, shape: Shape, block: int) -> Searching:
-        redrawn = Redrawn(noise, shape, seed, PICK)
-        return searched_noises(groups, redrawn, look, block, request.candidates)
+    def start(looking: Looking, groups: Groups) -> Searching:
+        redrawn = Redrawn(noise, looking.scorer.shape, seed, PICK)
+        block = looking.grid.block
+        return searched_noises(groups, redrawn, looking.first, block, request.candidates, looking.deeper)
 
     return _place(model, clip, request, PICK, start, seed, off)
 
@@ -180,7 +185,7 @@ def _place(
     clip: Any,
     request: PlaceRequest,
     node: str,
-    start: Callable[[Look, Groups, Shape, int], Searching],
+    start: Callable[[Looking, Groups], Searching],
     seed: int,
     off: Any,
 ) -> NoiseResult:
@@ -192,7 +197,9 @@ def _place(
         lines.append(why)
     scorer = Scorer(model, clip, node, request.width, request.height, asked.layer)
     grid = scorer.grid(request.cells)
-    look = _look(scorer, request.categories, PLACE, grid, request)
+    prompts = scorer.encode(make_prompts(request.categories, JOINT))
+    looking = Looking(scorer, prompts, grid, request.after, seed)
+    looking.announce(request.batch, request.candidates, request.rounds)
     owner = lru_cache(maxsize=OWNERS_KEPT)(
         lambda index: assign_cells(request.regions, *grid.exact, index, request.overlap)
     )
@@ -200,11 +207,11 @@ def _place(
     def groups(index: int) -> torch.Tensor:
         return by_category(request.regions, owner(index))
 
-    searching = start(look, groups, scorer.shape, grid.block)
+    searching = start(looking, groups)
     noise = BuiltNoise(searching, scorer.shape, seed, node, off)
     built = noise.images(range(request.batch))
     latent, note = noise_latent(noise.batch(request.batch), model, node)
-    lines += [searching.describe(scorer.share), *filter(None, [note]), *unwritten(request.categories)]
+    lines += [searching.describe(looking), *filter(None, [note]), *unwritten(request.categories)]
     worth = _worth(searching, groups)
     searching.forget()
     return NoiseResult(
@@ -214,30 +221,6 @@ def _place(
         layout_picture(owner(0), groups(0), worth, built[0], grid.block, request.categories)[None],
         "\n".join(lines),
     )
-
-
-def _look(
-    scorer: Scorer,
-    categories: Sequence[str],
-    template: str,
-    grid: Grid,
-    request: TicketRequest | PlaceRequest,
-) -> Look:
-    """Noise [images, C, h, w] to attention [images, categories, rows, columns], all named in one prompt.
-
-    Followed by ComfyUI's progress bar; what it will cost is announced before.
-    """
-    total = request.batch * request.candidates * (1 + request.rounds)
-    prompts = scorer.encode(make_prompts(categories, JOINT, template))
-    bar = comfy.utils.ProgressBar(total)
-    announce(
-        f"{total} looks of about {scorer.share:.0%} of a forward each: {total * scorer.share:.1f} forwards"
-    )
-
-    def look(noise: torch.Tensor) -> torch.Tensor:
-        return scorer.blocks(prompts, noise, grid, bar.update)[0]
-
-    return look
 
 
 def _pixels(layout: Layout) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from ...tickets.search.candidates import (
 )
 from ...tickets.search.fit import verdict
 from .foreign import Redrawn, Shape
+from .looking import Looking
 
 Groups = Callable[[int], torch.Tensor]
 """Index of an image in its batch -> the group of each of its cells, see `fit`."""
@@ -29,6 +30,7 @@ class Searching:
     """Makes each image of a batch by looking at candidates; what was found is kept for the report.
 
     proposer: of a seed and image. groups: the cells of an image, see `fit`. look: noise to attention.
+    deeper: another look, see `search`.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class Searching:
         look: Look,
         candidates: int,
         rounds: int,
+        deeper: Look | None = None,
     ) -> None:
-        self.proposer, self.groups, self.look = proposer, groups, look
+        self.proposer, self.groups, self.look, self.deeper = proposer, groups, look, deeper
         self.candidates, self.rounds = candidates, rounds
         self.found: dict[tuple[int, int], Found] = {}
         self._reported = False
@@ -48,7 +51,8 @@ class Searching:
         generators = partial(image_generator, seed, index)
         proposer, groups = self.proposer(seed, index), self.groups(index)
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        found = search(proposer, self.look, groups, self.candidates, self.rounds, generators, check)
+        how = self.candidates, self.rounds, generators, check, self.deeper
+        found = search(proposer, self.look, groups, *how)
         if not self._reported:
             self.found[seed, index] = found
         return found.noise
@@ -58,31 +62,49 @@ class Searching:
         self._reported = True
         self.found.clear()
 
-    def describe(self, share: float) -> str:
-        """For people: fit before and after, and what the looks cost; share: of a forward, each look."""
+    def describe(self, looking: Looking) -> str:
+        """For people: fit before and after, and what the looks cost."""
         found = self.found.values()
-        looks = sum(f.looks for f in found)
+        looks, share = sum(f.looks for f in found), looking.scorer.share
         before, after = (sum(getattr(f, name) for f in found) / len(found) for name in ("before", "after"))
         (_, index), lowest = min(self.found.items(), key=lambda item: item[1].after)
         mean = f" (mean of the batch; lowest {lowest.after:.3f})" if len(found) > 1 else ""
-        return (
+        lines = [
             f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of {share:.0%} of a forward"
             f" each, together {looks * share:.1f} forwards of one image (a guided step takes 2)."
-            f"\n{verdict(lowest.after, self.groups(index))}"
-        )
+        ]
+        if looking.steps:
+            new, old = (sum(f.deep[k] for f in found) / len(found) for k in (0, 1))
+            steps, run = looking.steps, looking.steps.run
+            saved = (run.steps - run.steps // 2) * (run.cfg != 1) * len(found)
+            lines.append(
+                f"After {steps.after} of {run.steps} steps: fit {old:.3f} of the best by the first step,"
+                f" {new:.3f} of the one that is taken, of {sum(f.deeper for f in found)} that were looked at"
+                f" again. All looks took {looking.forwards:.1f} forwards; a guidance cutoff after half of the"
+                f" steps would save {saved}."
+            )
+        return "\n".join([*lines, verdict(lowest.after, self.groups(index))])
 
 
-def searched_tickets(layout: Layout, look: Look, candidates: int, rounds: int) -> Searching:
+def searched_tickets(
+    layout: Layout, look: Look, candidates: int, rounds: int, deeper: Look | None = None
+) -> Searching:
     """Tickets in the arrangement that fits best."""
 
     def proposer(seed: int, index: int) -> Proposer:
         return TicketProposer(layout, layout.plain(seed, (index,))[0], seed, index)
 
-    return Searching(proposer, layout.groups, look, candidates, rounds)
+    return Searching(proposer, layout.groups, look, candidates, rounds, deeper)
 
 
 def searched_swaps(
-    groups: Groups, shape: Shape, look: Look, block: int, candidates: int, rounds: int
+    groups: Groups,
+    shape: Shape,
+    look: Look,
+    block: int,
+    candidates: int,
+    rounds: int,
+    deeper: Look | None = None,
 ) -> Searching:
     """Blocks of the seed's own noise, or of a derived seed's, exchanged `rounds` times."""
 
@@ -90,10 +112,12 @@ def searched_swaps(
         draw = partial(plain_candidate, seed, index, shape)
         return SwapProposer(draw, groups(index), block)
 
-    return Searching(proposer, groups, look, candidates, rounds)
+    return Searching(proposer, groups, look, candidates, rounds, deeper)
 
 
-def searched_noises(groups: Groups, redrawn: Redrawn, look: Look, block: int, candidates: int) -> Searching:
+def searched_noises(
+    groups: Groups, redrawn: Redrawn, look: Look, block: int, candidates: int, deeper: Look | None = None
+) -> Searching:
     """The best of any NOISE under its seed and derived ones; NoiseError for one that has none."""
     if candidates > 1:
         redrawn.check_seeds()
@@ -101,4 +125,4 @@ def searched_noises(groups: Groups, redrawn: Redrawn, look: Look, block: int, ca
     def proposer(seed: int, index: int) -> Proposer:
         return SwapProposer(partial(redrawn.image, index), groups(index), block)
 
-    return Searching(proposer, groups, look, candidates, 0)
+    return Searching(proposer, groups, look, candidates, 0, deeper)

@@ -18,7 +18,7 @@ from ...tickets.noise import SEED_RANGE
 from ...tickets.recent import Recent
 from ..attention.scorer import require
 from ..model.family import ProbeError
-from ..model.memory import Rows
+from ..model.memory import Batches
 from ..model.random import seeded
 from .forwards import Forwards
 
@@ -72,6 +72,12 @@ class Sampling:
         guided = 1 if abs(self.cfg - 1) < 1e-9 else 2
         return self.steps * guided * EVALUATIONS.get(self.sampler_name, 1)
 
+    def sigmas(self, model: Any) -> torch.Tensor:
+        """Noise levels [steps + 1] of a MODEL's run, as the stock KSampler has them."""
+        return comfy.samplers.KSampler(
+            model, self.steps, model.load_device, self.sampler_name, self.scheduler
+        ).sigmas
+
 
 class Drawing:
     """Draws images with a MODEL as it is, patches included; nothing stays on it.
@@ -82,8 +88,7 @@ class Drawing:
 
     def __init__(self, model: Any, clip: Any, how: Sampling, shape: tuple[int, int, int]) -> None:
         self.clip, self.how, self.shape = clip, how, shape
-        self._rows = Rows(model, shape)
-        self._alone = how.sampler_name not in BATCHED
+        self._batches = Batches(model, shape, how.sampler_name not in BATCHED)
         self._encoded: Recent[Any] = Recent(ENCODED_KEPT)
         self._ran = 0
         self._model = model.clone()
@@ -92,33 +97,20 @@ class Drawing:
     @property
     def at_once(self) -> int:
         """Images in a batch."""
-        return 1 if self._alone else max(1, self._rows.count // 2)
+        return self._batches.at_once
 
     def draw(
         self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
     ) -> tuple[torch.Tensor, float]:
-        """Latents [images, C, h, w] of noise as large, and the forwards that each took; at most `at_once`.
+        """Latents [images, C, h, w] of noise as large, and the forwards that each took.
 
-        Raises what the sampler does; where memory runs out, the batch is halved.
+        Raises what the sampler does.
         """
-        if len(noise) > self.at_once:
-            size = self.at_once
-            parts = [
-                self.draw(noise[i : i + size], prompt, seeds[i : i + size], on_step)
-                for i in range(0, len(noise), size)
-            ]
-            share = sum(len(part) * each for part, each in parts) / len(noise)
-            return torch.cat([part for part, _ in parts]), share
-        try:
-            found = self._draw(noise, prompt, seeds, on_step)
-        except RuntimeError as error:
-            comfy.model_management.raise_non_oom(error)
-            if len(noise) == 1:
-                raise
-            self._rows.count = min(self._rows.count, 2 * len(noise))
-            self._rows.halve()
-            found = None
-        return found or self.draw(noise, prompt, seeds, on_step)
+        parts = self._batches.run(
+            len(noise), lambda some: self._draw(noise[some], prompt, seeds[some], on_step)
+        )
+        share = sum(len(part) * each for part, each in parts) / len(noise)
+        return torch.cat([part for part, _ in parts]), share
 
     def _draw(
         self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
@@ -150,7 +142,6 @@ class Drawing:
                 seed=seeds[0],
             )
             if len(noise) > 1 and drew():
-                self._alone = True
                 return None
         return latents, self._ran / len(noise)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import comfy.samplers
 import torch
 
 from ...tickets.bank.bank import TicketBank, model_changes
@@ -18,15 +19,17 @@ from ...tickets.layout.select import Rank
 from ...tickets.noise import plain_noise
 from ...tickets.prompts import JOINT, PLACE, make_prompts
 from ...tickets.recent import Recent
-from ...tickets.search.candidates import Look
+from ...tickets.search.candidates import narrowed
 from ...trial.cases import CONTROL, PLAIN, Case, turned
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
+from ..build.looking import AfterSteps, Looking, steps_after
 from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
 from ..layers.choose import AUTO, choose_layer, is_auto
 from ..model.family import ProbeError
 from ..preview import ChoiceBar
+from ..sampling.draw import Sampling
 
 PROMPTS_KEPT = 256
 NONE = "none"
@@ -49,7 +52,8 @@ class Choice:
     """Which kinds are tried beside plain noise, and how they look.
 
     best_of: seeds looked at for the best one, 0 leaves it out. tickets, looked, control: with a bank only.
-    candidates, rounds: of block swap and of tickets that are looked at.
+    candidates, rounds: of block swap and of tickets that are looked at. after: the share of the images' steps
+    after which the best are looked at again, 0: only the first step is.
     """
 
     best_of: int = 32
@@ -59,6 +63,7 @@ class Choice:
     control: bool = False
     candidates: int = 8
     rounds: int = 3
+    after: float = 0.0
 
     def __post_init__(self) -> None:
         require("best of", self.best_of, 0)
@@ -68,11 +73,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Kind:
-    """make: the noise [C, h, w] of a case, the same in any batch; looks: at how many noises for each."""
+    """make: the noise [C, h, w] of a case, the same in any batch; looks: at how many noises for each, and
+    deeper: at how many of them after some steps."""
 
     name: str
     make: Callable[[Case], torch.Tensor]
     looks: int = 0
+    deeper: int = 0
 
 
 class Noises:
@@ -80,7 +87,8 @@ class Noises:
 
     layer: a name, or `auto`: the bank's; without a bank, if any kind of `choice` looks, `kept`, by which
     images of the same trial were looked at before, or else what Arrange Noise by Regions would choose for
-    all categories. width, height: of the image in pixels. notes: for people.
+    all categories. width, height: of the image in pixels. sampling: of the images, for looks after some of
+    their steps. notes: for people.
     """
 
     def __init__(
@@ -95,8 +103,11 @@ class Noises:
         bank: TicketBank | None = None,
         choice: Choice = Choice(),
         kept: str = "",
+        sampling: Sampling | None = None,
     ) -> None:
         self.bank, self.choice, self.notes, self.node = bank, choice, list[str](), node
+        self._sampling = sampling if choice.after else None
+        self._encoded: Recent[Any] = Recent(PROMPTS_KEPT)
         asked = CollectRequest(tuple(categories), 1, 0, width, height, layer)
         if is_auto(asked) and bank is not None:
             asked = replace(asked, layer=bank.recipe.layer)
@@ -133,18 +144,18 @@ class Noises:
     def kinds(self, cases: Sequence[Case]) -> list[Kind]:
         """What these cases are drawn with, plain noise first; the control only if each has two categories."""
         choice = self.choice
-        looks = choice.candidates * (1 + choice.rounds)
+        looks = choice.candidates * (1 + choice.rounds), narrowed(choice.candidates)
         found = [Kind(PLAIN, self._plain)]
         if choice.best_of:
             make = partial(self._swapped, choice.best_of, 0)
-            found.append(Kind(best_of(choice.best_of), make, choice.best_of))
+            found.append(Kind(best_of(choice.best_of), make, choice.best_of, narrowed(choice.best_of)))
         if choice.swap:
-            found.append(Kind(SWAP, partial(self._swapped, choice.candidates, choice.rounds), looks))
+            found.append(Kind(SWAP, partial(self._swapped, choice.candidates, choice.rounds), *looks))
         if self.bank is not None:
             if choice.tickets:
                 found.append(Kind(TICKETS, self._tickets))
             if choice.looked:
-                found.append(Kind(LOOKED, partial(self._looked, choice.candidates, choice.rounds), looks))
+                found.append(Kind(LOOKED, partial(self._looked, choice.candidates, choice.rounds), *looks))
             if choice.control and any(len(case.categories) < 2 for case in cases):
                 self.notes.append(NO_OTHER)
             elif choice.control:
@@ -156,16 +167,20 @@ class Noises:
     def cost(self, kind: Kind) -> float:
         """Of one noise of a kind, in forwards of one image without guidance."""
         scorer = self._of_bank if kind.name == LOOKED else self.scorer
-        return kind.looks * scorer.share
+        if not (kind.looks and self._sampling):
+            return kind.looks * scorer.share
+        steps = steps_after(self.choice.after, self._sampling.steps)
+        each = self._sampling.about * steps / self._sampling.steps + scorer.share
+        return kind.looks * scorer.share + kind.deeper * each
 
     def _plain(self, case: Case) -> torch.Tensor:
         return plain_noise(case.seed, self.shape)[0]
 
     def _swapped(self, candidates: int, rounds: int, case: Case) -> torch.Tensor:
         groups = by_category(case.regions, assign_cells(case.regions, *self.grid.exact))
-        look = self._look(self.scorer, case.categories, PLACE, self.grid)
-        make = searched_swaps(lambda index: groups, self.shape, look, self.grid.block, candidates, rounds)
-        return make(case.seed, 0)
+        looking = self._looking(self.scorer, case, PLACE, self.grid)
+        place = lambda index: groups, self.shape, looking.first, self.grid.block
+        return searched_swaps(*place, candidates, rounds, looking.deeper)(case.seed, 0)
 
     def _layout(self, regions: Sequence[Region]) -> Layout:
         assert self.bank is not None
@@ -180,12 +195,28 @@ class Noises:
 
     def _looked(self, candidates: int, rounds: int, case: Case) -> torch.Tensor:
         layout = self._layout(case.regions)
-        template = layout.bank.recipe.template
-        look = self._look(self._of_bank, layout.categories, template, layout.grid)
-        return searched_tickets(layout, look, candidates, rounds)(case.seed, 0)
+        looking = self._looking(self._of_bank, case, layout.bank.recipe.template, layout.grid)
+        return searched_tickets(layout, looking.first, candidates, rounds, looking.deeper)(case.seed, 0)
 
-    def _look(self, scorer: Scorer, categories: Sequence[str], template: str, grid: Grid) -> Look:
-        """As the nodes look: all categories named in one prompt."""
-        (prompt,) = make_prompts(categories, JOINT, template)
-        tokens = self._prompts.get((prompt.text, tuple(categories)), lambda: scorer.encode([prompt])[0])
-        return lambda noise: scorer.blocks([tokens], noise, grid)[0]
+    def _looking(self, scorer: Scorer, case: Case, template: str, grid: Grid) -> Looking:
+        """As the nodes look: all categories named in one prompt; and after steps of the image itself."""
+        (prompt,) = make_prompts(case.categories, JOINT, template)
+        key = prompt.text, tuple(case.categories)
+        tokens = self._prompts.get(key, lambda: scorer.encode([prompt])[0])
+        how = self._sampling
+        if how is None:
+            return Looking(scorer, [tokens], grid)
+        after = AfterSteps(
+            self.choice.after,
+            how.steps,
+            how.cfg,
+            comfy.samplers.sampler_object(how.sampler_name),
+            how.sigmas(scorer.model),
+            self._encode(case.prompt.text),
+            self._encode(how.negative),
+        )
+        return Looking(scorer, [tokens], grid, after, case.seed)
+
+    def _encode(self, text: str) -> Any:
+        clip = self.scorer.clip
+        return self._encoded.get(text, lambda: clip.encode_from_tokens_scheduled(clip.tokenize(text)))

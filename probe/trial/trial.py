@@ -126,7 +126,8 @@ class Trial:
         self.keeper = Keeper(request.name.strip() or f"trial_{run(request.layer.strip().lower())}")
         kept = next((layer for layer in reversed(self.keeper.layers(run)) if layer != NONE), "")
         self.noises = Noises(
-            model, clip, NODE, request.categories, *size, request.layer, bank, request.choice, kept
+            *(model, clip, NODE, request.categories, *size, request.layer, bank, request.choice, kept),
+            sampling=request.sampling,
         )
         self.kinds = self.noises.kinds(request.cases)
         self.drawing = Drawing(model, clip, request.sampling, self.noises.shape)
@@ -154,6 +155,7 @@ class Trial:
             "noises": len(bank.seeds) if bank else None,
             "version": VERSION,
             **({"patches": patches} if patches else {}),
+            **({"after": choice.after} if choice.after else {}),
             **self.request.asked,
         }
 

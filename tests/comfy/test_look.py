@@ -15,22 +15,27 @@ import torch
 from forwards import counted
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.build.build import (
+    NoiseResult,
     PlaceRequest,
     TicketRequest,
     arrange_noise,
     build_tickets,
     pick_noise,
 )
+from winning_tickets.probe.build.looking import AfterSteps, Looking
 from winning_tickets.probe.build.searching import searched_tickets
 from winning_tickets.probe.collect import collect
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.tickets.grid import Grid, GridError
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
+from winning_tickets.tickets.layout.regions import assign_cells, by_category
 from winning_tickets.tickets.layout.select import Rank
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
+from winning_tickets.tickets.score import paper_score
 from winning_tickets.tickets.search.candidates import derived_seed
+from winning_tickets.tickets.search.fit import fit
 
 REGIONS = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
 SHAPE = (4, 16, 24)
@@ -255,3 +260,78 @@ def test_the_latent_is_the_first_input_of_the_unet(
 def test_an_image_smaller_than_a_block_is_refused(model: Any, clip: Any) -> None:
     with pytest.raises(GridError, match="do not fit an image of 64x64: raise"):
         arrange_noise(model, clip, replace(REQUEST, width=64, height=64, cells=8))
+
+
+class TestAfterSteps:
+    """Candidates that fit best at the first step are looked at again after some steps of the run."""
+
+    AFTER = AfterSteps(0.4, 5, 4.0)
+
+    def build(self, kind: str, model: Any, clip: Any, layout: Layout, batch: int = 1) -> NoiseResult:
+        if kind == "tickets":
+            return build_tickets(TicketRequest(layout, 3, batch, 7, 1, self.AFTER), model, clip)
+        make = arrange_noise if kind == "arrange" else pick_noise
+        request = replace(REQUEST, seed=3, batch=batch, candidates=7, rounds=1, after=self.AFTER)
+        return make(model, clip, request)
+
+    @pytest.mark.parametrize("kind", ["tickets", "arrange", "pick"])
+    def test_what_it_costs_is_what_it_says(self, model: Any, clip: Any, layout: Layout, kind: str) -> None:
+        counting, seen = counted(model)
+        result = self.build(kind, counting, clip, layout, 2)
+        first, deeper = 2 * 7 * (1 if kind == "pick" else 2), 2 * 3
+        assert seen.total == first + deeper * (2 * 2 + 1), "a third of seven, two guided steps, one reading"
+        share = Scorer(model, clip, "test", 192, 128, "input 3").share
+        forwards = first * share + deeper * (4 + share)
+        assert "After 2 of 5 steps: fit " in result.report and f", of {deeper} that were" in result.report
+        assert f"All looks took {forwards:.1f} forwards" in result.report
+        assert "after half of the steps would save 6." in result.report
+        seen.clear()
+        result.noise.generate_noise(result.empty)
+        assert not seen, "what was built is not looked at again"
+
+    @pytest.mark.parametrize("kind", ["tickets", "arrange", "pick"])
+    def test_image_k_is_the_same_in_every_batch(
+        self, model: Any, clip: Any, layout: Layout, kind: str
+    ) -> None:
+        """The rule: the same seed gives the same noise for any batch size."""
+        together = self.build(kind, model, clip, layout, 2).noise.batch(2)
+        other = self.build(kind, model, clip, layout, 1).noise
+        assert torch.equal(other.batch(1)[0], together[0])
+        assert torch.equal(other.images([1])[0], together[1])
+
+    def test_the_one_that_fits_best_then_is_taken(self, model: Any, clip: Any) -> None:
+        seeds = [derived_seed(3, j) for j in range(7)]
+        noise = torch.cat([plain_noise(seed, SHAPE) for seed in seeds])
+        groups = by_category(REGIONS, assign_cells(REGIONS, *Grid(16, 24, 2).exact))
+        scorer = Scorer(model, clip, "test", 192, 128, "input 3")
+        prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
+        looking = Looking(scorer, prompts, scorer.grid(), self.AFTER, 3)
+        looking.announce(1, 7, 0)
+        first = fit(paper_score(looking.first(noise)), groups)
+        best = first.argsort(descending=True)[:3]
+        assert looking.deeper
+        after = fit(paper_score(looking.deeper(noise[best])), groups)
+        chosen = self.build("pick", model, clip, None).noise.batch(1)[0]  # type: ignore[arg-type]
+        assert torch.equal(chosen, noise[best[after.argmax()]])
+
+    def test_the_runs_own_sampler_levels_and_prompts_are_used(
+        self, model: Any, clip: Any, encode: Callable[[str], Any]
+    ) -> None:
+        counting, seen = counted(model)
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "karras", 8)
+        heun = comfy.samplers.sampler_object("heun")
+        prompts = encode("a cat in a tree"), encode("ugly")
+        after = AfterSteps(0.25, 3, 1.0, heun, sigmas, *prompts)
+        request = replace(REQUEST, candidates=3, rounds=0, after=after)
+        result = pick_noise(counting, clip, request)
+        assert "After 2 of 8 steps" in result.report and "would save 0." in result.report
+        assert seen.total == 3 + 3 + 1, "heun, unguided: two evaluations a step, but the second's last"
+
+    def test_a_run_of_one_step_is_refused(self, model: Any, clip: Any) -> None:
+        after = AfterSteps(sigmas=torch.tensor([14.0, 0.0]))
+        with pytest.raises(
+            ProbeError, match="Pick Best Noise: a run of 1 steps has none .* at least 2 steps"
+        ):
+            pick_noise(model, clip, replace(REQUEST, after=after))
+        with pytest.raises(ProbeError, match="steps is 1; at least 2 are needed"):
+            AfterSteps(steps=1)

@@ -34,6 +34,7 @@ from winning_tickets.probe.build.build import (
     build_tickets,
     pick_noise,
 )
+from winning_tickets.probe.build.looking import AfterSteps
 from winning_tickets.probe.build.noise import ticket_noise
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.layers import remembered
@@ -149,6 +150,38 @@ class TestKinds:
             assert torch.equal(made[name], noise[0]), name
         # The best of two seeds may be the first, which is plain noise.
         assert len({noise.numpy().tobytes() for noise in made.values()}) >= len(made) - 1
+
+    def test_looking_after_some_steps_is_the_nodes(
+        self, model: Any, clip: Any, bank: Any, encode: Any
+    ) -> None:
+        """The rule: a trial looks as the nodes do with the same run, and says what that costs."""
+        (case,) = cases_of(1, 7)
+        choice = replace(FEW, best_of=4, candidates=4, control=False, after=0.4)
+        noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, bank, choice, sampling=EULER)
+        kinds = {kind.name: kind for kind in noises.kinds([case])}
+        euler = comfy.samplers.sampler_object("euler")
+        prompts = encode(case.prompt.text), encode("ugly")
+        after = AfterSteps(0.4, 3, 4.0, euler, EULER.sigmas(model), *prompts)
+        place = (case.regions, *SIZE, case.seed, 1, 4)
+        layout = Layout(bank, case.regions, 13, 19, Rank(), calibration=STANDARDIZE)
+        counting, seen = counted(model)
+        nodes = {
+            best_of(4): lambda: pick_noise(counting, clip, PlaceRequest(*place, 0, LAYER, after=after)),
+            SWAP: lambda: arrange_noise(counting, clip, PlaceRequest(*place, 1, LAYER, after=after)),
+            LOOKED: lambda: build_tickets(TicketRequest(layout, case.seed, 1, 4, 1, after), counting, clip),
+        }
+        share = noises.scorer.share
+        for name, make in nodes.items():
+            seen.clear()
+            assert torch.equal(kinds[name].make(case), make().noise.batch(1)[0]), name
+            looks = kinds[name].looks
+            assert seen.total == looks + 2 * (2 + 1)
+            assert noises.cost(kinds[name]) == pytest.approx(looks * share + 2 * (2 + share))
+        settings = [
+            run_trial(model, clip, request(1, choice=c), Halves).records[0].settings
+            for c in (QUICK, replace(QUICK, after=0.4))
+        ]
+        assert "after" not in settings[0] and settings[1]["after"] == 0.4
 
     def test_without_a_bank_there_are_no_tickets(self, model: Any, clip: Any) -> None:
         noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=FEW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from .fit import cell_worth, fit
 from .swap import swap
 
 MOST_CANDIDATES = 64
+# Of the candidates, by the first look, how many the deeper one sees.
+NARROWED = 1 / 3
 Look = Callable[[torch.Tensor], torch.Tensor]
 """Noise [images, C, h, w] -> attention [images, categories, rows, columns] to it, in whole blocks."""
 
@@ -36,7 +39,8 @@ class Proposer(Protocol):
 class Found:
     """The noise [C, h, w] that fits best, which candidate it came from, `fit` of the first and of this one.
 
-    scores [categories, rows, columns]: of this noise. looks: model evaluations of one image each.
+    scores [categories, rows, columns]: of this noise. looks: model evaluations of one image each. deeper: how
+    many had the deeper look; deep: the fit by that, of this one and of the best one by the first look.
     """
 
     noise: torch.Tensor
@@ -45,9 +49,28 @@ class Found:
     before: float
     after: float
     looks: int
+    deeper: int = 0
+    deep: tuple[float, float] = (math.nan, math.nan)
 
 
-def search(
+def narrowed(candidates: int) -> int:
+    """How many of them the deeper look sees."""
+    return max(1, math.ceil(NARROWED * candidates))
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Candidates after their rounds: states, scores [candidates, categories, rows, columns] and fit
+    [candidates]; before: the fit of the first one at the start.
+    """
+
+    states: list[Any]
+    scores: torch.Tensor
+    value: torch.Tensor
+    before: float
+
+
+def refine(
     proposer: Proposer,
     look: Look,
     groups: torch.Tensor,
@@ -55,8 +78,8 @@ def search(
     rounds: int,
     generators: Callable[[int], torch.Generator],
     check: Callable[[], None] = lambda: None,
-) -> Found:
-    """The best of `candidates` noises, after `rounds` attempts to better each of them.
+) -> Refined:
+    """`candidates` noises after `rounds` attempts to better each of them.
 
     An attempt that fits worse than what it was made of is dropped. generators: random numbers by number.
     check: called before each attempt; what it raises ends the search.
@@ -75,9 +98,40 @@ def search(
         kept = [t if g else k for t, k, g in zip(tried, kept, gain.tolist(), strict=True)]
         scores = torch.where(gain[:, None, None, None], new, scores)
         value = fit(scores, groups)
-    best = int(value.argmax())
-    looks = candidates * (1 + rounds)
-    return Found(proposer.noise(kept[best]), scores[best], best, before, float(value[best]), looks)
+    return Refined(kept, scores, value, before)
+
+
+def search(
+    proposer: Proposer,
+    look: Look,
+    groups: torch.Tensor,
+    candidates: int,
+    rounds: int,
+    generators: Callable[[int], torch.Generator],
+    check: Callable[[], None] = lambda: None,
+    deeper: Look | None = None,
+) -> Found:
+    """The best of `candidates` noises, each bettered as `refine` says.
+
+    deeper: a look that costs more and knows more, which chooses among the NARROWED share that fit best.
+    """
+    found = refine(proposer, look, groups, candidates, rounds, generators, check)
+    best, seen, deep = int(found.value.argmax()), 0, (math.nan, math.nan)
+    if deeper:
+        seen = narrowed(candidates)
+        order = found.value.argsort(descending=True, stable=True)[:seen].tolist()
+        values = fit(_scores(deeper, proposer, [found.states[j] for j in order]), groups)
+        best, deep = order[int(values.argmax())], (float(values.max()), float(values[0]))
+    return Found(
+        proposer.noise(found.states[best]),
+        found.scores[best],
+        best,
+        found.before,
+        float(found.value[best]),
+        candidates * (1 + rounds),
+        seen,
+        deep,
+    )
 
 
 def _scores(look: Look, proposer: Proposer, states: Sequence[Any]) -> torch.Tensor:

@@ -1,0 +1,152 @@
+"""Noises after the first steps of a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.sample
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ..model.clone import plain_clone
+from ..model.family import ProbeError
+from ..model.memory import Batches
+from ..model.random import seeded
+from .draw import BATCHED, EVALUATIONS
+from .forwards import Forwards
+
+KEY = "winning_tickets_first_steps"
+# A sampler's noise level of a step and the schedule's may differ in the last bits.
+SLACK = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """How the images will be sampled: SAMPLER, SIGMAS [steps + 1], conditioning of ComfyUI's, and cfg."""
+
+    sampler: Any
+    sigmas: torch.Tensor
+    positive: Any
+    negative: Any
+    cfg: float
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    @property
+    def name(self) -> str:
+        """The sampler's; empty if it has none."""
+        function = getattr(self.sampler, "sampler_function", None)
+        return getattr(function, "__name__", "").removeprefix("sample_")
+
+    @property
+    def batched(self) -> bool:
+        """Whether an image is the same in every batch."""
+        return self.name in BATCHED
+
+
+class FirstSteps:
+    """Takes the first steps of a run, as they would be in the whole of it: of the rest, nothing is evaluated.
+
+    after: so many steps. shape: of a latent. node: whose run it is, for errors.
+    """
+
+    def __init__(self, model: Any, run: Run, after: int, shape: tuple[int, int, int], node: str) -> None:
+        if run.steps < 2:
+            raise ProbeError(
+                f"{node}: a run of {run.steps} steps has none to look after: connect sigmas of at least 2"
+                " steps, or look at the first step."
+            )
+        if not 1 <= after < run.steps:
+            raise ProbeError(
+                f"{node}: nothing can be looked at after step {after} of {run.steps};"
+                f" after 1 to {run.steps - 1}."
+            )
+        self.run, self.after, self.shape = run, after, shape
+        self._batches = Batches(model, shape, not run.batched)
+        self._model = plain_clone(model)
+        self._model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._counted)
+        self._model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, self._predict)
+        self._ran, self._reported = 0, -1
+        # The latents and their sigma when the step begins, and at the first level below it.
+        self._reached: tuple[torch.Tensor, float] | None = None
+        self._beyond: tuple[torch.Tensor, float] | None = None
+
+    @property
+    def about(self) -> float:
+        """Forwards of one image, as far as they can be known beforehand."""
+        guided = 1 if self.run.cfg == 1 else 2
+        return self.after * guided * EVALUATIONS.get(self.run.name, 1)
+
+    def take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float, float]:
+        """Latents [images, C, h, w] of noise as large, the sigma they are at, and the forwards of each.
+
+        seed: of the run, for samplers that draw noise of their own. Raises what the sampler does.
+        """
+        parts = self._batches.run(len(noise), lambda some: self._take(noise[some], seed))
+        latents, sigmas, forwards = zip(*parts, strict=True)
+        count = [len(some) for some in latents]
+        each = sum(n * f for n, f in zip(count, forwards, strict=True)) / len(noise)
+        return torch.cat(latents), sigmas[0], each
+
+    def _take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float, float] | None:
+        run, empty = self.run, torch.zeros_like(noise)
+        self._ran, self._reported, self._reached, self._beyond = 0, -1, None, None
+        with seeded(seed) as drew:
+            if len(noise) == 1:
+                # Where the stock sampler nodes leave the generators, which others draw from.
+                comfy.sample.prepare_noise(empty, seed)
+            comfy.sample.sample_custom(
+                self._model,
+                noise,
+                run.cfg,
+                run.sampler,
+                run.sigmas,
+                run.positive,
+                run.negative,
+                empty,
+                callback=self._report,
+                disable_pbar=True,
+                seed=seed,
+            )
+            if len(noise) > 1 and drew():
+                return None
+        found = self._reached or self._beyond
+        self._reached = self._beyond = None
+        assert found
+        latents, sigma = found
+        return latents, sigma, self._ran / len(noise)
+
+    def _predict(
+        self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, *more: Any, **named: Any
+    ) -> torch.Tensor:
+        """Evaluates until the level is reached; then keeps what the sampler has, and lets it run out."""
+        sigma, level = float(timestep.flatten()[0]), float(self.run.sigmas[self.after])
+        same = math.isclose(sigma, level, rel_tol=SLACK)
+        # Some samplers look ahead, at the very level of a later step.
+        begins = same and self._reported >= self.after - 1
+        if self._reached is None and (begins or (sigma < level and not same and self._beyond is None)):
+            model = executor.class_obj.inner_model
+            scaled = model.model_sampling.inverse_noise_scaling(timestep.flatten()[0], x)
+            found = model.process_latent_out(scaled.to(torch.float32)).to("cpu", torch.float32), sigma
+            if begins:
+                self._reached = found
+            else:
+                self._beyond = found
+        return executor(x, timestep, *more, **named) if self._reached is None else x
+
+    def _report(self, step: int, *more: Any) -> None:
+        self._reported = step
+        if step >= self.after:
+            # A sampler with noise levels of its own.
+            self._reached = self._reached or self._beyond
+
+    def _counted(self, executor: Any, *args: Any, **options: Any) -> Any:
+        Forwards(self._count).install(executor.class_obj, KEY)
+        return executor(*args, **options)
+
+    def _count(self, rows: int) -> None:
+        self._ran += rows
