@@ -10,6 +10,7 @@ from .attention import AttentionOverSteps, AttentionOverStepsReport, SuggestGuid
 from .banks import LoadTicketBank, MergeTicketBanks, SaveTicketBank, TicketBankReport
 from .guidance import GuidanceCutoff, GuidanceCutoffGuider, GuidanceCutoffKSampler, GuidanceCutoffReport
 from .noise import ArrangeNoiseByRegions, NoiseReport, PickBestNoise
+from .redraw import RedrawNoiseInRegion
 from .regions import TicketRegionFromMask, TicketRegions, TicketRegionsFromBoxes
 from .tickets import CollectTickets, TicketLatentFromRegions, TicketLayerReport
 from .trial import LayoutScore, LayoutTrial
@@ -38,6 +39,7 @@ NODES: list[type[io.ComfyNode]] = [
     SwapEndTokens,
     LayoutTrial,
     LayoutScore,
+    RedrawNoiseInRegion,
 ]
 
 

@@ -91,12 +91,23 @@ def read_size(
     return otherwise, f"Image size: {otherwise[0]}x{otherwise[1]}, {whose}, since the regions carry none."
 
 
-def _regions_of(given: Any, width: int, height: int) -> Sequence[AnyRegion]:
+def read_places(given: Any, width: int, height: int) -> tuple[AnyRegion, ...]:
+    """Where something is to be done, whatever is there; a mask, too."""
+    if isinstance(given, torch.Tensor):
+        masks = given if given.dim() == 3 else given[None]
+        return (MaskRegion("mask", masks),)
+    found = tuple(_regions_of(given, width, height, "box"))
+    require_regions(found)
+    return found
+
+
+def _regions_of(given: Any, width: int, height: int, unnamed: str = "") -> Sequence[AnyRegion]:
+    """unnamed: category of boxes without a label; empty: these are refused."""
     if isinstance(given, str):
         return parse_regions(given)
     if isinstance(given, SizedRegions):
         return given.regions
-    return parse_boxes(given, "", width, height)
+    return parse_boxes(given, unnamed, width, height)
 
 
 class TicketRegionFromMask(io.ComfyNode):

@@ -68,3 +68,12 @@ def place_blocks(noise: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
     whole = rearrange(blocks, "y x c p q -> c (y p) (x q)")
     result[:, : rows * size, : columns * size] = whole
     return result
+
+
+def blended(old: torch.Tensor, new: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Two independent noises [..., h, w] mixed so that the variance stays, with `weight` [h, w] of the new.
+
+    Exactly the one or the other where the weight is 0 or 1.
+    """
+    mixed = (1 - weight**2).sqrt() * old + weight * new
+    return torch.where(weight == 0, old, torch.where(weight == 1, new, mixed))

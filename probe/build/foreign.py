@@ -21,6 +21,14 @@ class NoiseError(ValueError):
     """A NOISE, or what is asked of one, that cannot be used; the message says what to connect."""
 
 
+class Varied:
+    """A NOISE of ours of which only a part changes with the candidate."""
+
+    def candidate(self, number: int) -> Any:
+        """Another NOISE for each number; 0: this one itself."""
+        raise NotImplementedError
+
+
 def drawn(noise: Any, latent: dict[str, Any], node: str) -> torch.Tensor:
     """What a NOISE of any pack gives for a LATENT, CPU float32; the LATENT stays as it is.
 
@@ -63,8 +71,8 @@ def seed_of(noise: Any, otherwise: int) -> int:
 def reseeded(noise: Any, candidate: int) -> Any:
     """A copy of a NOISE, and of those that it is made of, whose seeds are derived from their own.
 
-    candidate 0 is the NOISE itself. A seed that can be read only is changed where the object keeps it. What
-    cannot be copied or changed stays as it is.
+    candidate 0 is the NOISE itself; `Varied` says for itself what the others are. A seed that can be read
+    only is changed where the object keeps it. What cannot be copied or changed stays as it is.
     """
     return noise if candidate == 0 else _reseeded(noise, candidate, {})
 
@@ -73,6 +81,8 @@ def _reseeded(noise: Any, candidate: int, copies: dict[int, Any]) -> Any:
     """copies: by the identity of what they are of, which may be made of itself."""
     if id(noise) in copies:
         return copies[id(noise)]
+    if isinstance(noise, Varied):
+        return copies.setdefault(id(noise), noise.candidate(candidate))
     old = seed_of(noise, 0)
     new = derived_seed(old, candidate)
     copies[id(noise)] = noise

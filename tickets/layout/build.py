@@ -12,7 +12,7 @@ from einops import repeat
 
 from ..bank.bank import TicketBank
 from ..grid import Grid
-from ..noise import SEED_RANGE, place_blocks, plain_noise
+from ..noise import SEED_RANGE, blended, place_blocks, plain_noise
 from ..recent import Recent
 from .calibrate import NONE, calibrate
 from .regions import SMALLER, AnyRegion, LayoutError, MaskRegion, assign_cells, by_category, categories_of
@@ -167,9 +167,7 @@ class Layout:
         weight = torch.zeros(plain.shape[1:])
         inner = self.weight(index)
         weight[: len(inner), : inner.shape[1]] = inner
-        mixed = (1 - weight**2).sqrt() * plain + weight * tickets
-        # Exactly the one or the other where nothing is mixed.
-        mixed = torch.where(weight == 0, plain, torch.where(weight == 1, tickets, mixed))
+        mixed = blended(plain, tickets, weight)
         return calibrate(mixed, self.calibration) if self.strength else mixed
 
     def plain(self, seed: int, indices: Iterable[int]) -> torch.Tensor:

@@ -1,0 +1,97 @@
+"""Redraw Noise in Region."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..probe.build.redraw import redraw_noise
+from ..tickets.grid import PIXELS
+from .inputs import CATEGORY, Array, names_itself, preview, seed_input
+from .regions import Regions, read_places
+
+LEFT_THIRD = "left third: 0.0 0.0 0.33 1.0"
+
+
+class RedrawNoiseInRegion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        where = io.String.Input(
+            "region",
+            multiline=True,
+            default=LEFT_THIRD,
+            tooltip="Where to draw anew. One place per line: any name, colon, then left, top, right and"
+            " bottom as fractions of the image. Or connect a mask, Ticket Regions or boxes.",
+        )
+        return io.Schema(
+            node_id="RedrawNoiseInRegion",
+            display_name="Redraw Noise in Region",
+            category=CATEGORY,
+            description="Draws a part of the noise anew and keeps all the rest, to try again what went wrong"
+            " there: the picture stays nearly the same elsewhere.",
+            search_aliases=[
+                "re-paint",
+                "try again",
+                "variation",
+                "seed variation",
+                "inpaint",
+                "regional noise",
+            ],
+            has_intermediate_output=True,
+            inputs=[
+                io.Noise.Input(
+                    "noise", tooltip="The noise of the picture: RandomNoise with its seed, or any."
+                ),
+                io.Latent.Input("latent_image", tooltip="The latent it is for: its size and batch."),
+                io.MultiType.Input(where, [io.Mask, Regions, io.BoundingBox, Array]),
+                seed_input("Of the new noise. The noise connected has its own."),
+                io.Int.Input(
+                    "edge",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="Over so many latent pixels (of 8 pixels each) inside the region's border old and"
+                    " new noise are mixed. Outside nothing changes.",
+                ),
+                io.Noise.Input(
+                    "fill",
+                    optional=True,
+                    tooltip="Noise to take there instead of plain noise of the seed: Ticket Latent from"
+                    " Regions, Arrange Noise by Regions.",
+                ),
+                io.Model.Input("model", optional=True, tooltip="Only for the noise latent."),
+            ],
+            outputs=[
+                io.Noise.Output(
+                    display_name="noise",
+                    tooltip="For Guidance Cutoff KSampler and SamplerCustomAdvanced; or for Pick Best Noise,"
+                    " which looks at many seeds of the new part.",
+                ),
+                io.Latent.Output(
+                    display_name="noise latent",
+                    tooltip="The noise as a latent, for KSampler (Advanced) with add_noise disabled. Needs"
+                    " model.",
+                ),
+                io.Image.Output(display_name="picture", tooltip="The noise before and after, and where."),
+                io.String.Output(display_name="report", tooltip="How much is new, as text."),
+            ],
+        )
+
+    @classmethod
+    @names_itself
+    def execute(
+        cls,
+        noise: Any,
+        latent_image: dict[str, Any],
+        region: Any,
+        seed: int,
+        edge: int,
+        fill: Any = None,
+        model: Any = None,
+    ) -> io.NodeOutput:
+        height, width = latent_image["samples"].shape[-2:]
+        places = read_places(region, width * PIXELS, height * PIXELS)
+        found = redraw_noise(noise, latent_image, places, seed, edge, fill, model)
+        ui = preview(cls, found.picture, found.report)
+        return io.NodeOutput(found.noise, found.latent, found.picture, found.report, ui=ui)

@@ -1,0 +1,111 @@
+"""Redraw Noise in Region: a NOISE of any pack with new noise in some places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ...show.redraw import picture
+from ...tickets.layout.redraw import redrawn_share
+from ...tickets.layout.regions import AnyRegion
+from ...tickets.noise import blended
+from ...tickets.search.candidates import derived_seed
+from ..model.random import seeded
+from .foreign import NoiseError, Varied, drawn, reseeded, seed_of
+from .noise import PlainNoise, noise_latent
+
+NODE = "Redraw Noise in Region"
+
+
+@dataclass(frozen=True, eq=False)
+class RedrawnNoise(Varied):
+    """NOISE that is `noise` but for the regions, where it is that of `redraw`, a second seed.
+
+    fill: a NOISE to take there instead, under its own seed. edge: see `redrawn_share`.
+    """
+
+    noise: Any
+    regions: tuple[AnyRegion, ...]
+    redraw: int
+    edge: int = 0
+    fill: Any = None
+
+    @property
+    def seed(self) -> int:
+        """The first noise's: what a sampler draws of its own stays as it was."""
+        return seed_of(self.noise, 0)
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        """CPU float32 noise of the shape of input_latent["samples"], batch_index honoured.
+
+        torch's global generators are left as `noise` leaves them.
+        """
+        samples = input_latent["samples"]
+        if getattr(samples, "is_nested", False) or samples.dim() != 4:
+            size = "several parts" if getattr(samples, "is_nested", False) else tuple(samples.shape)
+            raise NoiseError(
+                f"{NODE} needs a latent of images [batch, channels, height, width], but the sampler's"
+                f" latent_image is {size}."
+            )
+        fill = self.fill if self.fill is not None else PlainNoise(self.redraw)
+        with seeded(seed_of(fill, self.redraw)):
+            new = drawn(fill, input_latent, NODE)
+        old = drawn(self.noise, input_latent, NODE)
+        given = input_latent.get("batch_index")
+        indices = range(len(samples)) if given is None or not len(given) else [int(i) for i in given]
+        height, width = samples.shape[-2:]
+        shares = [redrawn_share(self.regions, height, width, self.edge, i) for i in indices]
+        return torch.stack([blended(*three) for three in zip(old, new, shares, strict=True)])
+
+    def candidate(self, number: int) -> RedrawnNoise:
+        """The same with another second seed, derived from this one; 0 is this one itself."""
+        if number == 0:
+            return self
+        fill = None if self.fill is None else reseeded(self.fill, number)
+        return replace(self, redraw=derived_seed(self.redraw, number), fill=fill)
+
+
+@dataclass(frozen=True, eq=False)
+class Redrawing:
+    """noise; latent: as of the nodes that build noise; picture [1, h, w, 3]; report."""
+
+    noise: RedrawnNoise
+    latent: Any
+    picture: torch.Tensor
+    report: str
+
+
+def redraw_noise(
+    noise: Any,
+    latent: dict[str, Any],
+    regions: Sequence[AnyRegion],
+    seed: int,
+    edge: int,
+    fill: Any = None,
+    model: Any = None,
+) -> Redrawing:
+    """NoiseError for a NOISE that does not fit the LATENT, or where nothing would be new."""
+    redrawn = RedrawnNoise(noise, tuple(regions), seed, edge, fill)
+    with seeded(redrawn.seed):
+        old = drawn(noise, latent, NODE)
+    with seeded(redrawn.seed):
+        new = redrawn.generate_noise(latent)
+    changed = (new != old).any(1).float().mean((1, 2))
+    if not bool(changed.any()):
+        raise NoiseError(
+            f"{NODE}: the new noise is the same as the old one: change seed (now {seed}), which is another"
+            " one than that of the noise connected."
+        )
+    lines = [f"{float(changed.mean()):.1%} of the noise is new, of seed {seed}; the rest stays bit for bit."]
+    if model is None:
+        ready: Any = ExecutionBlocker(f"{NODE}: connect model for a noise latent, which is scaled for it.")
+    else:
+        ready, note = noise_latent(new, model, NODE)
+        lines += filter(None, [note])
+    height, width = new.shape[-2:]
+    share = redrawn_share(regions, height, width, edge)
+    return Redrawing(redrawn, ready, picture(old[0], new[0], share)[None], "\n".join(lines))

@@ -1,0 +1,121 @@
+"""Redraw Noise in Region: new noise in some places of any NOISE, the rest bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.sample
+import pytest
+import torch
+from comfy_execution.graph_utils import ExecutionBlocker
+from winning_tickets.probe.build.build import PlaceRequest, arrange_noise, pick_noise
+from winning_tickets.probe.build.foreign import NoiseError, seed_of
+from winning_tickets.probe.build.noise import PlainNoise
+from winning_tickets.probe.build.redraw import RedrawnNoise, redraw_noise
+from winning_tickets.tickets.layout.parse import parse_regions
+from winning_tickets.tickets.layout.redraw import redrawn_share
+from winning_tickets.tickets.layout.regions import MaskRegion
+from winning_tickets.tickets.search.candidates import derived_seed
+
+REGIONS = tuple(parse_regions("cat: 0 0 0.5 1\ntree: 0.5 0 1 1"))
+LEFT = tuple(parse_regions("left: 0 0 0.5 1"))
+REQUEST = PlaceRequest(REGIONS, 104, 152, 7, 2, 3, 0, "input 3")
+
+
+class Steady:
+    """A NOISE of another pack, of the same seed for ever."""
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return comfy.sample.prepare_noise(input_latent["samples"], 5, input_latent.get("batch_index"))
+
+
+@pytest.mark.parametrize("noise", [PlainNoise(3), Steady()], ids=["with a seed", "without"])
+@pytest.mark.parametrize("edge", [0, 3])
+def test_the_rest_stays_bit_for_bit(latent: dict[str, Any], noise: Any, edge: int) -> None:
+    """The rule: outside of the region nothing changes; inside it is the second seed's noise."""
+    new = RedrawnNoise(noise, LEFT, 8, edge).generate_noise(latent)
+    old, other = noise.generate_noise(latent), PlainNoise(8).generate_noise(latent)
+    share = redrawn_share(LEFT, 19, 13, edge)
+    assert torch.equal(new[..., share == 0], old[..., share == 0])
+    assert torch.equal(new[..., share == 1], other[..., share == 1])
+    mixed = (share > 0) & (share < 1)
+    assert bool(mixed.any()) == (edge > 0)
+    assert not bool(((new == old) | (new == other))[..., mixed].any())
+
+
+def test_the_edge_lies_inside_and_not_at_the_images_border() -> None:
+    share = redrawn_share(LEFT, 19, 13, 2)
+    assert share[9].tolist() == pytest.approx([1, 1, 1, 1, 1, 2 / 3, 1 / 3] + 6 * [0], abs=1e-6)
+    assert torch.equal(share[0], share[9])
+
+
+def test_a_soft_edge_keeps_the_variance() -> None:
+    latent = {"samples": torch.zeros(40, 4, 32, 32)}
+    new = RedrawnNoise(PlainNoise(3), tuple(parse_regions("a: 0.2 0.2 0.8 0.8")), 8, 8).generate_noise(latent)
+    share = redrawn_share(tuple(parse_regions("a: 0.2 0.2 0.8 0.8")), 32, 32, 8)
+    for low, high in ((0, 0.01), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8)):
+        some = new[..., (share >= low) & (share <= high)]
+        assert float(some.var()) == pytest.approx(1, abs=6 * (2 / some.numel()) ** 0.5)
+
+
+def test_image_k_is_the_same_alone_and_has_its_own_mask() -> None:
+    """The rule: a batch and batch_index give the same images."""
+    masks = torch.zeros(2, 19, 13)
+    masks[0, :5], masks[1, 10:] = 1, 1
+    samples = torch.zeros(3, 4, 16, 16)
+    redrawn = RedrawnNoise(PlainNoise(3), (MaskRegion("mask", masks),), 8)
+    together = redrawn.generate_noise({"samples": samples})
+    for index in range(3):
+        alone = redrawn.generate_noise({"samples": samples[:1], "batch_index": [index]})
+        assert torch.equal(alone[0], together[index])
+    old = PlainNoise(3).generate_noise({"samples": samples})
+    assert [(together[i] != old[i]).any(0).any(1).nonzero().flatten().min() for i in range(3)] == [0, 8, 0]
+
+
+def test_samplers_draw_what_they_drew_before(latent: dict[str, Any]) -> None:
+    """The rule: the seed, and torch's random numbers after it, are the first noise's."""
+    redrawn = RedrawnNoise(PlainNoise(3), LEFT, 8)
+    assert seed_of(redrawn, 0) == 3
+    after = []
+    for noise in (PlainNoise(3), redrawn):
+        noise.generate_noise(latent)
+        after.append(torch.randn(3))
+    assert torch.equal(*after)
+
+
+def test_pick_best_noise_varies_the_new_part_only(model: Any, clip: Any) -> None:
+    """The rule: with candidates, what was to be kept is kept."""
+    redrawn = RedrawnNoise(PlainNoise(3), LEFT, 8)
+    result = pick_noise(model, clip, REQUEST, redrawn)
+    found = result.noise.batch(2)
+    # At this odd size stock draws a batch otherwise without batch_index.
+    latent = {**result.empty, "batch_index": [0, 1]}
+    old = PlainNoise(3).generate_noise(latent)
+    share = redrawn_share(LEFT, 19, 13, 0)
+    assert torch.equal(found[..., share == 0], old[..., share == 0])
+    seeds = [derived_seed(8, j) for j in range(3)]
+    drawn = [RedrawnNoise(PlainNoise(3), LEFT, s).generate_noise(latent) for s in seeds]
+    for image in range(2):
+        assert sum(torch.equal(found[image], one[image]) for one in drawn) == 1
+
+
+def test_other_tickets_or_blocks_can_fill_it(model: Any, clip: Any) -> None:
+    fill = arrange_noise(model, clip, REQUEST).noise
+    latent = {"samples": torch.zeros(1, 4, 19, 13)}
+    found = redraw_noise(PlainNoise(3), latent, LEFT, 8, 0, fill, model)
+    new, share = found.noise.generate_noise(latent), redrawn_share(LEFT, 19, 13, 0)
+    assert torch.equal(new[..., share == 1], fill.generate_noise(latent)[..., share == 1])
+    assert found.latent["samples"].shape == new.shape and found.picture.dim() == 4
+    assert "53.8% of the noise is new" in found.report
+
+
+def test_without_a_model_no_latent(latent: dict[str, Any]) -> None:
+    found = redraw_noise(PlainNoise(3), latent, LEFT, 8, 0)
+    assert isinstance(found.latent, ExecutionBlocker) and "connect model" in found.latent.message
+
+
+def test_what_does_not_fit_is_refused(latent: dict[str, Any]) -> None:
+    with pytest.raises(NoiseError, match="Redraw Noise in Region: the new noise is the same .* seed .now 3."):
+        redraw_noise(PlainNoise(3), latent, LEFT, 3, 0)
+    with pytest.raises(NoiseError, match="Redraw Noise in Region needs a latent of images"):
+        redraw_noise(PlainNoise(3), {"samples": torch.zeros(1, 16, 1, 8, 8)}, LEFT, 8, 0)
