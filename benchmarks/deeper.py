@@ -1,0 +1,249 @@
+"""Of several noises, how well the best one is found: by the first step's attention, or after a few steps.
+
+    [DEMO_VARIANT=NAME] python benchmarks/deeper.py --comfyui DIR [--sets two ...] [--cases 200] [--steps 10]
+    python benchmarks/deeper.py --comfyui DIR --table
+
+Run with the Python of that ComfyUI. Candidates of three kinds: plain seeds, ticket draws, and seeds whose
+blocks were exchanged three times. Each is drawn to its end (euler, guided with cfg 5, in bfloat16), judged by
+the trained judge, and read at every layer at its first step and after one, two and three steps. Which
+candidate a rule takes, and what the best one would have been, then follows from what is kept in
+demo/progress/deeper.jsonl, a line a candidate; started again, it resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parent.parent / "demo"))
+import start
+
+SETS = ("two", "unequal", "three", "four")
+KINDS = ("plain", "tickets", "swap")
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+start.add_option(parser)
+parser.add_argument("--layer", default="input 3", help="of the tickets and the exchanges")
+parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+parser.add_argument("--cases", type=int, default=200)
+parser.add_argument("--steps", type=int, default=10)
+parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
+ARGS = parser.parse_args()
+start.comfyui(ARGS.comfyui)
+start.pack()
+
+import comfy.sample
+import comfy.utils
+import model as model_module
+import numpy as np
+import torch
+from cases import SHAPE, Case, cases_of, conditioning, prompt_of, use_bfloat16
+from judge import load_judge
+from kept import PROGRESS, Lines
+from kinds import PIXELS, RANK, layout_for, regions_of
+from scenes import CATEGORIES, NAMES
+from variants import chosen
+from verdict import classes_of, find
+from winning_tickets.probe.attention.scorer import Scorer
+from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.tickets.bank.file import load_bank, save_bank
+from winning_tickets.tickets.grid import Grid
+from winning_tickets.tickets.layout.build import image_generator
+from winning_tickets.tickets.layout.regions import assign_cells, by_category
+from winning_tickets.tickets.prompts import JOINT, make_prompts
+from winning_tickets.tickets.score import paper_score
+from winning_tickets.tickets.search.candidates import SwapProposer, TicketProposer, plain_candidate, refine
+from winning_tickets.tickets.search.fit import fit
+from winning_tickets.trial.figures import paired, share
+
+FILE = "deeper.jsonl"
+FIRST_SEED, NOISES, CFG, AFTER = 70_000, 128, 5.0, (0, 1, 2, 3)
+CANDIDATES = {"plain": 16, "tickets": 8, "swap": 8}
+ROUNDS = 3
+
+
+class Looked:
+    """What the model's layers say of noises and of what they have become after some steps."""
+
+    def __init__(self, parts: Any) -> None:
+        self.parts = parts
+        self.scorer = Scorer(parts.model, parts.clip, "deeper.py", PIXELS, PIXELS)
+        stride = self.scorer.family.stride
+        self.grids = {layer: Grid(*SHAPE[1:], stride(layer)) for layer in self.scorer.layers}
+        self.own = Scorer(parts.model, parts.clip, "deeper.py", PIXELS, PIXELS, ARGS.layer)
+        self.judge = load_judge()
+
+    def candidates(self, kind: str, case: Case, bank: Any, seed: int) -> torch.Tensor:
+        """Noises [candidates, C, h, w]."""
+        count = CANDIDATES[kind]
+        draw = partial(plain_candidate, seed, 0, SHAPE)
+        if kind == "plain":
+            return torch.stack([draw(j) for j in range(count)])
+        regions = regions_of(case)
+        if kind == "tickets":
+            layout = layout_for(bank, case, RANK)
+            proposer = TicketProposer(layout, layout.plain(seed, (0,))[0], seed, 0)
+            return torch.stack([proposer.noise(proposer.start(j)) for j in range(count)])
+        prompts = self.own.encode(make_prompts([r.category for r in regions], JOINT))
+        grid = self.own.grid()
+        groups = by_category(regions, assign_cells(regions, *grid.exact))
+
+        def look(noise: torch.Tensor) -> torch.Tensor:
+            return self.own.blocks(prompts, noise, grid)[0]
+
+        generators = partial(image_generator, seed, 0)
+        found = refine(SwapProposer(draw, groups, grid.block), look, groups, count, ROUNDS, generators)
+        return torch.stack(found.states)
+
+    def run(self, case: Case, noise: torch.Tensor) -> tuple[torch.Tensor, dict[int, tuple[Any, float]]]:
+        """Latents at the end, and what there was after each of AFTER steps, with its noise level."""
+        prompts = [prompt_of(case)] * len(noise)
+        conds = (conditioning(self.parts.clip, p) for p in (prompts, [""] * len(noise)))
+        after: dict[int, Any] = {}
+
+        def keep(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
+            if step in AFTER:
+                after[step] = x.float().cpu()
+
+        how = (self.parts.model, noise, ARGS.steps, CFG, "euler", "normal", *conds, torch.zeros_like(noise))
+        result = comfy.sample.sample(*how, callback=keep, disable_pbar=True, seed=0)
+        sampler = comfy.samplers.KSampler(self.parts.model, ARGS.steps, "cpu", "euler", "normal")
+        latent_format = self.parts.model.get_model_object("latent_format")
+        return result, {
+            step: (latent_format.process_out(x), float(sampler.sigmas[step])) for step, x in after.items()
+        }
+
+    def figures(self, case: Case, noise: torch.Tensor) -> list[dict[str, Any]]:
+        """Of each noise: whether all are in place, whether all are there, and the fits of AFTER by layer."""
+        regions = regions_of(case)
+        prompts = self.scorer.encode(make_prompts([r.category for r in regions], JOINT))
+        latents, after = self.run(case, noise)
+        fits: dict[str, list[list[float]]] = {str(layer): [] for layer in self.grids}
+        for step, (x, sigma) in after.items():
+            seen = self.scorer.maps(prompts, x if step else noise, sigma=sigma if step else None)
+            for layer, grid in self.grids.items():
+                cells = by_category(regions, assign_cells(regions, *grid.exact))
+                scores = paper_score(grid.pool(seen[layer][0], grid.block))
+                fits[str(layer)].append(fit(scores, cells).tolist())
+        classes = classes_of(self.judge, latents * model_module.LATENT_SCALE)
+        lines = []
+        for image, of_image in enumerate(classes):
+            found = [find(of_image, NAMES.index(name) + 1) for name in case.names]
+            lines.append(
+                {
+                    "hit": all(f.inside(b) for f, b in zip(found, case.boxes, strict=True)),
+                    "present": all(f.present for f in found),
+                    "fits": {k: [round(step[image], 3) for step in v] for k, v in fits.items()},
+                }
+            )
+        return lines
+
+
+def the_bank(parts: Any, model: str) -> Any:
+    """All pairs of the concepts; kept beside the results."""
+    path = PROGRESS.with_name(f"deeper-{model}-{ARGS.layer.replace(' ', '')}.safetensors")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        request = CollectRequest(CATEGORIES, NOISES, 0, PIXELS, PIXELS, ARGS.layer)
+        save_bank(collect(parts.model, parts.clip, request), path)
+    return load_bank(path)
+
+
+def measure(parts: Any, bank: Any, kept: Lines) -> None:
+    looked = Looked(parts)
+    done = {(x["set"], x["what"], x["steps"], x["case"]) for x in kept.lines if x["layer"] == ARGS.layer}
+    for number in range(ARGS.cases):
+        for name in ARGS.sets:
+            every = cases_of(name)
+            for kind in ARGS.kinds:
+                if (name, kind, ARGS.steps, number) in done:
+                    continue
+                case, seed = every[number % len(every)], FIRST_SEED + number
+                lines = looked.figures(case, looked.candidates(kind, case, bank, seed))
+                about = {"set": name, "steps": ARGS.steps, "layer": ARGS.layer}
+                kept.add(what=kind, name=chosen()[0] or "demo", case=number, **about, candidates=lines)
+
+
+Rule = Callable[[Sequence[dict[str, Any]]], int]
+
+
+def by(layers: Sequence[str], after: int, narrowed: float = 1.0) -> Rule:
+    """The best fit, mean of the layers, `after` steps; among the `narrowed` share that fit best at first."""
+
+    def rule(candidates: Sequence[dict[str, Any]]) -> int:
+        fits = np.array([[c["fits"][layer] for layer in layers] for c in candidates]).mean(1)
+        order = np.argsort(-fits[:, 0], kind="stable")[: max(1, int(np.ceil(narrowed * len(candidates))))]
+        return int(order[fits[order, after].argmax()])
+
+    return rule
+
+
+def tables() -> None:
+    path = PROGRESS.with_name(FILE)
+    found: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
+    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        found[line["name"], line["layer"], line["steps"], line["set"], line["what"]].append(
+            line["candidates"]
+        )
+    for (name, layer, steps, objects, kind), cases in sorted(found.items()):
+        count = len(cases[0])
+        print(f"\n## {name}, {kind} (`{layer}`), {objects}, {steps} steps, n = {len(cases)}\n")
+        one, some = [c[0]["hit"] for c in cases], [any(x["hit"] for x in c) for c in cases]
+        print(f"One: {share(one)}; any of {count}: {share(some)}.\n")
+        print("| read at | first step | after 1 | 2 | 3 | best third after 1 | 2 | 3 |")
+        print("| --- " * 8 + "|")
+        layers = list(cases[0][0]["fits"])
+        rows = {k: [k] for k in layers} | {"mean of all": layers}
+        for row, read in rows.items():
+            rules = [by(read, k) for k in AFTER] + [by(read, k, 1 / 3) for k in AFTER[1:]]
+            cells = [sum(c[rule(c)]["hit"] for c in cases) / len(cases) for rule in rules]
+            print(f"| {row} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
+    there(found)
+
+
+def there(found: dict[tuple[Any, ...], list[Any]]) -> None:
+    """Of the mean of all layers: success and presence, and what one wins that the other does not."""
+    print("\n## Mean of all layers\n")
+    print(
+        "| | n | one | first step | third after 2 | paired | all after 2 | any | all there, one | after 2 |"
+    )
+    print("| --- " * 10 + "|")
+    for (name, _, steps, objects, kind), cases in sorted(found.items()):
+        layers = list(cases[0][0]["fits"])
+        rules = by(layers, 0), by(layers, 2, 1 / 3), by(layers, 2)
+        first, third, every = ([c[rule(c)] for c in cases] for rule in rules)
+        both = paired([(a["hit"], b["hit"]) for a, b in zip(third, first, strict=True)])
+        one = [c[0] for c in cases]
+        hits = [share([x["hit"] for x in xs]).split(" (")[0] for xs in (one, first, third, every)]
+        any_of = sum(any(x["hit"] for x in c) for c in cases) / len(cases)
+        present = [sum(x["present"] for x in xs) / len(xs) for xs in (one, third)]
+        print(
+            f"| {name}, {objects}, {kind}, {steps} steps | {len(cases)} | {hits[0]} | {hits[1]} | {hits[2]}"
+            f" | {both.won} : {both.lost} (p {both.p:.2g}) | {hits[3]} | {any_of:.3f} | {present[0]:.3f}"
+            f" | {present[1]:.3f} |"
+        )
+
+
+def main() -> None:
+    if ARGS.table:
+        return tables()
+    comfy.utils.set_progress_bar_enabled(False)
+    parts = model_module.load()
+    model = fingerprint(parts.model, parts.clip).split("-")[0]
+    bank = the_bank(parts, model) if "tickets" in ARGS.kinds else None
+    fast = parts.model.clone()
+    use_bfloat16(fast)
+    measure(parts._replace(model=fast), bank, Lines(FILE, model))
+    tables()
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
