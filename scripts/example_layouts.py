@@ -24,13 +24,16 @@ from example_parts import (
 )
 from page_graph import Link, Node
 
+STEPS = 20
+LEFT_THIRD, TOWARDS_RIGHT = [0, 0.3125, 0.34375, 0.6875], [0.46875, 0.15625, 0.875, 0.5625]
+
 
 def first_picture(kit: Kit) -> Example:
     layout = Node(
         "TicketLatentFromRegions",
         {"seed": 7},
         {"bank": ("collect", 0), "regions": ("editor", 0), **MODEL},
-        (360, 800),
+        (360, 840),
     )
     collect = {"categories": "castle\ntree", "noises": kit.noises, "seed": 1, "layer": kit.layer}
     return Example(
@@ -120,7 +123,7 @@ how well they fit, and the noise.""",
                 "TicketLatentFromRegions",
                 {"seed": 7},
                 {"bank": ("bank", 0), "regions": ("editor", 0), **MODEL},
-                (360, 800),
+                (360, 840),
             ),
             **prompts("a sun and a car"),
             "sampler": with_noise(kit, "layout"),
@@ -189,7 +192,7 @@ any size are spread over the whole image; one mask for each image of a batch wor
                 "TicketLatentFromRegions",
                 {"seed": 7},
                 {"bank": ("bank", 0), "regions": ("second", 0), **MODEL},
-                (360, 800),
+                (360, 840),
             ),
             **prompts("a car and a tree"),
             "sampler": with_noise(kit, "layout"),
@@ -212,7 +215,7 @@ def block_swap(kit: Kit) -> Example:
         "ArrangeNoiseByRegions",
         {"seed": 7, "layer": kit.layer},
         {**MODEL, "regions": ("editor", 0)},
-        (360, 720),
+        (360, 760),
     )
     return Example(
         f"""## No bank at all: a seed's own noise, rearranged
@@ -251,5 +254,86 @@ was.""",
             ),
         ),
         920,
+        0.6,
+    )
+
+
+def try_the_left_third_again(kit: Kit) -> Example:
+    """One run, its noise with a part drawn anew, and the best of many such noises, all sampled alike."""
+    run: dict[str, Link] = {"guider": ("guider", 0), "sampler": ("sampler", 0), "sigmas": ("sigmas", 0)}
+    how = {"look": "after steps", "look.steps": STEPS, "look.cfg": kit.cfg}
+    same: dict[str, Link] = {
+        "look.sampler": ("sampler", 0),
+        "look.sigmas": ("sigmas", 0),
+        "look.positive": ("prompt", 0),
+        "look.negative": ("negative", 0),
+    }
+
+    def drawn(noise: str) -> Node:
+        links: dict[str, Link] = {**run, "noise": (noise, 0), "latent_image": ("latent", 0)}
+        return Node("SamplerCustomAdvanced", {}, links, (300, 0))
+
+    return Example(
+        f"""## Keep this picture, but try the left third again
+
+{kit.about} The picture of one seed, then twice the same with another left third. **Redraw Noise in Region** \
+draws that part of the noise anew and keeps the rest, and with it most of the picture; another seed there is \
+another try.
+
+**Pick Best Noise** makes 12 such tries. It looks at the first step of each; the third of them that fits the \
+boxes best takes the first steps of the run and is looked at again. For these to be the run's own, its \
+sampler, sigmas and both prompts are connected. Together this costs about as much as one more picture.""",
+        {
+            "model": kit.loader,
+            **prompts(),
+            "latent": Node("EmptyLatentImage", kit.size, {}, (300, 0)),
+            "noise": Node("RandomNoise", {"noise_seed": 23}, {}, (300, 0), "The picture's seed"),
+            "sampler": Node("KSamplerSelect", {"sampler_name": "dpmpp_2m"}, {}, (300, 0)),
+            "sigmas": Node(
+                "BasicScheduler", {"scheduler": "normal", "steps": STEPS}, {"model": ("model", 0)}, (300, 0)
+            ),
+            "guider": Node(
+                "CFGGuider",
+                {"cfg": kit.cfg},
+                {"model": ("model", 0), "positive": ("prompt", 0), "negative": ("negative", 0)},
+                (300, 0),
+            ),
+            "plain sampler": drawn("noise"),
+            **picture("plain", "plain sampler", "As it was", "tickets/left_third"),
+            "redraw": Node(
+                "RedrawNoiseInRegion",
+                {"seed": 4},
+                {"noise": ("noise", 0), "latent_image": ("latent", 0)},
+                (320, 580),
+            ),
+            "redrawn sampler": drawn("redraw"),
+            **picture("redrawn", "redrawn sampler", "Left third again", "tickets/left_third_again"),
+            "editor": editor(kit, castle=TOWARDS_RIGHT, tree=LEFT_THIRD),
+            "best": Node(
+                "PickBestNoise",
+                {"layer": kit.layer, "candidates": 12, **how},
+                {**MODEL, "regions": ("editor", 0), "noise": ("redraw", 0), **same},
+                (360, 1080),
+            ),
+            "best sampler": drawn("best"),
+            **picture("best", "best sampler", "Best of 12", "tickets/left_third_best"),
+        },
+        (
+            (Group("Model, prompts and size", BLUE, ("model", "prompt", "negative", "latent")),),
+            (
+                Group("The run", BLUE, ("noise", "sampler", "sigmas", "guider")),
+                Group("1. A picture", GREY, ("plain sampler", "plain image", "plain saved")),
+            ),
+            (
+                Group("2. Its left third again", GOLD, ("redraw",)),
+                Group("3. What belongs where", GOLD, ("editor",)),
+            ),
+            (Group("4. The best of 12", GOLD, ("best",)),),
+            (
+                Group("Left third again", GREEN, ("redrawn sampler", "redrawn image", "redrawn saved")),
+                Group("The best of 12", GREEN, ("best sampler", "best image", "best saved")),
+            ),
+        ),
+        930,
         0.6,
     )

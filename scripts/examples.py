@@ -8,6 +8,7 @@ from example_layouts import (
     first_picture,
     masks_to_image,
     regions_to_image,
+    try_the_left_third_again,
 )
 from example_parts import (
     BLUE,
@@ -235,6 +236,7 @@ EXAMPLES = {
         regions_to_image,
         masks_to_image,
         block_swap,
+        try_the_left_third_again,
         does_it_work_on_my_checkpoint,
         cutoff_side_by_side,
         attention_over_steps,

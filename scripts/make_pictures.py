@@ -27,6 +27,11 @@ DRAWN: dict[str, Link] = {"positive": ("prompt", 0), "negative": ("empty", 0)}
 SAMPLING = {"steps": 10, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "seed": 7}
 TRIED: dict[str, Link] = {**MODEL, "bank": ("load", 0), "vae": ("demo", 2)}
 TRIAL = {"images": 12, "steps": 10, "cfg": 5.0}
+AFTER = {"look": "after steps", "look.steps": 10, "look.cfg": 5.0}
+RUN: dict[str, Link] = {
+    **{"look.sampler": ("euler", 0), "look.sigmas": ("sigmas", 0)},
+    **{"look.positive": ("prompt", 0), "look.negative": ("empty", 0)},
+}
 CATEGORIES = "castle\ntree\ncar"
 
 # In an order in which every link points back. Shown is the last node of each kind.
@@ -38,6 +43,8 @@ GRAPH: dict[str, Node] = {
     "mask": Node("SolidMask", {"value": 1.0, **SIDE}),
     "box": Node("PrimitiveBoundingBox", {"x": 16, "y": 80, "width": 96, "height": 96}),
     "random": Node("RandomNoise", {"noise_seed": 7}),
+    "euler": Node("KSamplerSelect", {"sampler_name": "euler"}),
+    "sigmas": Node("BasicScheduler", {"scheduler": "normal", "steps": 10}, {"model": ("demo", 0)}),
     "more": Node(
         "CollectTickets",
         {"categories": CATEGORIES, "noises": 16, "seed": 1000, "layer": "input 3", **SIDE},
@@ -66,19 +73,25 @@ GRAPH: dict[str, Node] = {
         "TicketLatentFromRegions",
         {"seed": 7},
         {"bank": ("merge", 0), "regions": ("regions", 0), **MODEL},
-        (480, 800),
+        (480, 840),
     ),
     "arranged": Node(
         "ArrangeNoiseByRegions",
         {"seed": 7, "layer": "input 3"},
         {"regions": ("regions", 0), **MODEL},
-        (480, 760),
+        (480, 800),
     ),
     "picked": Node(
         "PickBestNoise",
-        {"seed": 7, "layer": "input 3", "candidates": 16},
-        {"regions": ("regions", 0), **MODEL},
-        (480, 720),
+        {"seed": 7, "layer": "input 3", "candidates": 16, **AFTER},
+        {"regions": ("regions", 0), **MODEL, **RUN},
+        (480, 860),
+    ),
+    "redrawn": Node(
+        "RedrawNoiseInRegion",
+        {"seed": 8, "edge": 3},
+        {"noise": ("random", 0), "latent_image": ("latent", 0)},
+        (480, 560),
     ),
     "noise": Node(
         "NoiseReport", {"block": 2}, {"noise": ("tickets", 0), "latent_image": ("latent", 0)}, (560, 880)
@@ -92,8 +105,6 @@ GRAPH: dict[str, Node] = {
     "cutoff": Node("GuidanceCutoff", {}, {"model": ("demo", 0)}),
     "stock": Node("KSampler", SAMPLING, {"model": ("cutoff", 0), **DRAWN, "latent_image": ("latent", 0)}),
     "guider": Node("GuidanceCutoffGuider", {"cfg": 5.0}, {"model": ("demo", 0), **DRAWN}),
-    "euler": Node("KSamplerSelect", {"sampler_name": "euler"}),
-    "sigmas": Node("BasicScheduler", {"scheduler": "normal", "steps": 10}, {"model": ("demo", 0)}),
     "custom": Node(
         "SamplerCustomAdvanced",
         {},
@@ -153,6 +164,7 @@ GRAPH: dict[str, Node] = {
     "shown": Node("PreviewAny", {}, {"source": ("painted", 0)}),
     "shown too": Node("PreviewAny", {}, {"source": ("boxes", 0)}),
     "seen": Node("PreviewAny", {}, {"source": ("picked", 4)}),
+    "seen four": Node("PreviewAny", {}, {"source": ("redrawn", 3)}),
     "seen too": Node("PreviewAny", {}, {"source": ("arranged", 4)}),
     "loaded": Node("PreviewAny", {}, {"source": ("load", 0)}),
     "seen three": Node("PreviewAny", {}, {"source": ("swapped", 1)}),

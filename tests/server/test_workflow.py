@@ -45,6 +45,7 @@ NAMES = {
     "SwapEndTokens": "Swap End Tokens",
     "LayoutTrial": "Layout Trial",
     "LayoutScore": "Layout Score",
+    "RedrawNoiseInRegion": "Redraw Noise in Region",
 }
 
 Prompt = dict[str, Any]
@@ -165,7 +166,7 @@ def test_template_is_offered_with_a_picture(client: Client, pack: str, name: str
 
 def test_both_models_have_the_same_examples(client: Client) -> None:
     offered = json.loads(client.get("/workflow_templates"))
-    assert len(offered["winning-tickets"]) == 9
+    assert len(offered["winning-tickets"]) == 10
     assert sorted(offered["winning-tickets"]) == sorted(offered["winning-tickets-demo"])
 
 
