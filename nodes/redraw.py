@@ -29,7 +29,7 @@ class RedrawNoiseInRegion(io.ComfyNode):
             display_name="Redraw Noise in Region",
             category=CATEGORY,
             description="Draws a part of the noise anew and keeps all the rest, to try again what went wrong"
-            " there: the picture stays nearly the same elsewhere.",
+            " there: the picture stays closer to what it was than with another seed.",
             search_aliases=[
                 "re-paint",
                 "try again",
