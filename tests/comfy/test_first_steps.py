@@ -13,6 +13,7 @@ import other_patches
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from forwards import counted
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.model.family import ProbeError
@@ -96,6 +97,19 @@ def test_on_a_flow_model(make_model: Callable[..., Any], encode: Encode) -> None
     assert sigma < 1
     expected = whole(flow, run, noise, 8)[2][1]
     torch.testing.assert_close(at(flow, latents, sigma), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_on_a_model_of_zero_terminal_snr(make_model: Callable[..., Any], encode: Encode) -> None:
+    """Its first step shows nothing in theory; after two steps it is read at the noise level there."""
+    model = make_model(0, comfy.model_base.ModelType.V_PREDICTION)
+    (zero,) = ModelSamplingDiscrete().patch(model, "v_prediction", True)
+    run = run_of(zero, encode)
+    assert float(run.sigmas[0]) > 1000
+    noise = plain_noise(8, SHAPE)
+    latents, sigma, _ = FirstSteps(zero, run, 2, SHAPE, "test").take(noise, 8)
+    level, expected = whole(zero, run, noise, 8)[2]
+    assert sigma == level < 100
+    torch.testing.assert_close(at(zero, latents, sigma), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_alone_and_in_a_batch(model: Any, encode: Encode) -> None:
