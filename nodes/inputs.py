@@ -105,7 +105,7 @@ def rounds_input(default: int, least: int, tooltip: str) -> io.Int.Input:
     return io.Int.Input("rounds", default=default, min=least, max=16, tooltip=tooltip)
 
 
-FIRST, AFTER = LOOKS = ("first step", "after steps")
+FIRST, AFTER = ("first step", "after steps")
 
 
 def look_input() -> io.DynamicCombo.Input:
@@ -128,7 +128,7 @@ def look_input() -> io.DynamicCombo.Input:
             tooltip="Steps of the run that the noise is for. Not used when sigmas are connected.",
         ),
         io.Float.Input(
-            "cfg", default=own.cfg, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Its guidance."
+            "cfg", default=own.cfg, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="CFG of that run."
         ),
         io.Sampler.Input("sampler", optional=True, tooltip="The run's sampler. Without: euler."),
         io.Sigmas.Input("sigmas", optional=True, tooltip="The run's noise levels. Without: normal."),

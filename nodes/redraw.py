@@ -21,14 +21,14 @@ class RedrawNoiseInRegion(io.ComfyNode):
             "region",
             multiline=True,
             default=LEFT_THIRD,
-            tooltip="Where to draw anew. One place per line: any name, colon, then left, top, right and"
+            tooltip="Where to redraw. One place per line: any name, colon, then left, top, right and"
             " bottom as fractions of the image. Or connect a mask, Ticket Regions or boxes.",
         )
         return io.Schema(
             node_id="RedrawNoiseInRegion",
             display_name="Redraw Noise in Region",
             category=CATEGORY,
-            description="Draws a part of the noise anew and keeps all the rest, to try again what went wrong"
+            description="Redraws part of the noise and keeps all the rest, to try again what went wrong"
             " there: the picture stays closer to what it was than with another seed.",
             search_aliases=[
                 "re-paint",
@@ -57,7 +57,7 @@ class RedrawNoiseInRegion(io.ComfyNode):
                 io.Noise.Input(
                     "fill",
                     optional=True,
-                    tooltip="Noise to take there instead of plain noise of the seed: Ticket Latent from"
+                    tooltip="Noise to use there instead of plain noise of the seed: Ticket Latent from"
                     " Regions, Arrange Noise by Regions.",
                 ),
                 io.Model.Input("model", optional=True, tooltip="Only for the noise latent."),

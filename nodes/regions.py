@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..tickets.layout.parse import named, parse_boxes, parse_regions, require_regions
-from ..tickets.layout.regions import AnyRegion, MaskRegion, SizedRegions, categories_of
+from ..tickets.layout.regions import AnyRegion, MaskRegion, RegionError, SizedRegions, categories_of
 from .inputs import CATEGORY, CUSTOM, Array, Chosen, chosen, names_itself, side_input
 
 Regions = io.Custom("TICKET_REGIONS")
@@ -95,7 +95,9 @@ def read_places(given: Any, width: int, height: int) -> tuple[AnyRegion, ...]:
     """Where something is to be done, whatever is there; a mask, too."""
     if isinstance(given, torch.Tensor):
         masks = given if given.dim() == 3 else given[None]
-        return (MaskRegion("mask", masks),)
+        if not bool((masks > 0).any()):
+            raise RegionError("region is an empty mask: paint where to redraw.")
+        return (MaskRegion("mask", masks, may_be_empty=True),)
     found = tuple(_regions_of(given, width, height, "box"))
     require_regions(found)
     return found

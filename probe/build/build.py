@@ -98,13 +98,12 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
         prompts = scorer.encode(make_prompts(layout.categories, JOINT, recipe.template))
         looking = Looking(scorer, prompts, layout.grid, request.after, request.seed)
         looking.announce(request.batch, request.candidates, request.rounds)
-        looks = looking.first, request.candidates, request.rounds, looking.deeper
-        searching = searched_tickets(layout, *looks)
+        searching = searched_tickets(layout, looking, request.candidates, request.rounds)
         off = None if layout.strength else PlainNoise(request.seed)
         noise = BuiltNoise(searching, shape, request.seed, TICKETS, off)
     built = noise.images(range(request.batch))
     if searching:
-        lines.append(searching.describe(looking))
+        lines.append(searching.describe())
         worth = _worth(searching, layout.groups)
         searching.forget()
     else:
@@ -160,8 +159,8 @@ def arrange_noise(model: Any, clip: Any, request: PlaceRequest) -> NoiseResult:
     """The blocks of one seed's own noise exchanged; a permutation of it."""
 
     def start(looking: Looking, groups: Groups) -> Searching:
-        place = groups, looking.scorer.shape, looking.first, looking.grid.block
-        return searched_swaps(*place, request.candidates, request.rounds, looking.deeper)
+        shape = looking.scorer.shape
+        return searched_swaps(groups, shape, looking, request.candidates, request.rounds)
 
     off = PlainNoise(request.seed) if request.candidates == 1 and not request.rounds else None
     return _place(model, clip, request, ARRANGE, start, request.seed, off)
@@ -174,8 +173,7 @@ def pick_noise(model: Any, clip: Any, request: PlaceRequest, noise: Any = None) 
 
     def start(looking: Looking, groups: Groups) -> Searching:
         redrawn = Redrawn(noise, looking.scorer.shape, seed, PICK)
-        block = looking.grid.block
-        return searched_noises(groups, redrawn, looking.first, block, request.candidates, looking.deeper)
+        return searched_noises(groups, redrawn, looking, request.candidates)
 
     return _place(model, clip, request, PICK, start, seed, off)
 
@@ -211,7 +209,7 @@ def _place(
     noise = BuiltNoise(searching, scorer.shape, seed, node, off)
     built = noise.images(range(request.batch))
     latent, note = noise_latent(noise.batch(request.batch), model, node)
-    lines += [searching.describe(looking), *filter(None, [note]), *unwritten(request.categories)]
+    lines += [searching.describe(), *filter(None, [note]), *unwritten(request.categories)]
     worth = _worth(searching, groups)
     searching.forget()
     return NoiseResult(

@@ -22,7 +22,7 @@ class NoiseError(ValueError):
 
 
 class Varied:
-    """A NOISE of ours of which only a part changes with the candidate."""
+    """A NOISE that makes its own candidates: a part of it stays the same in all of them."""
 
     def candidate(self, number: int) -> Any:
         """Another NOISE for each number; 0: this one itself."""
@@ -145,7 +145,9 @@ class Redrawn:
         latent: dict[str, Any] = {"samples": torch.zeros(count, *self.shape)}
         if batch_index is not None:
             latent["batch_index"] = batch_index
-        with seeded(derived_seed(self.seed, candidate)):
+        # What of a varied noise is kept may be drawn from torch's generators.
+        seed = self.seed if isinstance(self.noise, Varied) else derived_seed(self.seed, candidate)
+        with seeded(seed):
             return drawn(reseeded(self.noise, candidate), latent, self.node)
 
     def image(self, index: int, candidate: int) -> torch.Tensor:

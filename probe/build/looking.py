@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_sampling
 import comfy.samplers
 import comfy.utils
 import torch
@@ -14,11 +15,16 @@ from ...tickets.grid import Grid
 from ...tickets.search.candidates import Look, narrowed
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
+from ..model.family import ProbeError
 from ..sampling.first_steps import FirstSteps, Run
 from ..server import announce
 
 # Of a forward, for the progress bar.
 PARTS = 100
+# Of the model's highest noise level: where a run begins at least, with any of ComfyUI's schedules.
+WHOLE = 0.5
+# Noise per signal from which on nothing of an image is left.
+BLIND = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +76,39 @@ class Looking:
         scorer = self.scorer
         model, clip = scorer.model, scorer.clip
         sigmas = after.sigmas
+        highest = scorer.family.noise_level()
         if sigmas is None:
             sampling = model.get_model_object("model_sampling")
             sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", after.steps)
-        positive = self._prompts[0].conditioning if after.positive is None else after.positive
-        negative = after.negative
-        if negative is None:
-            negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        elif len(sigmas) and float(sigmas[0]) < WHOLE * highest:
+            raise ProbeError(
+                f"{scorer.node}: sigmas begin at {float(sigmas[0]):.3g}, the model's noise at {highest:.3g}:"
+                " connect those of a whole run, with denoise 1 and not split."
+            )
+        for name, given in (("positive", after.positive), ("negative", after.negative)):
+            if given is not None and any(len(entry[0]) > 1 for entry in given):
+                raise ProbeError(f"{scorer.node}: {name} holds a batch of prompts: connect a single one.")
+
+        def encoded(text: str) -> Any:
+            return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+        positive = after.positive if after.positive is not None else encoded(self._prompts[0].text)
+        negative = after.negative if after.negative is not None else encoded("")
         sampler = after.sampler if after.sampler is not None else comfy.samplers.sampler_object("euler")
         run = Run(sampler, sigmas, positive, negative, after.cfg)
         return FirstSteps(model, run, steps_after(after.share, run.steps), scorer.shape, scorer.node)
+
+    def seen(self, candidates: int) -> int:
+        """How many of an image's candidates have the deeper look: all, where the first step shows nothing."""
+        if self.steps is None:
+            return 0
+        return candidates if self.blind and candidates > 1 else narrowed(candidates)
+
+    @property
+    def blind(self) -> bool:
+        """Whether a first step is of noise alone, with no trace of an image: flow, zero terminal SNR."""
+        sampling = self.scorer.model.get_model_object("model_sampling")
+        return isinstance(sampling, comfy.model_sampling.CONST) or self.scorer.family.noise_level() > BLIND
 
     def announce(self, images: int, candidates: int, rounds: int) -> None:
         """Before any look, what all of them will take; ComfyUI's progress bar follows them."""
@@ -87,7 +116,7 @@ class Looking:
         total = looks * self.scorer.share
         text = f"{looks} looks of about {self.scorer.share:.0%} of a forward each"
         if self.steps:
-            deeper = images * narrowed(candidates)
+            deeper = images * self.seen(candidates)
             total += deeper * (self.steps.about + self.scorer.share)
             text += f", {deeper} after {self.steps.after} of {self.steps.run.steps} steps"
         announce(f"{text}: {total:.1f} forwards")
@@ -104,9 +133,18 @@ class Looking:
 
     def _after(self, noise: torch.Tensor) -> torch.Tensor:
         assert self.steps
-        latents, sigma, each = self.steps.take(noise, self._seed)
+        latents, sigmas, each = self.steps.take(noise, self._seed)
         self._spend(len(noise) * each)
-        return self.scorer.blocks(self._prompts, latents, self.grid, self._looked, sigma)[0]
+        found: dict[int, torch.Tensor] = {}
+        for sigma in dict.fromkeys(sigmas):
+            some = [k for k, level in enumerate(sigmas) if level == sigma]
+            maps = self.scorer.blocks(self._prompts, latents[some], self.grid, self._looked, sigma)[0]
+            found.update(zip(some, maps, strict=True))
+        return torch.stack([found[k] for k in range(len(noise))])
+
+    def finish(self) -> None:
+        """Looks that come later are of another node's run: its progress bar is not this one's."""
+        self._bar = None
 
     def _looked(self, rows: int) -> None:
         self._spend(rows * self.scorer.share)

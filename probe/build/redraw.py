@@ -94,18 +94,27 @@ def redraw_noise(
         old = drawn(noise, latent, NODE)
     with seeded(redrawn.seed):
         new = redrawn.generate_noise(latent)
-    changed = (new != old).any(1).float().mean((1, 2))
-    if not bool(changed.any()):
+    height, width = new.shape[-2:]
+    share = redrawn_share(regions, height, width, edge)
+    if torch.equal(new, old):
+        change = "connect another fill" if fill is not None else f"change seed (now {seed})"
         raise NoiseError(
-            f"{NODE}: the new noise is the same as the old one: change seed (now {seed}), which is another"
-            " one than that of the noise connected."
+            f"{NODE}: the new noise is the same as the old one: {change}, so that it differs from the noise"
+            " connected."
         )
-    lines = [f"{float(changed.mean()):.1%} of the noise is new, of seed {seed}; the rest stays bit for bit."]
+    of = "of the noise connected as fill" if fill is not None else f"of seed {seed}"
+    lines = [
+        f"{float((share == 1).float().mean()):.1%} of the noise is new, {of}; the rest stays bit for bit."
+    ]
+    if edge:
+        lines.append(
+            f"At the edge {float(((share > 0) & (share < 1)).float().mean()):.1%} are mixed of both."
+        )
+    if float(share.max()) < 1:
+        lines.append(f"Warning: nowhere is it wholly new, since edge ({edge}) is wider than the region.")
     if model is None:
         ready: Any = ExecutionBlocker(f"{NODE}: connect model for a noise latent, which is scaled for it.")
     else:
         ready, note = noise_latent(new, model, NODE)
         lines += filter(None, [note])
-    height, width = new.shape[-2:]
-    share = redrawn_share(regions, height, width, edge)
     return Redrawing(redrawn, ready, picture(old[0], new[0], share)[None], "\n".join(lines))

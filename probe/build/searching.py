@@ -11,7 +11,6 @@ import torch
 from ...tickets.layout.build import Layout, image_generator
 from ...tickets.search.candidates import (
     Found,
-    Look,
     Proposer,
     SwapProposer,
     TicketProposer,
@@ -29,20 +28,18 @@ Groups = Callable[[int], torch.Tensor]
 class Searching:
     """Makes each image of a batch by looking at candidates; what was found is kept for the report.
 
-    proposer: of a seed and image. groups: the cells of an image, see `fit`. look: noise to attention.
-    deeper: another look, see `search`.
+    proposer: of a seed and image. groups: the cells of an image, see `fit`. looking: how.
     """
 
     def __init__(
         self,
         proposer: Callable[[int, int], Proposer],
         groups: Groups,
-        look: Look,
+        looking: Looking,
         candidates: int,
         rounds: int,
-        deeper: Look | None = None,
     ) -> None:
-        self.proposer, self.groups, self.look, self.deeper = proposer, groups, look, deeper
+        self.proposer, self.groups, self.looking = proposer, groups, looking
         self.candidates, self.rounds = candidates, rounds
         self.found: dict[tuple[int, int], Found] = {}
         self._reported = False
@@ -51,8 +48,9 @@ class Searching:
         generators = partial(image_generator, seed, index)
         proposer, groups = self.proposer(seed, index), self.groups(index)
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        how = self.candidates, self.rounds, generators, check, self.deeper
-        found = search(proposer, self.look, groups, *how)
+        looking, count = self.looking, self.candidates
+        how = count, self.rounds, generators, check, looking.deeper, looking.seen(count)
+        found = search(proposer, looking.first, groups, *how)
         if not self._reported:
             self.found[seed, index] = found
         return found.noise
@@ -61,68 +59,59 @@ class Searching:
         """What was found, and will be, is not kept any longer."""
         self._reported = True
         self.found.clear()
+        self.looking.finish()
 
-    def describe(self, looking: Looking) -> str:
+    def describe(self) -> str:
         """For people: fit before and after, and what the looks cost."""
-        found = self.found.values()
+        found, looking = self.found.values(), self.looking
         looks, share = sum(f.looks for f in found), looking.scorer.share
         before, after = (sum(getattr(f, name) for f in found) / len(found) for name in ("before", "after"))
         (_, index), lowest = min(self.found.items(), key=lambda item: item[1].after)
         mean = f" (mean of the batch; lowest {lowest.after:.3f})" if len(found) > 1 else ""
-        lines = [
-            f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of {share:.0%} of a forward"
-            f" each, together {looks * share:.1f} forwards of one image (a guided step takes 2)."
-        ]
-        if looking.steps:
-            new, old = (sum(f.deep[k] for f in found) / len(found) for k in (0, 1))
-            steps, run = looking.steps, looking.steps.run
-            saved = (run.steps - run.steps // 2) * (run.cfg != 1) * len(found)
-            lines.append(
-                f"After {steps.after} of {run.steps} steps: fit {old:.3f} of the best by the first step,"
-                f" {new:.3f} of the one that is taken, of {sum(f.deeper for f in found)} that were looked at"
-                f" again. All looks took {looking.forwards:.1f} forwards; a guidance cutoff after half of the"
-                f" steps would save {saved}."
+        seen = sum(f.deeper for f in found)
+        if not (looking.steps and seen):
+            return (
+                f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of {share:.0%} of a"
+                f" forward each, together {looks * share:.1f} forwards of one image (a guided step takes 2)."
+                f"\n{verdict(lowest.after, self.groups(index))}"
             )
-        return "\n".join([*lines, verdict(lowest.after, self.groups(index))])
+        steps, run = looking.steps, looking.steps.run
+        new, old = (sum(f.deep[k] for f in found) / len(found) for k in (0, 1))
+        saved = (run.steps - run.steps // 2) * (run.cfg != 1) * len(found)
+        return (
+            f"After {steps.after} of {run.steps} steps: fit {new:.3f}, {old:.3f} of the one that fitted best"
+            f" at the first step; {seen} candidates were looked at then. At the first step: fit"
+            f" {after:.3f}{mean}, {looks} looks of {share:.0%} of a forward each.\nAll looks took"
+            f" {looking.forwards:.1f} forwards of one image (a guided step takes 2); a guidance cutoff after"
+            f" half of the steps would save {saved}."
+        )
 
 
-def searched_tickets(
-    layout: Layout, look: Look, candidates: int, rounds: int, deeper: Look | None = None
-) -> Searching:
+def searched_tickets(layout: Layout, looking: Looking, candidates: int, rounds: int) -> Searching:
     """Tickets in the arrangement that fits best."""
 
     def proposer(seed: int, index: int) -> Proposer:
         return TicketProposer(layout, layout.plain(seed, (index,))[0], seed, index)
 
-    return Searching(proposer, layout.groups, look, candidates, rounds, deeper)
+    return Searching(proposer, layout.groups, looking, candidates, rounds)
 
 
-def searched_swaps(
-    groups: Groups,
-    shape: Shape,
-    look: Look,
-    block: int,
-    candidates: int,
-    rounds: int,
-    deeper: Look | None = None,
-) -> Searching:
+def searched_swaps(groups: Groups, shape: Shape, looking: Looking, candidates: int, rounds: int) -> Searching:
     """Blocks of the seed's own noise, or of a derived seed's, exchanged `rounds` times."""
 
     def proposer(seed: int, index: int) -> Proposer:
         draw = partial(plain_candidate, seed, index, shape)
-        return SwapProposer(draw, groups(index), block)
+        return SwapProposer(draw, groups(index), looking.grid.block)
 
-    return Searching(proposer, groups, look, candidates, rounds, deeper)
+    return Searching(proposer, groups, looking, candidates, rounds)
 
 
-def searched_noises(
-    groups: Groups, redrawn: Redrawn, look: Look, block: int, candidates: int, deeper: Look | None = None
-) -> Searching:
+def searched_noises(groups: Groups, redrawn: Redrawn, looking: Looking, candidates: int) -> Searching:
     """The best of any NOISE under its seed and derived ones; NoiseError for one that has none."""
     if candidates > 1:
         redrawn.check_seeds()
 
     def proposer(seed: int, index: int) -> Proposer:
-        return SwapProposer(partial(redrawn.image, index), groups(index), block)
+        return SwapProposer(partial(redrawn.image, index), groups(index), looking.grid.block)
 
-    return Searching(proposer, groups, look, candidates, 0, deeper)
+    return Searching(proposer, groups, looking, candidates, 0)

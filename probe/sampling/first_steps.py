@@ -10,6 +10,7 @@ import comfy.sample
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from ...tickets.noise import SEED_RANGE
 from ..model.clone import plain_clone
 from ..model.family import ProbeError
 from ..model.memory import Batches
@@ -49,27 +50,26 @@ class Run:
 
 
 class FirstSteps:
-    """Takes the first steps of a run, as they would be in the whole of it: of the rest, nothing is evaluated.
+    """Takes the first steps of a run as the whole run would, and evaluates nothing of the rest.
 
+    Of samplers that evaluate a step's end before they take it (heun), that first estimate is what is taken.
     after: so many steps. shape: of a latent. node: whose run it is, for errors.
     """
 
     def __init__(self, model: Any, run: Run, after: int, shape: tuple[int, int, int], node: str) -> None:
         if run.steps < 2:
             raise ProbeError(
-                f"{node}: a run of {run.steps} steps has none to look after: connect sigmas of at least 2"
-                " steps, or look at the first step."
+                f"{node}: looking after some steps needs a run of at least 2 steps, but this one has"
+                f" {max(0, run.steps)}: raise steps, connect other sigmas, or look at the first step."
             )
         if not 1 <= after < run.steps:
             raise ProbeError(
-                f"{node}: nothing can be looked at after step {after} of {run.steps};"
-                f" after 1 to {run.steps - 1}."
+                f"{node}: after is {after} of {run.steps} steps; it must be 1 to {run.steps - 1}."
             )
-        self.run, self.after, self.shape = run, after, shape
+        self.run, self.after, self.shape, self.node = run, after, shape, node
         self._batches = Batches(model, shape, not run.batched)
         self._model = plain_clone(model)
         self._model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._counted)
-        self._model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, self._predict)
         self._ran, self._reported = 0, -1
         # The latents and their sigma when the step begins, and at the first level below it.
         self._reached: tuple[torch.Tensor, float] | None = None
@@ -81,16 +81,18 @@ class FirstSteps:
         guided = 1 if self.run.cfg == 1 else 2
         return self.after * guided * EVALUATIONS.get(self.run.name, 1)
 
-    def take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float, float]:
-        """Latents [images, C, h, w] of noise as large, the sigma they are at, and the forwards of each.
+    def take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, list[float], float]:
+        """Latents of noise [images, C, h, w], of the same shape; the sigma of each, and its forwards (mean).
 
-        seed: of the run, for samplers that draw noise of their own. Raises what the sampler does.
+        seed: of the run, for samplers that draw noise of their own. Raises what the sampler does, and
+        ProbeError for one that never gets so far.
         """
         parts = self._batches.run(len(noise), lambda some: self._take(noise[some], seed))
         latents, sigmas, forwards = zip(*parts, strict=True)
         count = [len(some) for some in latents]
         each = sum(n * f for n, f in zip(count, forwards, strict=True)) / len(noise)
-        return torch.cat(latents), sigmas[0], each
+        levels = [sigma for n, sigma in zip(count, sigmas, strict=True) for _ in range(n)]
+        return torch.cat(latents), levels, each
 
     def _take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float, float] | None:
         run, empty = self.run, torch.zeros_like(noise)
@@ -98,7 +100,7 @@ class FirstSteps:
         with seeded(seed) as drew:
             if len(noise) == 1:
                 # Where the stock sampler nodes leave the generators, which others draw from.
-                comfy.sample.prepare_noise(empty, seed)
+                comfy.sample.prepare_noise(empty, seed % SEED_RANGE)
             comfy.sample.sample_custom(
                 self._model,
                 noise,
@@ -110,13 +112,17 @@ class FirstSteps:
                 empty,
                 callback=self._report,
                 disable_pbar=True,
-                seed=seed,
+                seed=seed % SEED_RANGE,
             )
             if len(noise) > 1 and drew():
                 return None
         found = self._reached or self._beyond
         self._reached = self._beyond = None
-        assert found
+        if not found:
+            raise ProbeError(
+                f"{self.node}: this sampler, or a patch on the MODEL, never evaluates the model after step"
+                f" {self.after}: look at the first step."
+            )
         latents, sigma = found
         return latents, sigma, self._ran / len(noise)
 
@@ -145,7 +151,14 @@ class FirstSteps:
             self._reached = self._reached or self._beyond
 
     def _counted(self, executor: Any, *args: Any, **options: Any) -> Any:
-        Forwards(self._count).install(executor.class_obj, KEY)
+        guider = executor.class_obj
+        Forwards(self._count).install(guider, KEY)
+        wrappers = guider.model_options["transformer_options"]["wrappers"]
+        # Outermost: caches of other packs answer without asking those inside of them.
+        wrappers[WrappersMP.PREDICT_NOISE] = {
+            KEY: [self._predict],
+            **wrappers.get(WrappersMP.PREDICT_NOISE, {}),
+        }
         return executor(*args, **options)
 
     def _count(self, rows: int) -> None:

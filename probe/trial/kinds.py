@@ -107,6 +107,10 @@ class Noises:
     ) -> None:
         self.bank, self.choice, self.notes, self.node = bank, choice, list[str](), node
         self._sampling = sampling if choice.after else None
+        if self._sampling and self._sampling.steps < 2:
+            raise ProbeError(
+                f"{node}: to look after some steps, raise steps (now 1) or set look_after_percent to 0."
+            )
         self._encoded: Recent[Any] = Recent(PROMPTS_KEPT)
         asked = CollectRequest(tuple(categories), 1, 0, width, height, layer)
         if is_auto(asked) and bank is not None:
@@ -179,8 +183,8 @@ class Noises:
     def _swapped(self, candidates: int, rounds: int, case: Case) -> torch.Tensor:
         groups = by_category(case.regions, assign_cells(case.regions, *self.grid.exact))
         looking = self._looking(self.scorer, case, PLACE, self.grid)
-        place = lambda index: groups, self.shape, looking.first, self.grid.block
-        return searched_swaps(*place, candidates, rounds, looking.deeper)(case.seed, 0)
+        make = searched_swaps(lambda index: groups, self.shape, looking, candidates, rounds)
+        return make(case.seed, 0)
 
     def _layout(self, regions: Sequence[Region]) -> Layout:
         assert self.bank is not None
@@ -196,7 +200,7 @@ class Noises:
     def _looked(self, candidates: int, rounds: int, case: Case) -> torch.Tensor:
         layout = self._layout(case.regions)
         looking = self._looking(self._of_bank, case, layout.bank.recipe.template, layout.grid)
-        return searched_tickets(layout, looking.first, candidates, rounds, looking.deeper)(case.seed, 0)
+        return searched_tickets(layout, looking, candidates, rounds)(case.seed, 0)
 
     def _looking(self, scorer: Scorer, case: Case, template: str, grid: Grid) -> Looking:
         """As the nodes look: all categories named in one prompt; and after steps of the image itself."""

@@ -68,7 +68,7 @@ def test_they_are_those_of_the_whole_run(model: Any, encode: Encode, sampler: st
     noise = plain_noise(8, SHAPE)
     every = whole(model, run, noise, 8)
     for after in (1, 3):
-        latents, sigma, each = FirstSteps(model, run, after, SHAPE, "test").take(noise, 8)
+        latents, (sigma,), each = FirstSteps(model, run, after, SHAPE, "test").take(noise, 8)
         evaluated = int(each / 2)
         own = sampler in ("dpm_fast", "dpm_adaptive")
         levels = [level for level, _ in every[: evaluated + own]]
@@ -83,7 +83,7 @@ def test_they_are_those_of_the_whole_run(model: Any, encode: Encode, sampler: st
 def test_on_every_kind_of_model(any_model: Any, encode: Encode) -> None:
     run = run_of(any_model, encode)
     noise = plain_noise(8, SHAPE)
-    latents, sigma, _ = FirstSteps(any_model, run, 2, SHAPE, "test").take(noise, 8)
+    latents, (sigma, *_), _ = FirstSteps(any_model, run, 2, SHAPE, "test").take(noise, 8)
     expected = whole(any_model, run, noise, 8)[2][1]
     torch.testing.assert_close(at(any_model, latents, sigma), expected, rtol=1e-4, atol=1e-4)
 
@@ -93,7 +93,7 @@ def test_on_a_flow_model(make_model: Callable[..., Any], encode: Encode) -> None
     flow = make_model(0, comfy.model_base.ModelType.FLOW)
     run = run_of(flow, encode, scheduler="simple")
     noise = plain_noise(8, SHAPE)
-    latents, sigma, _ = FirstSteps(flow, run, 2, SHAPE, "test").take(noise, 8)
+    latents, (sigma, *_), _ = FirstSteps(flow, run, 2, SHAPE, "test").take(noise, 8)
     assert sigma < 1
     expected = whole(flow, run, noise, 8)[2][1]
     torch.testing.assert_close(at(flow, latents, sigma), expected, rtol=1e-4, atol=1e-4)
@@ -106,7 +106,7 @@ def test_on_a_model_of_zero_terminal_snr(make_model: Callable[..., Any], encode:
     run = run_of(zero, encode)
     assert float(run.sigmas[0]) > 1000
     noise = plain_noise(8, SHAPE)
-    latents, sigma, _ = FirstSteps(zero, run, 2, SHAPE, "test").take(noise, 8)
+    latents, (sigma, *_), _ = FirstSteps(zero, run, 2, SHAPE, "test").take(noise, 8)
     level, expected = whole(zero, run, noise, 8)[2]
     assert sigma == level < 100
     torch.testing.assert_close(at(zero, latents, sigma), expected, rtol=1e-3, atol=1e-3)
@@ -150,7 +150,7 @@ def test_nothing_is_left_behind(model: Any, encode: Encode) -> None:
 
 @pytest.mark.parametrize("after", [0, 6])
 def test_a_run_has_fewer_steps(model: Any, encode: Encode, after: int) -> None:
-    with pytest.raises(ProbeError, match="Pick: nothing .* after step . of 6; after 1 to 5"):
+    with pytest.raises(ProbeError, match="Pick: after is . of 6 steps; it must be 1 to 5"):
         FirstSteps(model, run_of(model, encode), after, SHAPE, "Pick")
 
 
@@ -160,7 +160,7 @@ def test_what_is_read_is_the_runs_own_attention(model: Any, clip: Any, encode: E
     prompts = scorer.encode(make_prompts(["cat", "tree"], JOINT))
     run = run_of(model, encode)
     noise = torch.cat([plain_noise(seed, SHAPE) for seed in (8, 9)])
-    latents, sigma, _ = FirstSteps(model, run, 2, SHAPE, "test").take(noise, 8)
+    latents, (sigma, *_), _ = FirstSteps(model, run, 2, SHAPE, "test").take(noise, 8)
     found = scorer.maps(prompts, latents, sigma=sigma)
     level, x = whole(model, run, noise, 8)[2]
     assert level == sigma

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import comfy.model_base
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from forwards import counted
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.build.build import (
@@ -108,8 +110,9 @@ def test_tickets_are_looked_at_as_often_as_the_report_says(model: Any, clip: Any
 
 
 def test_looking_finds_a_better_fit(model: Any, clip: Any, layout: Layout) -> None:
-    look = look_of(model, clip, layout.categories)
-    searching = searched_tickets(layout, look, 6, 2)
+    scorer = Scorer(model, clip, "test", 192, 128, "input 3")
+    prompts = scorer.encode(make_prompts(layout.categories, JOINT))
+    searching = searched_tickets(layout, Looking(scorer, prompts, layout.grid), 6, 2)
     searching(3, 0)
     (found,) = searching.found.values()
     assert found.after > found.before
@@ -282,7 +285,8 @@ class TestAfterSteps:
         assert seen.total == first + deeper * (2 * 2 + 1), "a third of seven, two guided steps, one reading"
         share = Scorer(model, clip, "test", 192, 128, "input 3").share
         forwards = first * share + deeper * (4 + share)
-        assert "After 2 of 5 steps: fit " in result.report and f", of {deeper} that were" in result.report
+        assert "After 2 of 5 steps: fit " in result.report and f"; {deeper} candidates were" in result.report
+        assert "Warning" not in result.report, "limits of the first step's fit say nothing of another"
         assert f"All looks took {forwards:.1f} forwards" in result.report
         assert "after half of the steps would save 6." in result.report
         seen.clear()
@@ -325,13 +329,72 @@ class TestAfterSteps:
         request = replace(REQUEST, candidates=3, rounds=0, after=after)
         result = pick_noise(counting, clip, request)
         assert "After 2 of 8 steps" in result.report and "would save 0." in result.report
-        assert seen.total == 3 + 3 + 1, "heun, unguided: two evaluations a step, but the second's last"
+        assert seen.total == 3 + 2 * (3 + 1), "heun, unguided: two evaluations a step, but the second's last"
 
-    def test_a_run_of_one_step_is_refused(self, model: Any, clip: Any) -> None:
-        after = AfterSteps(sigmas=torch.tensor([14.0, 0.0]))
-        with pytest.raises(
-            ProbeError, match="Pick Best Noise: a run of 1 steps has none .* at least 2 steps"
+    @pytest.mark.parametrize(("candidates", "seen"), [(1, 0), (2, 2), (3, 2), (7, 3)])
+    def test_two_at_least_are_looked_at_and_one_alone_is_not(
+        self, model: Any, clip: Any, candidates: int, seen: int
+    ) -> None:
+        """The rule: no steps are paid for where there is nothing to choose."""
+        counting, forwards = counted(model)
+        request = replace(REQUEST, candidates=candidates, rounds=0, after=self.AFTER)
+        result = pick_noise(counting, clip, request)
+        assert forwards.total == candidates + seen * (2 * 2 + 1)
+        assert ("After 2 of 5 steps" in result.report) == (seen > 0)
+
+    def test_all_are_looked_at_where_the_first_step_shows_nothing(
+        self, make_model: Callable[..., Any], clip: Any
+    ) -> None:
+        """The rule: a model of zero terminal SNR is not narrowed by its first step."""
+        v = make_model(0, comfy.model_base.ModelType.V_PREDICTION)
+        (zero,) = ModelSamplingDiscrete().patch(v, "v_prediction", True)
+        counting, seen = counted(zero)
+        result = pick_noise(counting, clip, replace(REQUEST, candidates=7, rounds=0, after=self.AFTER))
+        assert "; 7 candidates were looked at then" in result.report
+        assert seen.total == 7 + 7 * (2 * 2 + 1)
+
+    def test_noises_at_levels_of_their_own_are_read_there(self, model: Any, clip: Any) -> None:
+        """Samplers that choose levels reach others with every noise: all were read at the first one's."""
+        scorer = Scorer(model, clip, "test", 192, 128, "input 3")
+        prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
+        adaptive = replace(self.AFTER, sampler=comfy.samplers.sampler_object("dpm_adaptive"))
+        looking = Looking(scorer, prompts, scorer.grid(), adaptive, 3)
+        noise = torch.cat([plain_noise(seed, SHAPE) * scale for seed, scale in ((1, 1.0), (2, 3.0))])
+        assert looking.steps and looking.deeper
+        _, sigmas, _ = looking.steps.take(noise, 3)
+        assert sigmas[0] != sigmas[1]
+        together = looking.deeper(noise)
+        for one, found in zip(noise, together, strict=True):
+            torch.testing.assert_close(looking.deeper(one[None])[0], found)
+
+    def test_what_is_no_whole_run_is_refused(self, model: Any, clip: Any, encode: Any) -> None:
+        sampling = model.get_model_object("model_sampling")
+        part = comfy.samplers.calculate_sigmas(sampling, "normal", 10)[5:]
+        two = [[torch.cat([encode("a cat")[0][0]] * 2), {}]]
+        for after, why in (
+            (AfterSteps(sigmas=part), "sigmas begin at .*, the model's noise at 14.6: .* not split"),
+            (AfterSteps(positive=two), "positive holds a batch of prompts"),
+            (AfterSteps(sigmas=torch.tensor([14.0, 0.0])), "at least 2 steps, but this one has 1"),
+            (AfterSteps(sigmas=torch.tensor([])), "at least 2 steps, but this one has 0"),
         ):
-            pick_noise(model, clip, replace(REQUEST, after=after))
+            with pytest.raises(ProbeError, match=f"Pick Best Noise: .*{why}"):
+                pick_noise(model, clip, replace(REQUEST, after=after))
         with pytest.raises(ProbeError, match="steps is 1; at least 2 are needed"):
             AfterSteps(steps=1)
+
+    def test_a_cache_of_another_pack_does_not_hide_the_step(self, model: Any, clip: Any) -> None:
+        """Where another wrapper answers without asking, a later step was taken for the one that was meant."""
+        asked: list[float] = []
+
+        def cache(executor: Any, x: torch.Tensor, timestep: torch.Tensor, *more: Any, **named: Any) -> Any:
+            asked.append(float(timestep[0]))
+            return executor(x, timestep, *more, **named) if len(asked) % 2 else x
+
+        cached = model.clone()
+        cached.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, "cache", cache)
+        scorer = Scorer(cached, clip, "test", 192, 128, "input 3")
+        prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
+        looking = Looking(scorer, prompts, scorer.grid(), self.AFTER, 3)
+        assert looking.steps
+        _, (sigma,), _ = looking.steps.take(plain_noise(1, SHAPE), 3)
+        assert sigma == pytest.approx(float(looking.steps.run.sigmas[2])) and len(asked) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.sample
@@ -117,5 +118,44 @@ def test_without_a_model_no_latent(latent: dict[str, Any]) -> None:
 def test_what_does_not_fit_is_refused(latent: dict[str, Any]) -> None:
     with pytest.raises(NoiseError, match="Redraw Noise in Region: the new noise is the same .* seed .now 3."):
         redraw_noise(PlainNoise(3), latent, LEFT, 3, 0)
+    with pytest.raises(NoiseError, match="the new noise is the same as the old one: connect another fill"):
+        redraw_noise(PlainNoise(3), latent, LEFT, 8, 0, PlainNoise(3))
     with pytest.raises(NoiseError, match="Redraw Noise in Region needs a latent of images"):
         redraw_noise(PlainNoise(3), {"samples": torch.zeros(1, 16, 1, 8, 8)}, LEFT, 8, 0)
+
+
+def test_places_may_overlap_and_an_image_may_have_none(latent: dict[str, Any]) -> None:
+    """The rule: whose a place is does not matter here; boxes of a detector may be there twice."""
+    twice = tuple(parse_regions("a: 0 0 0.5 1\nb: 0 0 0.5 1"))
+    assert torch.equal(redrawn_share(twice, 19, 13, 0), redrawn_share(LEFT, 19, 13, 0))
+    masks = torch.zeros(2, 19, 13)
+    masks[1, :5] = 1
+    redrawn = RedrawnNoise(PlainNoise(3), (MaskRegion("mask", masks, may_be_empty=True),), 8)
+    old, new = PlainNoise(3).generate_noise(latent), redrawn.generate_noise(latent)
+    assert torch.equal(new[0], old[0]) and not torch.equal(new[1], old[1])
+    thin = tuple(parse_regions("a: 0.5 0.5 0.51 0.51"))
+    assert int((redrawn_share(thin, 19, 13, 0) > 0).sum()) == 1
+
+
+def test_the_report_tells_new_from_mixed(latent: dict[str, Any]) -> None:
+    report = redraw_noise(PlainNoise(3), latent, LEFT, 8, 2).report
+    assert "38.5% of the noise is new, of seed 8" in report and "At the edge 15.4% are mixed" in report
+    wide = redraw_noise(PlainNoise(3), latent, LEFT, 8, 60, PlainNoise(9)).report
+    assert "0.0% of the noise is new, of the noise connected as fill" in wide
+    assert "Warning: nowhere is it wholly new, since edge (60) is wider" in wide
+
+
+class Global:
+    """A NOISE of another pack that draws from torch's own generator."""
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        return torch.randn(input_latent["samples"].shape)
+
+
+def test_what_is_kept_is_kept_of_a_noise_without_a_seed(model: Any, clip: Any) -> None:
+    """Its kept part was drawn under the candidates' seeds, another one for each."""
+    request = replace(REQUEST, batch=1)
+    redrawn = RedrawnNoise(Global(), LEFT, 8)
+    found = [pick_noise(model, clip, replace(request, candidates=n), redrawn).noise.batch(1) for n in (2, 6)]
+    share = redrawn_share(LEFT, 19, 13, 0)
+    assert torch.equal(found[0][..., share == 0], found[1][..., share == 0])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from .regions import AnyRegion, assign_cells
+from .regions import AnyRegion
 
 
 def redrawn_share(
@@ -18,9 +18,16 @@ def redrawn_share(
 ) -> torch.Tensor:
     """How much of each latent pixel is new [height, width]: 1 in the regions, 0 elsewhere.
 
-    edge: over so many latent pixels inside of a region's border it rises; the image's own border is none.
-    index: of the image, for regions with a mask for each.
+    A pixel is new that a region covers at least half, of a region too thin for that the one it covers most.
+    edge: over so many latent pixels inside of a region's border the share rises; the image's own border is
+    none. index: of the image, for regions with a mask for each.
     """
-    inside = assign_cells(regions, height, width, index).numpy() >= 0
+    inside = np.zeros((height, width), bool)
+    for region in regions:
+        cover = region.coverage(height, width, index).numpy()
+        most = float(cover.max())
+        inside |= cover >= (0.5 if most >= 0.5 else most) if most > 0 else False
+    if not inside.any():
+        return torch.zeros(height, width)
     far = distance_transform_edt(np.pad(inside, edge + 1, mode="edge"))[edge + 1 :, edge + 1 :]
     return torch.from_numpy(np.clip(far[:height, :width] / (edge + 1), 0, 1)).to(torch.float32)

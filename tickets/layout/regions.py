@@ -46,11 +46,13 @@ class Region:
 class MaskRegion:
     """A category and its masks [images, h, w] in 0..1, spread over the whole image.
 
-    Image `index` of a batch has mask `index`; when there are fewer masks, they begin again.
+    Image `index` of a batch has mask `index`; when there are fewer masks, they begin again. may_be_empty: in
+    some images nothing is to be done.
     """
 
     category: str
     masks: torch.Tensor
+    may_be_empty: bool = False
 
     def __post_init__(self) -> None:
         masks = self.masks
@@ -60,7 +62,7 @@ class MaskRegion:
                 " [images, height, width]."
             )
         empty = [i for i, mask in enumerate(masks) if not bool((mask > 0).any())]
-        if empty:
+        if empty and not self.may_be_empty:
             which = f" number {empty[0] + 1}" if len(masks) > 1 else ""
             raise RegionError(f'The mask{which} of "{self.category}" is empty: paint where to place it.')
 

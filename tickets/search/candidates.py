@@ -54,8 +54,8 @@ class Found:
 
 
 def narrowed(candidates: int) -> int:
-    """How many of them the deeper look sees."""
-    return max(1, math.ceil(NARROWED * candidates))
+    """How many of them are worth a deeper look: NARROWED, but two at least, between which it can choose."""
+    return min(candidates, max(2, math.ceil(NARROWED * candidates))) if candidates > 1 else 0
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,15 @@ def search(
     generators: Callable[[int], torch.Generator],
     check: Callable[[], None] = lambda: None,
     deeper: Look | None = None,
+    seen: int = 0,
 ) -> Found:
     """The best of `candidates` noises, each bettered as `refine` says.
 
-    deeper: a look that costs more and knows more, which chooses among the NARROWED share that fit best.
+    deeper: a look that costs more and knows more, which chooses among the `seen` ones that fit best.
     """
     found = refine(proposer, look, groups, candidates, rounds, generators, check)
-    best, seen, deep = int(found.value.argmax()), 0, (math.nan, math.nan)
-    if deeper:
-        seen = narrowed(candidates)
+    best, deep = int(found.value.argmax()), (math.nan, math.nan)
+    if deeper and seen:
         order = found.value.argsort(descending=True, stable=True)[:seen].tolist()
         values = fit(_scores(deeper, proposer, [found.states[j] for j in order]), groups)
         best, deep = order[int(values.argmax())], (float(values.max()), float(values[0]))
@@ -129,7 +129,7 @@ def search(
         found.before,
         float(found.value[best]),
         candidates * (1 + rounds),
-        seen,
+        seen if deeper else 0,
         deep,
     )
 
