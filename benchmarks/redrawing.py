@@ -49,7 +49,7 @@ from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets.layout.redraw import redrawn_share
 from winning_tickets.tickets.layout.regions import Region
-from winning_tickets.trial.figures import share
+from winning_tickets.trial.figures import paired, share
 
 FILE = "redrawing.jsonl"
 FIRST_SEED, NOISES, CANDIDATES, MARGIN = 90_000, 32, 8, 1 / 16
@@ -137,25 +137,57 @@ def redraw(
 
 
 def tables() -> None:
-    found: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    """Every row; won and lost against the row it is compared with, by both in place and by what stays."""
+    found: dict[str, dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
     for line in map(json.loads, PROGRESS.with_name(FILE).read_text(encoding="utf-8").splitlines()):
         if line["what"] != "case":
-            found[line["name"]][line["what"]].append(line)
+            found[line["name"]][line["what"]][line["number"]] = line
     for name, rows in found.items():
         print(f"\n## {name}\n")
-        print("| drawn anew | n | comes right | stays | both | rest, of another seed's | inside |")
-        print("| --- " * 7 + "|")
-        for what, xs in rows.items():
+        print("| drawn anew | n | comes right | stays | both | rest, of another seed's | inside | beside |")
+        print("| --- " * 8 + "|")
+        for what, by_case in rows.items():
+            xs = list(by_case.values())
             right, stays, both = (
-                share(values).split(" (")[0]
-                for values in (
-                    [x["right"] for x in xs],
-                    [x["stays"] for x in xs],
-                    [x["right"] and x["stays"] for x in xs],
-                )
+                share([ask(x) for x in xs]).split(" (")[0] for ask in (_right, _stays, _both)
             )
             rest, inner = (sum(x[k] for x in xs) / len(xs) for k in ("rest", "inside"))
-            print(f"| {what} | {len(xs)} | {right} | {stays} | {both} | {rest:.2f} | {inner:.2f} |")
+            print(
+                f"| {what} | {len(xs)} | {right} | {stays} | {both} | {rest:.2f} | {inner:.2f}"
+                f" | {_beside(rows, what)} |"
+            )
+
+
+def _right(line: dict[str, Any]) -> bool:
+    return bool(line["right"])
+
+
+def _stays(line: dict[str, Any]) -> bool:
+    return bool(line["stays"])
+
+
+def _both(line: dict[str, Any]) -> bool:
+    return _right(line) and _stays(line)
+
+
+BESIDE = {
+    "once": "another seed",
+    "once, soft edge of 3": "once",
+    "best of 8, first step": "once",
+    "best of 8, after 2 steps": "best of 8, first step",
+    "tickets": "once",
+}
+
+
+def _beside(rows: dict[str, dict[int, Any]], what: str) -> str:
+    if what not in BESIDE:
+        return ""
+    other = rows[BESIDE[what]]
+    texts = []
+    for name, ask in (("both", _both), ("stays", _stays)):
+        two = paired([(ask(x), ask(other[number])) for number, x in rows[what].items() if number in other])
+        texts.append(f"{name} {two.won} : {two.lost}, p {two.p:.2g}")
+    return f"{BESIDE[what]}: {'; '.join(texts)}"
 
 
 def main() -> None:
