@@ -67,7 +67,8 @@ def advanced_input(inputs: Sequence[io.WidgetInput]) -> io.DynamicCombo.Input:
 def read_advanced(value: Chosen | None, inputs: Sequence[io.WidgetInput]) -> dict[str, Any]:
     """Values of the inputs behind `advanced_input`, by their ids; their defaults unless custom is chosen."""
     given = chosen("advanced", value, (DEFAULTS, CUSTOM))
-    return {i.id: given.get(i.id, i.default) for i in inputs}
+    # ComfyUI gives None for an optional one that a prompt lacks.
+    return {i.id: i.default if given.get(i.id) is None else given[i.id] for i in inputs}
 
 
 def complete(**combos: Any) -> bool | str:

@@ -122,6 +122,8 @@ def _advanced() -> list[io.WidgetInput]:
         ),
         io.Float.Input(
             "look_after_percent",
+            # Prompts of before it was there go on to work.
+            optional=True,
             default=0.0,
             min=0.0,
             max=90.0,
