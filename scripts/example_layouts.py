@@ -277,8 +277,8 @@ def try_the_left_third_again(kit: Kit) -> Example:
         f"""## Keep this picture, but try the left third again
 
 {kit.about} The picture of one seed, then twice the same with another left third. **Redraw Noise in Region** \
-draws that part of the noise anew and keeps the rest, and with it most of the picture; another seed there is \
-another try.
+redraws that part of the noise and keeps the rest, so that the picture stays closer to what it was than with \
+another seed; another seed there is another try.
 
 **Pick Best Noise** makes 12 such tries. It looks at the first step of each; the third of them that fits the \
 boxes best takes the first steps of the run and is looked at again. For these to be the run's own, its \
