@@ -63,7 +63,7 @@ class BuiltNoise:
             return PlainNoise(self.seed).generate_noise(input_latent)
         if self.off is not None:
             return self.off.generate_noise(input_latent)
-        made = self.images(_indices(input_latent))
+        made = self.images(indices_of(input_latent))
         PlainNoise(self.seed).generate_noise(input_latent)
         return made
 
@@ -85,11 +85,11 @@ class PlainNoise:
 
     def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
         given = input_latent.get("batch_index")
-        chosen = None if given is None or not len(given) else _indices(input_latent)
+        chosen = None if given is None or not len(given) else indices_of(input_latent)
         return comfy.sample.prepare_noise(input_latent["samples"], self.seed % SEED_RANGE, chosen)
 
 
-def _indices(latent: dict[str, Any]) -> Sequence[int]:
+def indices_of(latent: dict[str, Any]) -> Sequence[int]:
     """Which images of a batch a LATENT holds; others' nodes give arrays and tensors, too."""
     given = latent.get("batch_index")
     found = [] if given is None else [int(i) for i in given]

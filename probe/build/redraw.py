@@ -16,7 +16,7 @@ from ...tickets.noise import blended
 from ...tickets.search.candidates import derived_seed
 from ..model.random import seeded
 from .foreign import NoiseError, Varied, drawn, reseeded, seed_of
-from .noise import PlainNoise, noise_latent
+from .noise import PlainNoise, indices_of, noise_latent
 
 NODE = "Redraw Noise in Region"
 
@@ -55,11 +55,14 @@ class RedrawnNoise(Varied):
         with seeded(seed_of(fill, self.redraw)):
             new = drawn(fill, input_latent, NODE)
         old = drawn(self.noise, input_latent, NODE)
-        given = input_latent.get("batch_index")
-        indices = range(len(samples)) if given is None or not len(given) else [int(i) for i in given]
-        height, width = samples.shape[-2:]
-        shares = [redrawn_share(self.regions, height, width, self.edge, i) for i in indices]
+        shares = self.shares(input_latent)
         return torch.stack([blended(*three) for three in zip(old, new, shares, strict=True)])
+
+    def shares(self, latent: dict[str, Any]) -> torch.Tensor:
+        """How much of each latent pixel is new [images, height, width], for the images of a LATENT."""
+        height, width = latent["samples"].shape[-2:]
+        indices = indices_of(latent)
+        return torch.stack([redrawn_share(self.regions, height, width, self.edge, i) for i in indices])
 
     def candidate(self, number: int) -> RedrawnNoise:
         """The same with another second seed, derived from this one; 0 is this one itself."""
@@ -94,8 +97,7 @@ def redraw_noise(
         old = drawn(noise, latent, NODE)
     with seeded(redrawn.seed):
         new = redrawn.generate_noise(latent)
-    height, width = new.shape[-2:]
-    share = redrawn_share(regions, height, width, edge)
+    share = redrawn.shares(latent)
     if torch.equal(new, old):
         change = "connect another fill" if fill is not None else f"change seed (now {seed})"
         raise NoiseError(
@@ -110,11 +112,11 @@ def redraw_noise(
         lines.append(
             f"At the edge {float(((share > 0) & (share < 1)).float().mean()):.1%} are mixed of both."
         )
-    if float(share.max()) < 1:
+    if edge and float(share.max()) < 1:
         lines.append(f"Warning: nowhere is it wholly new, since edge ({edge}) is wider than the region.")
     if model is None:
         ready: Any = ExecutionBlocker(f"{NODE}: connect model for a noise latent, which is scaled for it.")
     else:
         ready, note = noise_latent(new, model, NODE)
         lines += filter(None, [note])
-    return Redrawing(redrawn, ready, picture(old[0], new[0], share)[None], "\n".join(lines))
+    return Redrawing(redrawn, ready, picture(old[0], new[0], share[0])[None], "\n".join(lines))

@@ -133,6 +133,8 @@ def test_places_may_overlap_and_an_image_may_have_none(latent: dict[str, Any]) -
     redrawn = RedrawnNoise(PlainNoise(3), (MaskRegion("mask", masks, may_be_empty=True),), 8)
     old, new = PlainNoise(3).generate_noise(latent), redrawn.generate_noise(latent)
     assert torch.equal(new[0], old[0]) and not torch.equal(new[1], old[1])
+    report = redraw_noise(PlainNoise(3), latent, redrawn.regions, 8, 0).report
+    assert "Warning" not in report and "13.2% of the noise is new" in report, "of both images"
     thin = tuple(parse_regions("a: 0.5 0.5 0.51 0.51"))
     assert int((redrawn_share(thin, 19, 13, 0) > 0).sum()) == 1
 
