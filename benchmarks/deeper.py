@@ -209,26 +209,27 @@ def tables() -> None:
 
 
 def there(found: dict[tuple[Any, ...], list[Any]]) -> None:
-    """Of the mean of all layers: success and presence, and what one wins that the other does not."""
-    print("\n## Mean of all layers\n")
-    print(
-        "| | n | one | first step | third after 2 | paired | all after 2 | any | all there, one | after 2 |"
-    )
-    print("| --- " * 10 + "|")
-    for (name, _, steps, objects, kind), cases in sorted(found.items()):
-        layers = list(cases[0][0]["fits"])
-        rules = by(layers, 0), by(layers, 2, 1 / 3), by(layers, 2)
-        first, third, every = ([c[rule(c)] for c in cases] for rule in rules)
+    """As the nodes look, at one layer: what the third after two steps wins that the first step does not."""
+    print("\n## At the layer of the tickets\n")
+    head = "| | n | one | first step | third after 2 | won : lost | all after 2 | all after 3 | any"
+    print(f"{head} | all there, one | third after 2 |")
+    print("| --- " * 11 + "|")
+    won = lost = 0
+    for (name, layer, steps, objects, kind), cases in sorted(found.items()):
+        rules = [by([layer], *how) for how in ((0,), (2, 1 / 3), (2,), (3,))]
+        first, third, *every = ([c[rule(c)] for c in cases] for rule in rules)
         both = paired([(a["hit"], b["hit"]) for a, b in zip(third, first, strict=True)])
+        won, lost = won + both.won, lost + both.lost
         one = [c[0] for c in cases]
-        hits = [share([x["hit"] for x in xs]).split(" (")[0] for xs in (one, first, third, every)]
+        hits = [sum(x["hit"] for x in xs) / len(xs) for xs in (one, first, third, *every)]
         any_of = sum(any(x["hit"] for x in c) for c in cases) / len(cases)
         present = [sum(x["present"] for x in xs) / len(xs) for xs in (one, third)]
         print(
-            f"| {name}, {objects}, {kind}, {steps} steps | {len(cases)} | {hits[0]} | {hits[1]} | {hits[2]}"
-            f" | {both.won} : {both.lost} (p {both.p:.2g}) | {hits[3]} | {any_of:.3f} | {present[0]:.3f}"
-            f" | {present[1]:.3f} |"
+            f"| {name}, {objects}, {kind}, {steps} steps | {len(cases)} | {hits[0]:.3f} | {hits[1]:.3f}"
+            f" | {hits[2]:.3f} | {both.won} : {both.lost} (p {both.p:.2g}) | {hits[3]:.3f} | {hits[4]:.3f}"
+            f" | {any_of:.3f} | {present[0]:.2f} | {present[1]:.2f} |"
         )
+    print(f"\nTogether {won} won, {lost} lost.")
 
 
 def main() -> None:
