@@ -49,7 +49,7 @@ from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.layout.build import KEEP
 from winning_tickets.tickets.layout.calibrate import GAUSSIANIZE, NONE
 from winning_tickets.tickets.layout.select import Rank
-from winning_tickets.trial.figures import Paired, share
+from winning_tickets.trial.figures import Paired, paired, share
 
 FILE = "defaults.jsonl"
 FIRST_SEED = 50_000
@@ -170,9 +170,38 @@ def _cell(mine: dict[int, Any], default: dict[int, Any]) -> str:
     return text + (f"; {won}:{lost} p {Paired(won, lost, len(both)).p:.2g}" if won + lost else "")
 
 
+def presence() -> None:
+    """Whether all objects are there with tickets and with plain noise, here and in layers.jsonl together."""
+    lines = [
+        json.loads(x)
+        for name in (FILE, "layers.jsonl")
+        if (path := PROGRESS.with_name(name)).exists()
+        for x in path.read_text(encoding="utf-8").splitlines()
+    ]
+    places = {(x["model"], x["name"], x["layer"]) for x in lines if x["what"] == DEFAULT}
+    print("\n| | n | all there: plain noise | tickets | won : lost |\n| --- | --- | --- | --- | --- |")
+    for model, name, layer in sorted(places):
+        both: dict[tuple[str, int], dict[bool, bool]] = defaultdict(dict)
+        for x in lines:
+            if x["model"] != model:
+                continue
+            if x["what"] == "tickets" and (x["layer"] == "none" or (x["layer"], x["noises"]) == (layer, 32)):
+                both["layers", x["case"]][x["layer"] == layer] = x["present"]
+            elif x["what"] in ("plain noise", DEFAULT) and x["layer"] == layer:
+                both["defaults", x["case"]][x["what"] == DEFAULT] = x["present"]
+        pairs = [(found[True], found[False]) for found in both.values() if len(found) == 2]
+        one = paired(pairs)
+        tickets, plain = (sum(p[k] for p in pairs) / len(pairs) for k in (0, 1))
+        print(
+            f"| {name} {model[:6]}, `{layer}` | {one.n} | {plain:.3f} | {tickets:.3f}"
+            f" | {one.won} : {one.lost} (p {one.p:.2g}) |"
+        )
+
+
 def main() -> None:
     if ARGS.table:
-        return table()
+        table()
+        return presence()
     comfy.utils.set_progress_bar_enabled(False)
     parts = model_module.load()
     model = fingerprint(parts.model, parts.clip).split("-")[0]
