@@ -40,6 +40,7 @@ EVERYDAY = ("cat", "dog", "car", "bicycle", "banana", "apple", "chair", "bottle"
 DEMO = ("castle", "tree", "car", "sun", "fish", "flower")
 DEMO_SIDE, SIDE, LEAST_SIDE = 256, 512, 64
 IMAGES, IMAGES_OF_EACH = 64, 4
+MOST_AFTER = 90
 # What differs from prompt to prompt; with --prompts all are one table.
 OF_A_LAYOUT = ("regions", "prompt", "categories", "objects", "bank")
 
@@ -63,6 +64,13 @@ def parse() -> argparse.Namespace:
     tried.add_argument("--control", action="store_true", help="try tickets of the other category, too")
     tried.add_argument("--noises", type=int, default=32, help="that tickets are collected from (default 32)")
     tried.add_argument("--layer", default=AUTO, help="cross-attention layer of the tickets (default auto)")
+    tried.add_argument(
+        "--look-after",
+        type=int,
+        default=0,
+        metavar="PERCENT",
+        help="of the steps, after which the best noises are looked at again (default 0: not again)",
+    )
     drawn = parser.add_argument_group("how images are drawn")
     drawn.add_argument(
         "--size",
@@ -95,6 +103,8 @@ def check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise SetupError(f"--{name} is {value}: give {least} or more.")
+    if not 0 <= options.look_after <= MOST_AFTER:
+        raise SetupError(f"--look-after is {options.look_after}: give 0 to {MOST_AFTER} percent.")
     for side in options.size or ():
         if side < LEAST_SIDE or side % 8:
             raise SetupError(f"--size has {side}: give multiples of 8 from {LEAST_SIDE}.")

@@ -68,6 +68,7 @@ def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer
         "advanced": "custom",
         "advanced.prompt": template,
         "advanced.save_as": name,
+        "advanced.look_after_percent": options.look_after,
     }
     if options.control:
         trial |= {"kinds": "custom", "kinds.control": True}

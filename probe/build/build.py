@@ -21,9 +21,10 @@ from ..attention.scorer import Scorer, require
 from ..collect.collect import CollectRequest
 from ..layers.choose import choose_layer, is_auto
 from ..model.family import ProbeError
+from ..model.unet import UNet
 from ..preview import ChoiceBar
 from .foreign import Redrawn, seed_of
-from .looking import AfterSteps, Looking
+from .looking import AfterSteps, Looking, first_steps
 from .noise import (
     BuiltNoise,
     PlainNoise,
@@ -96,7 +97,10 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
                 " connect the model that the bank was collected on."
             )
         prompts = scorer.encode(make_prompts(layout.categories, JOINT, recipe.template))
-        looking = Looking(scorer, prompts, layout.grid, request.after, request.seed)
+        steps = None
+        if request.after:
+            steps = first_steps(model, clip, TICKETS, shape, prompts[0].text, request.after)
+        looking = Looking(scorer, prompts, layout.grid, steps, request.seed)
         looking.announce(request.batch, request.candidates, request.rounds)
         searching = searched_tickets(layout, looking, request.candidates, request.rounds)
         off = None if layout.strength else PlainNoise(request.seed)
@@ -189,14 +193,20 @@ def _place(
 ) -> NoiseResult:
     """seed, off: see `BuiltNoise`."""
     lines = []
-    asked = CollectRequest(request.categories, 1, request.seed, request.width, request.height, request.layer)
+    size = request.width, request.height
+    texts = make_prompts(request.categories, JOINT)
+    steps = None
+    if request.after:
+        # Before the layer is looked for, which takes longer.
+        shape = UNet(model).latent_shape(*size)
+        steps = first_steps(model, clip, node, shape, texts[0].text, request.after)
+    asked = CollectRequest(request.categories, 1, request.seed, *size, request.layer)
     if is_auto(asked):
         asked, why = choose_layer(model, clip, asked, node, ChoiceBar())
         lines.append(why)
-    scorer = Scorer(model, clip, node, request.width, request.height, asked.layer)
+    scorer = Scorer(model, clip, node, *size, asked.layer)
     grid = scorer.grid(request.cells)
-    prompts = scorer.encode(make_prompts(request.categories, JOINT))
-    looking = Looking(scorer, prompts, grid, request.after, seed)
+    looking = Looking(scorer, scorer.encode(texts), grid, steps, seed)
     looking.announce(request.batch, request.candidates, request.rounds)
     owner = lru_cache(maxsize=OWNERS_KEPT)(
         lambda index: assign_cells(request.regions, *grid.exact, index, request.overlap)

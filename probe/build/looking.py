@@ -47,15 +47,53 @@ class AfterSteps:
         require("steps", self.steps, 2)
 
 
+def looked_again(model: Any, candidates: int) -> int:
+    """How many candidates have the deeper look: a third, two at least, between which it can choose; all where
+    the first step is of noise alone, with no trace of an image (flow, zero terminal SNR).
+    """
+    sampling = model.get_model_object("model_sampling")
+    blind = isinstance(sampling, comfy.model_sampling.CONST) or float(sampling.sigma_max) > BLIND
+    return candidates if blind and candidates > 1 else narrowed(candidates)
+
+
 def steps_after(share: float, steps: int) -> int:
     """How many steps a share of a run is: at least one, and not all."""
     return max(1, min(steps - 1, round(share * steps)))
 
 
+def first_steps(
+    model: Any, clip: Any, node: str, shape: tuple[int, int, int], text: str, after: AfterSteps
+) -> FirstSteps:
+    """The first steps of the run that a noise of `shape` is for.
+
+    text: of the prompt where none is connected. ProbeError where it is no whole run of two steps or more.
+    """
+    sampling = model.get_model_object("model_sampling")
+    sigmas = after.sigmas
+    if sigmas is None:
+        sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", after.steps)
+    elif len(sigmas) and float(sigmas[0]) < WHOLE * float(sampling.sigma_max):
+        raise ProbeError(
+            f"{node}: sigmas begin at {float(sigmas[0]):.3g}, the model's noise at"
+            f" {float(sampling.sigma_max):.3g}: connect those of a whole run, with denoise 1 and not split."
+        )
+    for name, given in (("positive", after.positive), ("negative", after.negative)):
+        if given is not None and any(len(entry[0]) > 1 for entry in given):
+            raise ProbeError(f"{node}: {name} holds a batch of prompts: connect a single one.")
+
+    def encoded(given: Any, text: str) -> Any:
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text)) if given is None else given
+
+    positive, negative = encoded(after.positive, text), encoded(after.negative, "")
+    sampler = after.sampler if after.sampler is not None else comfy.samplers.sampler_object("euler")
+    run = Run(sampler, sigmas, positive, negative, after.cfg)
+    return FirstSteps(model, run, steps_after(after.share, run.steps), shape, node)
+
+
 class Looking:
     """Looks at the noises of one layout.
 
-    prompts: the one that names all categories. after: the deeper look. seed: of the run.
+    prompts: the one that names all categories. steps: before the deeper look; none without. seed: of the run.
     """
 
     def __init__(
@@ -63,52 +101,18 @@ class Looking:
         scorer: Scorer,
         prompts: Sequence[PromptTokens],
         grid: Grid,
-        after: AfterSteps | None = None,
+        steps: FirstSteps | None = None,
         seed: int = 0,
     ) -> None:
-        self.scorer, self.grid, self._prompts, self._seed = scorer, grid, prompts, seed
-        self.steps = after and self._first_steps(after)
+        self.scorer, self.grid, self.steps = scorer, grid, steps
+        self._prompts, self._seed = prompts, seed
         # Of one image, what all looks took.
         self.forwards = 0.0
         self._bar: Any = None
 
-    def _first_steps(self, after: AfterSteps) -> FirstSteps:
-        scorer = self.scorer
-        model, clip = scorer.model, scorer.clip
-        sigmas = after.sigmas
-        highest = scorer.family.noise_level()
-        if sigmas is None:
-            sampling = model.get_model_object("model_sampling")
-            sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", after.steps)
-        elif len(sigmas) and float(sigmas[0]) < WHOLE * highest:
-            raise ProbeError(
-                f"{scorer.node}: sigmas begin at {float(sigmas[0]):.3g}, the model's noise at {highest:.3g}:"
-                " connect those of a whole run, with denoise 1 and not split."
-            )
-        for name, given in (("positive", after.positive), ("negative", after.negative)):
-            if given is not None and any(len(entry[0]) > 1 for entry in given):
-                raise ProbeError(f"{scorer.node}: {name} holds a batch of prompts: connect a single one.")
-
-        def encoded(text: str) -> Any:
-            return clip.encode_from_tokens_scheduled(clip.tokenize(text))
-
-        positive = after.positive if after.positive is not None else encoded(self._prompts[0].text)
-        negative = after.negative if after.negative is not None else encoded("")
-        sampler = after.sampler if after.sampler is not None else comfy.samplers.sampler_object("euler")
-        run = Run(sampler, sigmas, positive, negative, after.cfg)
-        return FirstSteps(model, run, steps_after(after.share, run.steps), scorer.shape, scorer.node)
-
     def seen(self, candidates: int) -> int:
-        """How many of an image's candidates have the deeper look: all, where the first step shows nothing."""
-        if self.steps is None:
-            return 0
-        return candidates if self.blind and candidates > 1 else narrowed(candidates)
-
-    @property
-    def blind(self) -> bool:
-        """Whether a first step is of noise alone, with no trace of an image: flow, zero terminal SNR."""
-        sampling = self.scorer.model.get_model_object("model_sampling")
-        return isinstance(sampling, comfy.model_sampling.CONST) or self.scorer.family.noise_level() > BLIND
+        """How many of an image's candidates have the deeper look."""
+        return looked_again(self.scorer.model, candidates) if self.steps else 0
 
     def announce(self, images: int, candidates: int, rounds: int) -> None:
         """Before any look, what all of them will take; ComfyUI's progress bar follows them."""

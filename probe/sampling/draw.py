@@ -14,25 +14,15 @@ import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...tickets.noise import SEED_RANGE
 from ...tickets.recent import Recent
 from ..attention.scorer import require
 from ..model.family import ProbeError
-from ..model.memory import Batches
-from ..model.random import seeded
+from .batches import BATCHED, Batches
 from .forwards import Forwards
 
 KEY = "winning_tickets_trial"
 ENCODED_KEPT = 64
 DECODED_AT_ONCE = 8
-# These add no noise of their own and take the same steps for any batch: an image is the same in each.
-BATCHED = frozenset(
-    [
-        *("euler", "euler_cfg_pp", "heun", "heunpp2", "exp_heun_2_x0", "dpm_2", "lms", "ddim"),
-        *("dpmpp_2m", "dpmpp_2m_cfg_pp", "ipndm", "ipndm_v", "deis", "uni_pc", "uni_pc_bh2"),
-        *("res_multistep", "res_multistep_cfg_pp", "gradient_estimation", "gradient_estimation_cfg_pp"),
-    ]
-)
 # Evaluations of the model in a step, where it is not one; for the estimate before the first image.
 EVALUATIONS = {
     **dict.fromkeys(("heun", "heunpp2", "exp_heun_2_x0", "exp_heun_2_x0_sde", "dpm_2", "dpm_2_ancestral"), 2),
@@ -107,42 +97,36 @@ class Drawing:
         Raises what the sampler does.
         """
         parts = self._batches.run(
-            len(noise), lambda some: self._draw(noise[some], prompt, seeds[some], on_step)
+            len(noise),
+            lambda image: seeds[image],
+            lambda some: self._draw(noise[some], prompt, seeds[some], on_step),
         )
         share = sum(len(part) * each for part, each in parts) / len(noise)
         return torch.cat([part for part, _ in parts]), share
 
     def _draw(
         self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
-    ) -> tuple[torch.Tensor, float] | None:
-        """None where random numbers were drawn for several images at once."""
-        how, empty = self.how, torch.zeros(len(noise), *self.shape)
-        positive, negative = self._encode(prompt), self._encode(how.negative)
+    ) -> tuple[torch.Tensor, float]:
+        how = self.how
 
         def seen(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
             on_step(step + 1, steps, denoised)
 
         self._ran = 0
-        with seeded(seeds[0]) as drew:
-            if len(noise) == 1:
-                # Where the stock sampler nodes leave the generators, which others draw from.
-                comfy.sample.prepare_noise(empty, seeds[0] % SEED_RANGE)
-            latents = comfy.sample.sample(
-                self._model,
-                noise,
-                how.steps,
-                how.cfg,
-                how.sampler_name,
-                how.scheduler,
-                positive,
-                negative,
-                empty,
-                callback=seen,
-                disable_pbar=True,
-                seed=seeds[0],
-            )
-            if len(noise) > 1 and drew():
-                return None
+        latents = comfy.sample.sample(
+            self._model,
+            noise,
+            how.steps,
+            how.cfg,
+            how.sampler_name,
+            how.scheduler,
+            self._encode(prompt),
+            self._encode(how.negative),
+            torch.zeros_like(noise),
+            callback=seen,
+            disable_pbar=True,
+            seed=seeds[0],
+        )
         return latents, self._ran / len(noise)
 
     def _encode(self, text: str) -> Any:

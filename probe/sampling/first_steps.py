@@ -13,9 +13,8 @@ from comfy.patcher_extension import WrappersMP
 from ...tickets.noise import SEED_RANGE
 from ..model.clone import plain_clone
 from ..model.family import ProbeError
-from ..model.memory import Batches
-from ..model.random import seeded
-from .draw import BATCHED, EVALUATIONS
+from .batches import BATCHED, Batches
+from .draw import EVALUATIONS
 from .forwards import Forwards
 
 KEY = "winning_tickets_first_steps"
@@ -39,14 +38,16 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The sampler's; empty if it has none."""
+        """The sampler's, as KSampler lists it; empty if it has none."""
         function = getattr(self.sampler, "sampler_function", None)
-        return getattr(function, "__name__", "").removeprefix("sample_")
+        return getattr(function, "__name__", "").removeprefix("sample_").replace("unipc", "uni_pc")
 
     @property
     def batched(self) -> bool:
         """Whether an image is the same in every batch."""
-        return self.name in BATCHED
+        # ddim is euler that draws noise for what a mask keeps.
+        draws = (getattr(self.sampler, "inpaint_options", None) or {}).get("random", False)
+        return self.name in BATCHED and not draws
 
 
 class FirstSteps:
@@ -87,35 +88,29 @@ class FirstSteps:
         seed: of the run, for samplers that draw noise of their own. Raises what the sampler does, and
         ProbeError for one that never gets so far.
         """
-        parts = self._batches.run(len(noise), lambda some: self._take(noise[some], seed))
+        parts = self._batches.run(len(noise), lambda _: seed, lambda some: self._take(noise[some], seed))
         latents, sigmas, forwards = zip(*parts, strict=True)
         count = [len(some) for some in latents]
         each = sum(n * f for n, f in zip(count, forwards, strict=True)) / len(noise)
         levels = [sigma for n, sigma in zip(count, sigmas, strict=True) for _ in range(n)]
         return torch.cat(latents), levels, each
 
-    def _take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float, float] | None:
-        run, empty = self.run, torch.zeros_like(noise)
+    def _take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float, float]:
+        run = self.run
         self._ran, self._reported, self._reached, self._beyond = 0, -1, None, None
-        with seeded(seed) as drew:
-            if len(noise) == 1:
-                # Where the stock sampler nodes leave the generators, which others draw from.
-                comfy.sample.prepare_noise(empty, seed % SEED_RANGE)
-            comfy.sample.sample_custom(
-                self._model,
-                noise,
-                run.cfg,
-                run.sampler,
-                run.sigmas,
-                run.positive,
-                run.negative,
-                empty,
-                callback=self._report,
-                disable_pbar=True,
-                seed=seed % SEED_RANGE,
-            )
-            if len(noise) > 1 and drew():
-                return None
+        comfy.sample.sample_custom(
+            self._model,
+            noise,
+            run.cfg,
+            run.sampler,
+            run.sigmas,
+            run.positive,
+            run.negative,
+            torch.zeros_like(noise),
+            callback=self._report,
+            disable_pbar=True,
+            seed=seed % SEED_RANGE,
+        )
         found = self._reached or self._beyond
         self._reached = self._beyond = None
         if not found:

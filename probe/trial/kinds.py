@@ -19,11 +19,10 @@ from ...tickets.layout.select import Rank
 from ...tickets.noise import plain_noise
 from ...tickets.prompts import JOINT, PLACE, make_prompts
 from ...tickets.recent import Recent
-from ...tickets.search.candidates import narrowed
 from ...trial.cases import CONTROL, PLAIN, Case, turned
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
-from ..build.looking import AfterSteps, Looking, steps_after
+from ..build.looking import AfterSteps, Looking, first_steps, looked_again, steps_after
 from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
 from ..layers.choose import AUTO, choose_layer, is_auto
@@ -148,11 +147,12 @@ class Noises:
     def kinds(self, cases: Sequence[Case]) -> list[Kind]:
         """What these cases are drawn with, plain noise first; the control only if each has two categories."""
         choice = self.choice
-        looks = choice.candidates * (1 + choice.rounds), narrowed(choice.candidates)
+        again = partial(looked_again, self.scorer.model)
+        looks = choice.candidates * (1 + choice.rounds), again(choice.candidates)
         found = [Kind(PLAIN, self._plain)]
         if choice.best_of:
             make = partial(self._swapped, choice.best_of, 0)
-            found.append(Kind(best_of(choice.best_of), make, choice.best_of, narrowed(choice.best_of)))
+            found.append(Kind(best_of(choice.best_of), make, choice.best_of, again(choice.best_of)))
         if choice.swap:
             found.append(Kind(SWAP, partial(self._swapped, choice.candidates, choice.rounds), *looks))
         if self.bank is not None:
@@ -219,7 +219,8 @@ class Noises:
             self._encode(case.prompt.text),
             self._encode(how.negative),
         )
-        return Looking(scorer, [tokens], grid, after, case.seed)
+        steps = first_steps(scorer.model, scorer.clip, self.node, self.shape, prompt.text, after)
+        return Looking(scorer, [tokens], grid, steps, case.seed)
 
     def _encode(self, text: str) -> Any:
         clip = self.scorer.clip

@@ -250,6 +250,22 @@ def encode(clip: Any) -> Callable[[str], Any]:
 
 
 @pytest.fixture
+def control_net(randomised: Any, unet_settings: Any) -> Any:
+    """With random weights."""
+    import comfy.controlnet
+    from comfy.cldm.cldm import ControlNet
+
+    settings = unet_settings()
+    settings.pop("out_channels")
+    settings.pop("transformer_depth_output")
+    net = ControlNet(
+        hint_channels=3, **settings, operations=comfy.ops.disable_weight_init, dtype=torch.float32
+    )
+    randomised(net, 5)
+    return comfy.controlnet.ControlNet(net, load_device=torch.device("cpu"))
+
+
+@pytest.fixture
 def latent() -> dict[str, Any]:
     """Two images of odd sizes: no level of the UNet halves them evenly."""
     return {"samples": torch.zeros(2, 4, 19, 13)}

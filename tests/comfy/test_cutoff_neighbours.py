@@ -9,9 +9,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import comfy.controlnet
 import comfy.hooks
-import comfy.ops
 import comfy.patcher_extension
 import comfy.sample
 import comfy.sampler_helpers
@@ -210,20 +208,6 @@ class TestConditionings:
                 assert patch.run.nfe == STEPS * (1 + guided)
         seen, report = self.rows(spied, *hooked, CONDITIONAL, None)
         assert "instead of" not in report
-
-
-@pytest.fixture
-def control_net(randomised: Any, unet_settings: Any) -> Any:
-    from comfy.cldm.cldm import ControlNet
-
-    settings = unet_settings()
-    settings.pop("out_channels")
-    settings.pop("transformer_depth_output")
-    net = ControlNet(
-        hint_channels=3, **settings, operations=comfy.ops.disable_weight_init, dtype=torch.float32
-    )
-    randomised(net, 5)
-    return comfy.controlnet.ControlNet(net, load_device=torch.device("cpu"))
 
 
 class TestControlNet:

@@ -17,7 +17,6 @@ from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from forwards import counted
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.model.family import ProbeError
-from winning_tickets.probe.sampling.draw import BATCHED
 from winning_tickets.probe.sampling.first_steps import FirstSteps, Run
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
@@ -117,14 +116,17 @@ def test_alone_and_in_a_batch(model: Any, encode: Encode) -> None:
     noise = torch.cat([plain_noise(seed, SHAPE) for seed in (8, 9, 3)])
     for sampler, patch in (
         ("euler", None),
+        ("uni_pc", None),
+        ("ddim", None),
         ("euler_ancestral", None),
         ("euler", other_patches.random_numbers),
     ):
         patched = patch(model) if patch else model
         taking = FirstSteps(patched, run_of(patched, encode, sampler), 2, SHAPE, "test")
         together, _, _ = taking.take(noise, 8)
+        assert taking.run.batched == (sampler in ("euler", "uni_pc")), "as far as a name tells"
         alone = torch.cat([taking.take(one[None], 8)[0] for one in noise])
-        exact = sampler not in BATCHED or patch
+        exact = not taking.run.batched or patch
         torch.testing.assert_close(together, alone, rtol=0, atol=0 if exact else 0.01)
 
 

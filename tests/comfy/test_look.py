@@ -24,10 +24,11 @@ from winning_tickets.probe.build.build import (
     build_tickets,
     pick_noise,
 )
-from winning_tickets.probe.build.looking import AfterSteps, Looking
-from winning_tickets.probe.build.searching import searched_tickets
+from winning_tickets.probe.build.looking import AfterSteps, Looking, first_steps
+from winning_tickets.probe.build.searching import searched_swaps, searched_tickets
 from winning_tickets.probe.collect import collect
 from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.sampling.first_steps import FirstSteps
 from winning_tickets.tickets.grid import Grid, GridError
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
@@ -270,6 +271,10 @@ class TestAfterSteps:
 
     AFTER = AfterSteps(0.4, 5, 4.0)
 
+    @staticmethod
+    def steps(scorer: Scorer, after: AfterSteps) -> FirstSteps:
+        return first_steps(scorer.model, scorer.clip, "test", scorer.shape, "a cat and a tree", after)
+
     def build(self, kind: str, model: Any, clip: Any, layout: Layout, batch: int = 1) -> NoiseResult:
         if kind == "tickets":
             return build_tickets(TicketRequest(layout, 3, batch, 7, 1, self.AFTER), model, clip)
@@ -309,7 +314,7 @@ class TestAfterSteps:
         groups = by_category(REGIONS, assign_cells(REGIONS, *Grid(16, 24, 2).exact))
         scorer = Scorer(model, clip, "test", 192, 128, "input 3")
         prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
-        looking = Looking(scorer, prompts, scorer.grid(), self.AFTER, 3)
+        looking = Looking(scorer, prompts, scorer.grid(), self.steps(scorer, self.AFTER), 3)
         looking.announce(1, 7, 0)
         first = fit(paper_score(looking.first(noise)), groups)
         best = first.argsort(descending=True)[:3]
@@ -358,7 +363,7 @@ class TestAfterSteps:
         scorer = Scorer(model, clip, "test", 192, 128, "input 3")
         prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
         adaptive = replace(self.AFTER, sampler=comfy.samplers.sampler_object("dpm_adaptive"))
-        looking = Looking(scorer, prompts, scorer.grid(), adaptive, 3)
+        looking = Looking(scorer, prompts, scorer.grid(), self.steps(scorer, adaptive), 3)
         noise = torch.cat([plain_noise(seed, SHAPE) * scale for seed, scale in ((1, 1.0), (2, 3.0))])
         assert looking.steps and looking.deeper
         _, sigmas, _ = looking.steps.take(noise, 3)
@@ -382,6 +387,78 @@ class TestAfterSteps:
         with pytest.raises(ProbeError, match="steps is 1; at least 2 are needed"):
             AfterSteps(steps=1)
 
+    def test_it_is_refused_before_a_layer_is_looked_for(self, model: Any, clip: Any) -> None:
+        """The rule: what cannot work says so before anything is paid for."""
+        counting, seen = counted(model)
+        after = AfterSteps(sigmas=torch.tensor([14.0, 0.0]))
+        with pytest.raises(ProbeError, match="at least 2 steps"):
+            pick_noise(counting, clip, replace(REQUEST, layer="auto", after=after))
+        assert not seen
+
+    def test_the_picture_is_of_the_look_that_chose(self, model: Any, clip: Any) -> None:
+        """A first step that shows nothing was drawn as if it had decided."""
+        scorer = Scorer(model, clip, "test", 192, 128, "input 3")
+        prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
+        looking = Looking(scorer, prompts, scorer.grid(), self.steps(scorer, self.AFTER), 3)
+        groups = by_category(REGIONS, assign_cells(REGIONS, *scorer.grid().exact))
+        searching = searched_swaps(lambda index: groups, SHAPE, looking, 4, 0)
+        noise = searching(3, 0)
+        (found,) = searching.found.values()
+        assert looking.deeper
+        torch.testing.assert_close(found.scores, paper_score(looking.deeper(noise[None]))[0])
+        assert fit(found.scores[None], groups)[0] == pytest.approx(found.deep[0])
+
+    def test_a_controlnet_of_the_connected_prompt_takes_part(
+        self, model: Any, clip: Any, encode: Callable[[str], Any], control_net: Any
+    ) -> None:
+        """The rule: the steps are those of the run, with all that its conditioning holds."""
+        import nodes
+
+        scorer = Scorer(model, clip, "test", 192, 128, "input 3")
+        image = torch.rand(1, 128, 192, 3, generator=torch.Generator().manual_seed(0))
+        bare = encode("a cat"), encode("ugly")
+        controlled = nodes.ControlNetApplyAdvanced().apply_controlnet(
+            *bare, control_net, image, 1.0, 0.0, 1.0
+        )
+        found = []
+        for positive, negative in (bare, controlled):
+            after = replace(self.AFTER, positive=positive, negative=negative)
+            steps = self.steps(scorer, after)
+            latents, _, _ = steps.take(plain_noise(3, SHAPE), 3)
+            levels = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 5)
+            kept: list[torch.Tensor] = []
+            comfy.sample.sample_custom(
+                *(model, plain_noise(3, SHAPE), 4.0, comfy.samplers.sampler_object("euler"), levels),
+                *(positive, negative, torch.zeros(1, *SHAPE)),
+                callback=lambda step, denoised, x, steps, kept=kept: kept.append(x.clone()),
+                disable_pbar=True,
+                seed=3,
+            )
+            expected = model.get_model_object("latent_format").process_out(kept[2])
+            torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-3)
+            found.append(latents)
+        assert not torch.allclose(*found, rtol=1e-3, atol=1e-3)
+
+    def test_where_memory_runs_out_fewer_take_the_steps_at_once(self, model: Any, clip: Any) -> None:
+        """The rule: nothing is lost when memory is short, and the noises become the same."""
+        scorer = Scorer(model, clip, "test", 192, 128, "input 3")
+        noise = torch.cat([plain_noise(seed, SHAPE) for seed in range(5)])
+        expected, _, each = self.steps(scorer, self.AFTER).take(noise, 3)
+        rows: list[int] = []
+
+        def small(executor: Any, x: torch.Tensor, *more: Any, **named: Any) -> Any:
+            rows.append(len(x))
+            if len(x) > 4:
+                raise torch.OutOfMemoryError("too much")
+            return executor(x, *more, **named)
+
+        crowded = model.clone()
+        crowded.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "small", small)
+        scorer = Scorer(crowded, clip, "test", 192, 128, "input 3")
+        found, sigmas, forwards = self.steps(scorer, self.AFTER).take(noise, 3)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
+        assert max(rows) > 4 and len(sigmas) == 5 and forwards == each
+
     def test_a_cache_of_another_pack_does_not_hide_the_step(self, model: Any, clip: Any) -> None:
         """Where another wrapper answers without asking, a later step was taken for the one that was meant."""
         asked: list[float] = []
@@ -394,7 +471,7 @@ class TestAfterSteps:
         cached.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, "cache", cache)
         scorer = Scorer(cached, clip, "test", 192, 128, "input 3")
         prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
-        looking = Looking(scorer, prompts, scorer.grid(), self.AFTER, 3)
+        looking = Looking(scorer, prompts, scorer.grid(), self.steps(scorer, self.AFTER), 3)
         assert looking.steps
         _, (sigma,), _ = looking.steps.take(plain_noise(1, SHAPE), 3)
         assert sigma == pytest.approx(float(looking.steps.run.sigmas[2])) and len(asked) == 2

@@ -41,8 +41,9 @@ from winning_tickets.probe.layers import remembered
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.preview import LiveTrial
+from winning_tickets.probe.sampling.batches import BATCHED
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
-from winning_tickets.probe.sampling.draw import BATCHED, Drawing, Sampling
+from winning_tickets.probe.sampling.draw import Drawing, Sampling
 from winning_tickets.probe.sampling.watch import watched
 from winning_tickets.probe.trial.kinds import (
     LOOKED,

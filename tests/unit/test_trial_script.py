@@ -94,7 +94,7 @@ def test_a_layouts_graph_asks_for_its_boxes_and_its_prompt(
         f'{HEADER}a,x,"A {{red}} kettle: on a mat","kettle: on","0,0,256,256",mat,"0,256,512,512"\n'
     )
     (layout,), _ = read(path)
-    options = options_of(monkeypatch, "--checkpoint", "some/model.safetensors")
+    options = options_of(monkeypatch, "--checkpoint", "some/model.safetensors", "--look-after", "20")
     graph = script.graph(options, script.Task(layout.categories, layout), "mine", 4, "input 8")
     assert graph["1"]["inputs"] == {"ckpt_name": "model.safetensors"}
     collect = graph["2"]["inputs"]
@@ -102,6 +102,7 @@ def test_a_layouts_graph_asks_for_its_boxes_and_its_prompt(
     trial = graph["3"]["inputs"]
     assert [(r.category, r.x1) for r in parse_regions(trial["regions"])] == [("kettle: on", 0.5), ("mat", 1)]
     assert trial["advanced.prompt"] == layout.prompt and (trial["images"], trial["bank"]) == (4, ["2", 0])
+    assert trial["advanced.look_after_percent"] == 20
 
 
 def test_the_layer_of_several_prompts_is_chosen_by_the_categories_of_all_of_them() -> None:
@@ -177,6 +178,7 @@ def test_kept_images_are_done_and_cost_no_time(tmp_path: Path) -> None:
         (("--seed", "-1"), "--seed is -1: give 0 or more."),
         (("--size", "512", "100"), "--size has 100: give multiples of 8 from 64."),
         (("--size", "8", "512"), "--size has 8"),
+        (("--look-after", "95"), "--look-after is 95: give 0 to 90 percent."),
     ],
 )
 def test_numbers_that_nothing_can_be_tried_with_are_named_before_anything_starts(

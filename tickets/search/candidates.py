@@ -39,8 +39,9 @@ class Proposer(Protocol):
 class Found:
     """The noise [C, h, w] that fits best, which candidate it came from, `fit` of the first and of this one.
 
-    scores [categories, rows, columns]: of this noise. looks: model evaluations of one image each. deeper: how
-    many had the deeper look; deep: the fit by that, of this one and of the best one by the first look.
+    scores [categories, rows, columns]: of this noise, by the deeper look if it had one. looks: model
+    evaluations of one image each. deeper: how many had the deeper look; deep: the fit by that, of this one
+    and of the best one by the first look.
     """
 
     noise: torch.Tensor
@@ -54,7 +55,7 @@ class Found:
 
 
 def narrowed(candidates: int) -> int:
-    """How many of them are worth a deeper look: NARROWED, but two at least, between which it can choose."""
+    """How many of them are worth a deeper look: NARROWED, but two at least."""
     return min(candidates, max(2, math.ceil(NARROWED * candidates))) if candidates > 1 else 0
 
 
@@ -118,13 +119,16 @@ def search(
     """
     found = refine(proposer, look, groups, candidates, rounds, generators, check)
     best, deep = int(found.value.argmax()), (math.nan, math.nan)
+    scores = found.scores[best]
     if deeper and seen:
         order = found.value.argsort(descending=True, stable=True)[:seen].tolist()
-        values = fit(_scores(deeper, proposer, [found.states[j] for j in order]), groups)
-        best, deep = order[int(values.argmax())], (float(values.max()), float(values[0]))
+        then = _scores(deeper, proposer, [found.states[j] for j in order])
+        values = fit(then, groups)
+        place = int(values.argmax())
+        best, scores, deep = order[place], then[place], (float(values[place]), float(values[0]))
     return Found(
         proposer.noise(found.states[best]),
-        found.scores[best],
+        scores,
         best,
         found.before,
         float(found.value[best]),

@@ -1,0 +1,81 @@
+"""Runs of a sampler for many images: as many at once as memory allows, and each the same alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import comfy.model_management
+import comfy.sample
+import torch
+
+from ...tickets.noise import SEED_RANGE
+from ..model.memory import Rows
+from ..model.random import seeded
+
+# These add no noise of their own and take the same steps for any batch: an image is the same in each.
+BATCHED = frozenset(
+    [
+        *("euler", "euler_cfg_pp", "heun", "heunpp2", "exp_heun_2_x0", "dpm_2", "lms", "ddim"),
+        *("dpmpp_2m", "dpmpp_2m_cfg_pp", "ipndm", "ipndm_v", "deis", "uni_pc", "uni_pc_bh2"),
+        *("res_multistep", "res_multistep_cfg_pp", "gradient_estimation", "gradient_estimation_cfg_pp"),
+    ]
+)
+Result = TypeVar("Result")
+
+
+class Batches:
+    """Batches of guided images, halved where memory runs out.
+
+    shape: of a latent. alone: image by image from the start. Where a batch draws random numbers, as patches
+    and some samplers do, its images are run one by one, each from its own seed, so that an image depends on
+    no other.
+    """
+
+    def __init__(self, model: Any, shape: tuple[int, int, int], alone: bool) -> None:
+        self._rows, self._shape, self._alone = Rows(model, shape), shape, alone
+
+    @property
+    def at_once(self) -> int:
+        """Images in a batch."""
+        return 1 if self._alone else max(1, self._rows.count // 2)
+
+    def run(
+        self, images: int, seed_of: Callable[[int], int], work: Callable[[slice], Result]
+    ) -> list[Result]:
+        """What `work` makes of each batch of the images; seed_of: an image's seed.
+
+        Raises what `work` does.
+        """
+        done: list[Result] = []
+        start = 0
+        while start < images:
+            size = min(self.at_once, images - start)
+            found, drawn, full = None, False, False
+            try:
+                found, drawn = self._seeded(seed_of(start), size, partial(work, slice(start, start + size)))
+            except RuntimeError as error:
+                comfy.model_management.raise_non_oom(error)
+                if size == 1:
+                    raise
+                full = True
+            if full:
+                self._rows.count = min(self._rows.count, 2 * size)
+                self._rows.halve()
+            elif drawn and size > 1:
+                self._alone = True
+            else:
+                assert found is not None
+                done.append(found)
+                start += size
+        return done
+
+    def _seeded(self, seed: int, size: int, work: Callable[[], Result]) -> tuple[Result, bool]:
+        """And whether random numbers were drawn."""
+        with seeded(seed) as drew:
+            if size == 1:
+                # Where the stock sampler nodes leave the generators, which others draw from.
+                comfy.sample.prepare_noise(torch.zeros(1, *self._shape), seed % SEED_RANGE)
+                return work(), False
+            return work(), drew()
