@@ -3,11 +3,12 @@
     [DEMO_VARIANT=NAME] python benchmarks/deeper.py --comfyui DIR [--sets two ...] [--cases 200] [--steps 10]
     python benchmarks/deeper.py --comfyui DIR --table
 
-Run with the Python of that ComfyUI. Candidates of three kinds: plain seeds, ticket draws, and seeds whose
-blocks were exchanged three times. Each is drawn to its end (euler, guided with cfg 5, in bfloat16), judged by
-the trained judge, and read at every layer at its first step and after one, two and three steps. Which
-candidate a rule takes, and what the best one would have been, then follows from what is kept in
-demo/progress/deeper.jsonl, a line a candidate; started again, it resumes.
+Run with the Python of that ComfyUI. Candidates of several kinds: plain seeds, ticket draws, seeds whose
+blocks were exchanged three times; tickets after three exchanges (*rounds*); and the three best of the
+exchanged seeds with one more exchange of each by what is seen after two steps (*again*). Each is drawn to
+its end (euler, guided with cfg 5, in bfloat16), judged by the trained judge, and read at every layer at its
+first step and after one, two and three steps. Which candidate a rule takes, and what the best one would have
+been, then follows from what is kept in demo/progress/deeper.jsonl, a line a case; started again, it resumes.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ sys.path.append(str(Path(__file__).parent.parent / "demo"))
 import start
 
 SETS = ("two", "unequal", "three", "four")
-KINDS = ("plain", "tickets", "swap")
+KINDS = ("plain", "tickets", "swap", "rounds", "again")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
 parser.add_argument("--layer", default="input 3", help="of the tickets and the exchanges")
 parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
-parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS[:3])
 parser.add_argument("--cases", type=int, default=200)
 parser.add_argument("--steps", type=int, default=10)
 parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
@@ -51,8 +52,12 @@ from scenes import CATEGORIES, NAMES
 from variants import chosen
 from verdict import classes_of, find
 from winning_tickets.probe.attention.scorer import Scorer
+from winning_tickets.probe.build.looking import AfterSteps, Looking, first_steps
 from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.model.family import find_layers
 from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.probe.model.unet import UNet
+from winning_tickets.probe.sampling.first_steps import FirstSteps
 from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.grid import Grid
 from winning_tickets.tickets.layout.build import image_generator
@@ -61,12 +66,13 @@ from winning_tickets.tickets.prompts import JOINT, make_prompts
 from winning_tickets.tickets.score import paper_score
 from winning_tickets.tickets.search.candidates import SwapProposer, TicketProposer, plain_candidate, refine
 from winning_tickets.tickets.search.fit import fit
+from winning_tickets.tickets.search.swap import swap
 from winning_tickets.trial.figures import paired, share
 
 FILE = "deeper.jsonl"
 FIRST_SEED, NOISES, CFG, AFTER = 70_000, 128, 5.0, (0, 1, 2, 3)
-CANDIDATES = {"plain": 16, "tickets": 8, "swap": 8}
-ROUNDS = 3
+CANDIDATES = {"plain": 16, "tickets": 8, "swap": 8, "rounds": 16, "again": 8}
+ROUNDS, BEST = 3, 3
 
 
 class Looked:
@@ -87,20 +93,32 @@ class Looked:
         if kind == "plain":
             return torch.stack([draw(j) for j in range(count)])
         regions = regions_of(case)
-        if kind == "tickets":
-            layout = layout_for(bank, case, RANK)
-            proposer = TicketProposer(layout, layout.plain(seed, (0,))[0], seed, 0)
-            return torch.stack([proposer.noise(proposer.start(j)) for j in range(count)])
         prompts = self.own.encode(make_prompts([r.category for r in regions], JOINT))
-        grid = self.own.grid()
-        groups = by_category(regions, assign_cells(regions, *grid.exact))
-
-        def look(noise: torch.Tensor) -> torch.Tensor:
-            return self.own.blocks(prompts, noise, grid)[0]
-
+        looking = Looking(self.own, prompts, self.own.grid(), self.first_steps(prompts[0].text), seed)
         generators = partial(image_generator, seed, 0)
-        found = refine(SwapProposer(draw, groups, grid.block), look, groups, count, ROUNDS, generators)
-        return torch.stack(found.states)
+        if kind in ("tickets", "rounds"):
+            layout = layout_for(bank, case, RANK)
+            tickets = TicketProposer(layout, layout.plain(seed, (0,))[0], seed, 0)
+            if kind == "tickets":
+                return torch.stack([tickets.noise(tickets.start(j)) for j in range(count)])
+            of = tickets, looking.first, layout.groups(0)
+            return torch.stack([tickets.noise(s) for s in refine(*of, count, ROUNDS, generators).states])
+        groups = by_category(regions, assign_cells(regions, *looking.grid.exact))
+        swaps = SwapProposer(draw, groups, looking.grid.block)
+        found = refine(swaps, looking.first, groups, count, ROUNDS, generators)
+        if kind == "swap":
+            return torch.stack(found.states)
+        assert looking.deeper
+        best = [found.states[j] for j in found.value.argsort(descending=True, stable=True)[:BEST].tolist()]
+        scores = paper_score(looking.deeper(torch.stack(best)))
+        pairs = zip(best, scores, strict=True)
+        return torch.stack([*best, *(swap(noise, s, groups, looking.grid.block) for noise, s in pairs)])
+
+    def first_steps(self, text: str) -> FirstSteps:
+        """Two of the run's steps, with this text."""
+        model, clip = self.parts.model, self.parts.clip
+        after = AfterSteps(2 / ARGS.steps, ARGS.steps, CFG)
+        return first_steps(model, clip, "deeper.py", self.own.shape, text, after)
 
     def run(self, case: Case, noise: torch.Tensor) -> tuple[torch.Tensor, dict[int, tuple[Any, float]]]:
         """Latents at the end, and what there was after each of AFTER steps, with its noise level."""
@@ -179,13 +197,15 @@ def by(layers: Sequence[str], after: int, narrowed: float = 1.0) -> Rule:
 
     def rule(candidates: Sequence[dict[str, Any]]) -> int:
         fits = np.array([[c["fits"][layer] for layer in layers] for c in candidates]).mean(1)
-        order = np.argsort(-fits[:, 0], kind="stable")[: max(1, int(np.ceil(narrowed * len(candidates))))]
+        order = np.argsort(-fits[:, 0], kind="stable")[
+            : max(1, int(np.ceil(narrowed * len(candidates) - 1e-9)))
+        ]
         return int(order[fits[order, after].argmax()])
 
     return rule
 
 
-def tables() -> None:
+def tables(parts: Any) -> None:
     path = PROGRESS.with_name(FILE)
     found: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
     for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
@@ -206,6 +226,38 @@ def tables() -> None:
             cells = [sum(c[rule(c)]["hit"] for c in cases) / len(cases) for rule in rules]
             print(f"| {row} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
     there(found)
+    family = UNet(parts.model)
+    for layer in sorted({layer for name, layer, *_ in found if name == (chosen()[0] or "demo")}):
+        (place,) = find_layers(family, layer)
+        side_by_side(found, layer, family.share(place, *SHAPE[1:]))
+
+
+def side_by_side(found: dict[tuple[Any, ...], list[Any]], layer: str, share_of: float) -> None:
+    """Equal budgets: what the looks of a case win that take no more than an image guided half of its steps.
+
+    share_of: of a forward, up to the layer. An exchanged candidate is looked at once more each round; in a
+    deeper look it takes k guided steps and is read again.
+    """
+    print(f"\n## Within the forwards of one image guided half of its steps (`{layer}`)\n")
+    print("| | n | one | first step | after 1 | after 2 | after 3 | any |")
+    print("| --- " * 8 + "|")
+    for (name, own, steps, objects, kind), cases in sorted(found.items()):
+        if (name, own) != (chosen()[0] or "demo", layer) or kind == "again":
+            continue
+        count, hits = len(cases[0]), []
+        first = count * (1 + ROUNDS * (kind in ("swap", "rounds"))) * share_of
+        for k in AFTER[1:]:
+            seen = min(count, int((1.5 * steps - first) / (2 * k + share_of)))
+            rule = by([layer], k, seen / count)
+            got = sum(c[rule(c)]["hit"] for c in cases) / len(cases)
+            hits.append(f"{got:.3f} ({seen} of {count})" if seen > 1 else "-")
+        rule = by([layer], 0)
+        ends = [sum(c[0]["hit"] for c in cases), sum(c[rule(c)]["hit"] for c in cases)]
+        any_of = sum(any(x["hit"] for x in c) for c in cases) / len(cases)
+        print(
+            f"| {objects}, {kind}, {steps} steps | {len(cases)} | {ends[0] / len(cases):.3f} |"
+            f" {ends[1] / len(cases):.3f} | {' | '.join(hits)} | {any_of:.3f} |"
+        )
 
 
 def there(found: dict[tuple[Any, ...], list[Any]]) -> None:
@@ -233,16 +285,16 @@ def there(found: dict[tuple[Any, ...], list[Any]]) -> None:
 
 
 def main() -> None:
-    if ARGS.table:
-        return tables()
-    comfy.utils.set_progress_bar_enabled(False)
     parts = model_module.load()
+    if ARGS.table:
+        return tables(parts)
+    comfy.utils.set_progress_bar_enabled(False)
     model = fingerprint(parts.model, parts.clip).split("-")[0]
-    bank = the_bank(parts, model) if "tickets" in ARGS.kinds else None
+    bank = the_bank(parts, model) if {"tickets", "rounds"} & set(ARGS.kinds) else None
     fast = parts.model.clone()
     use_bfloat16(fast)
     measure(parts._replace(model=fast), bank, Lines(FILE, model))
-    tables()
+    tables(parts)
 
 
 if __name__ == "__main__":
