@@ -7,7 +7,7 @@ Run with the Python of that ComfyUI. Candidates of several kinds: plain seeds, t
 blocks were exchanged three times; tickets after three exchanges (*rounds*); and the three best of the
 exchanged seeds with one more exchange of each by what is seen after two steps (*again*). Each is drawn to
 its end (euler, guided with cfg 5, in bfloat16), judged by the trained judge, and read at every layer at its
-first step and after one, two and three steps. Which candidate a rule takes, and what the best one would have
+first step and after one to four steps. Which candidate a rule takes, and what the best one would have
 been, then follows from what is kept in demo/progress/deeper.jsonl, a line a case; started again, it resumes.
 """
 
@@ -70,7 +70,7 @@ from winning_tickets.tickets.search.swap import swap
 from winning_tickets.trial.figures import paired, share
 
 FILE = "deeper.jsonl"
-FIRST_SEED, NOISES, CFG, AFTER = 70_000, 128, 5.0, (0, 1, 2, 3)
+FIRST_SEED, NOISES, CFG, MOST = 70_000, 128, 5.0, 4
 CANDIDATES = {"plain": 16, "tickets": 8, "swap": 8, "rounds": 16, "again": 8}
 ROUNDS, BEST = 3, 3
 
@@ -121,13 +121,13 @@ class Looked:
         return first_steps(model, clip, "deeper.py", self.own.shape, text, after)
 
     def run(self, case: Case, noise: torch.Tensor) -> tuple[torch.Tensor, dict[int, tuple[Any, float]]]:
-        """Latents at the end, and what there was after each of AFTER steps, with its noise level."""
+        """Latents at the end, and what there was after each of the first steps, with its noise level."""
         prompts = [prompt_of(case)] * len(noise)
         conds = (conditioning(self.parts.clip, p) for p in (prompts, [""] * len(noise)))
         after: dict[int, Any] = {}
 
         def keep(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
-            if step in AFTER:
+            if step <= MOST:
                 after[step] = x.float().cpu()
 
         how = (self.parts.model, noise, ARGS.steps, CFG, "euler", "normal", *conds, torch.zeros_like(noise))
@@ -139,7 +139,7 @@ class Looked:
         }
 
     def figures(self, case: Case, noise: torch.Tensor) -> list[dict[str, Any]]:
-        """Of each noise: whether all are in place, whether all are there, and the fits of AFTER by layer."""
+        """Of each noise: are all in place, are all there, and its fits by layer and step."""
         regions = regions_of(case)
         prompts = self.scorer.encode(make_prompts([r.category for r in regions], JOINT))
         latents, after = self.run(case, noise)
@@ -217,12 +217,15 @@ def tables(parts: Any) -> None:
         print(f"\n## {name}, {kind} (`{layer}`), {objects}, {steps} steps, n = {len(cases)}\n")
         one, some = [c[0]["hit"] for c in cases], [any(x["hit"] for x in c) for c in cases]
         print(f"One: {share(one)}; any of {count}: {share(some)}.\n")
-        print("| read at | first step | after 1 | 2 | 3 | best third after 1 | 2 | 3 |")
-        print("| --- " * 8 + "|")
         layers = list(cases[0][0]["fits"])
+        # Earlier lines have no fourth step.
+        after = range(1, min(len(c[0]["fits"][layer]) for c in cases))
+        numbers = " | ".join(map(str, after))
+        print(f"| read at | first step | after {numbers} | best third after {numbers} |")
+        print("| --- " * (2 + 2 * len(after)) + "|")
         rows = {k: [k] for k in layers} | {"mean of all": layers}
         for row, read in rows.items():
-            rules = [by(read, k) for k in AFTER] + [by(read, k, 1 / 3) for k in AFTER[1:]]
+            rules = [by(read, 0)] + [by(read, k, how) for how in (1, 1 / 3) for k in after]
             cells = [sum(c[rule(c)]["hit"] for c in cases) / len(cases) for rule in rules]
             print(f"| {row} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
     there(found)
@@ -239,14 +242,18 @@ def side_by_side(found: dict[tuple[Any, ...], list[Any]], layer: str, share_of: 
     deeper look it takes k guided steps and is read again.
     """
     print(f"\n## Within the forwards of one image guided half of its steps (`{layer}`)\n")
-    print("| | n | one | first step | after 1 | after 2 | after 3 | any |")
-    print("| --- " * 8 + "|")
+    after = range(1, MOST + 1)
+    print(f"| | n | one | first step | {' | '.join(f'after {k}' for k in after)} | any |")
+    print("| --- " * (5 + len(after)) + "|")
     for (name, own, steps, objects, kind), cases in sorted(found.items()):
         if (name, own) != (chosen()[0] or "demo", layer) or kind == "again":
             continue
         count, hits = len(cases[0]), []
         first = count * (1 + ROUNDS * (kind in ("swap", "rounds"))) * share_of
-        for k in AFTER[1:]:
+        for k in after:
+            if k >= min(len(c[0]["fits"][layer]) for c in cases):
+                hits.append("")
+                continue
             seen = min(count, int((1.5 * steps - first) / (2 * k + share_of)))
             rule = by([layer], k, seen / count)
             got = sum(c[rule(c)]["hit"] for c in cases) / len(cases)
