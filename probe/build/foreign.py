@@ -60,6 +60,20 @@ def drawn(noise: Any, latent: dict[str, Any], node: str) -> torch.Tensor:
     return found
 
 
+def image_size(latent: dict[str, Any]) -> Shape | None:
+    """Channels, height and width of a LATENT's images; None if it holds none, but a video or several parts.
+
+    For models of videos, samplers make an image a video of one frame [images, C, 1, h, w].
+    """
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        return None
+    size = tuple(samples.shape[1:])
+    if len(size) == 4 and size[1] == 1:
+        size = (size[0], *size[2:])
+    return size if len(size) == 3 else None
+
+
 def seed_of(noise: Any, otherwise: int) -> int:
     """The seed of a NOISE, of those that have none `otherwise`."""
     # Other packs' properties fail in ways of their own.

@@ -15,7 +15,7 @@ from ...tickets.layout.build import Layout
 from ...tickets.noise import SEED_RANGE
 from ...tickets.recent import Recent
 from ..model.random import seeded
-from .foreign import NoiseError, Shape, drawn, seed_of
+from .foreign import NoiseError, Shape, drawn, image_size, seed_of
 
 NOISE_LATENT = "winning_tickets_noise"
 KEPT = 64
@@ -53,7 +53,7 @@ class BuiltNoise:
         Leaves torch's global generators as RandomNoise does: patches and samplers draw from them.
         """
         samples = input_latent["samples"]
-        if getattr(samples, "is_nested", False) or tuple(samples.shape[1:]) != self.shape:
+        if image_size(input_latent) != self.shape:
             size = "several parts" if getattr(samples, "is_nested", False) else tuple(samples.shape[1:])
             raise NoiseError(
                 f"The noise is for a latent of {self.shape}, the sampler's latent_image is {size} (channels,"
@@ -65,7 +65,7 @@ class BuiltNoise:
             return self.off.generate_noise(input_latent)
         made = self.images(indices_of(input_latent))
         PlainNoise(self.seed).generate_noise(input_latent)
-        return made
+        return made.reshape(len(made), *samples.shape[1:])
 
     def batch(self, count: int) -> torch.Tensor:
         """What a sampler gets for an empty latent [count, C, h, w]; nothing global is changed."""
@@ -159,14 +159,15 @@ def empty_latent(batch: int, shape: Sequence[int]) -> dict[str, Any]:
 def compared(noise: Any, latent: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """What a NOISE makes for a latent, and stock ComfyUI's noise of the same seed, both [images, C, h, w]."""
     samples = latent["samples"]
-    if samples.is_nested or samples.dim() != 4:
-        size = "several parts" if samples.is_nested else tuple(samples.shape)
+    size = image_size(latent)
+    if size is None:
+        given = "several parts" if samples.is_nested else tuple(samples.shape)
         raise NoiseError(
             f"Noise Report needs a latent of images [batch, channels, height, width], but latent_image is"
-            f" {size}: connect one of an image model, such as Empty Latent Image."
+            f" {given}: connect one of an image model, such as Empty Latent Image."
         )
     seed = seed_of(noise, 0)
     with seeded(seed):
         made = drawn(noise, latent, "Noise Report")
         plain = PlainNoise(seed).generate_noise(latent)
-    return made, plain.to("cpu", torch.float32)
+    return made.reshape(-1, *size), plain.to("cpu", torch.float32).reshape(-1, *size)

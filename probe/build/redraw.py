@@ -15,7 +15,7 @@ from ...tickets.layout.regions import AnyRegion
 from ...tickets.noise import blended
 from ...tickets.search.candidates import derived_seed
 from ..model.random import seeded
-from .foreign import NoiseError, Varied, drawn, reseeded, seed_of
+from .foreign import NoiseError, Varied, drawn, image_size, reseeded, seed_of
 from .noise import PlainNoise, indices_of, noise_latent
 
 NODE = "Redraw Noise in Region"
@@ -45,7 +45,7 @@ class RedrawnNoise(Varied):
         torch's global generators are left as `noise` leaves them.
         """
         samples = input_latent["samples"]
-        if getattr(samples, "is_nested", False) or samples.dim() != 4:
+        if image_size(input_latent) is None:
             size = "several parts" if getattr(samples, "is_nested", False) else tuple(samples.shape)
             raise NoiseError(
                 f"{NODE} needs a latent of images [batch, channels, height, width], but the sampler's"
@@ -119,4 +119,10 @@ def redraw_noise(
     else:
         ready, note = noise_latent(new, model, NODE)
         lines += filter(None, [note])
-    return Redrawing(redrawn, ready, picture(old[0], new[0], share[0])[None], "\n".join(lines))
+    before, after = (noises[0].reshape(-1, *share[0].shape) for noises in (old, new))
+    return Redrawing(
+        redrawn,
+        ready,
+        picture(before, after, share[0])[None],
+        "\n".join(lines),
+    )

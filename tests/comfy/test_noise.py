@@ -363,6 +363,22 @@ def test_noise_for_another_size_is_refused(model: Any, clip: Any) -> None:
         ticket_noise(layout, 3, "the node").generate_noise({"samples": nested})
 
 
+def test_an_image_may_be_a_video_of_one_frame(model: Any, clip: Any) -> None:
+    """Samplers hand such latents to NOISE for Qwen-Image, Anima, Wan: it was refused."""
+    layout = make_layout(model, clip)
+    flat = empty_latent(2, layout.shape)
+    framed, video = ({"samples": torch.zeros(2, 4, frames, 16, 24)} for frames in (1, 2))
+    noise = ticket_noise(layout, 3, "the node")
+    found = noise.generate_noise(framed)
+    assert found.shape == (2, 4, 1, 16, 24) and torch.equal(found[:, :, 0], noise.generate_noise(flat))
+    for one, other in zip(compared(noise, framed), compared(noise, flat), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match=r"latent_image is \(4, 2, 16, 24\)"):
+        noise.generate_noise(video)
+    with pytest.raises(ValueError, match="Noise Report needs a latent of images"):
+        compared(noise, video)
+
+
 def test_noise_and_noise_latent_together_are_refused(model: Any, clip: Any, encode: Any) -> None:
     layout = make_layout(model, clip)
     latent, _ = noise_latent(layout.build(1), model, "the node")

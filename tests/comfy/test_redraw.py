@@ -121,7 +121,18 @@ def test_what_does_not_fit_is_refused(latent: dict[str, Any]) -> None:
     with pytest.raises(NoiseError, match="the new noise is the same as the old one: connect another fill"):
         redraw_noise(PlainNoise(3), latent, LEFT, 8, 0, PlainNoise(3))
     with pytest.raises(NoiseError, match="Redraw Noise in Region needs a latent of images"):
-        redraw_noise(PlainNoise(3), {"samples": torch.zeros(1, 16, 1, 8, 8)}, LEFT, 8, 0)
+        redraw_noise(PlainNoise(3), {"samples": torch.zeros(1, 16, 2, 8, 8)}, LEFT, 8, 0)
+
+
+def test_an_image_may_be_a_video_of_one_frame() -> None:
+    """Samplers hand such latents to NOISE for Qwen-Image, Anima, Wan: it was refused."""
+    flat = {"samples": torch.zeros(2, 16, 19, 13)}
+    framed = {"samples": flat["samples"][:, :, None]}
+    found = redraw_noise(PlainNoise(3), framed, LEFT, 8, 3)
+    new = found.noise.generate_noise(framed)
+    assert new.shape == (2, 16, 1, 19, 13)
+    assert torch.equal(new[:, :, 0], found.noise.generate_noise(flat))
+    assert torch.equal(found.picture, redraw_noise(PlainNoise(3), flat, LEFT, 8, 3).picture)
 
 
 def test_places_may_overlap_and_an_image_may_have_none(latent: dict[str, Any]) -> None:
