@@ -75,7 +75,8 @@ class Trace:
     """A run as it was watched.
 
     sigmas: [steps + 1]. steps: the first evaluation of each; None where another patch answered it.
-    evaluations: how many there were in all.
+    evaluations: how many there were in all. covered: share of a map's height and width that the image has,
+    from the upper left. pixels: of an image to one of its latent's, at a side.
     """
 
     phrases: tuple[str, ...]
@@ -83,6 +84,8 @@ class Trace:
     steps: list[Evaluation | None]
     evaluations: int = 0
     notes: list[str] = field(default_factory=list)
+    covered: tuple[float, float] = (1.0, 1.0)
+    pixels: int = 8
 
     @classmethod
     def counted(cls, phrases: tuple[str, ...], steps: Steps, evaluations: Sequence[Evaluation]) -> Trace:

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from ..guidance.suggest import explain, scales, suggest
 from ..guidance.trace import StepsError, Trace, agreement, parse_steps
-from ..tickets.grid import PIXELS
 from .chart import Axis, Line, Mark, line_chart
 from .colours import BLUE, RED, YELLOW, category_colour, heat
 from .draw import (
@@ -50,19 +49,31 @@ def stretched(maps: torch.Tensor) -> torch.Tensor:
     return (maps - low) / (high - low).clamp(min=1e-12)
 
 
+def enlarged(maps: torch.Tensor, size: Sequence[int], covered: Sequence[float] = (1.0, 1.0)) -> torch.Tensor:
+    """The part of maps [a, b, h, w] that the image covers, of its size."""
+    height, width = size
+    full = max(height, round(height / covered[0])), max(width, round(width / covered[1]))
+    return F.interpolate(maps, full, mode="bilinear")[..., :height, :width]
+
+
 def heat_maps(
-    maps: torch.Tensor, phrases: Sequence[str], steps: Sequence[int], image: torch.Tensor | None = None
+    maps: torch.Tensor,
+    phrases: Sequence[str],
+    steps: Sequence[int],
+    image: torch.Tensor | None = None,
+    covered: Sequence[float] = (1.0, 1.0),
 ) -> torch.Tensor:
     """One row for each phrase, one column for each step: maps [steps, phrases, h, w].
 
     steps: indices from 0; NaN in those that were not read. image: [height, width, 3], shown in grey beneath.
+    covered: the share of a map's height and width that is the image's.
     """
     rows, columns = min(len(phrases), MOST_ROWS), min(len(steps), MOST_COLUMNS)
     shown = phrases[:rows]
     names, colours = all_written(shown), [category_colour(phrase) for phrase in shown]
     side = (WIDTH - titles_width(names, colours)) // columns - GAP
     size = size_within(maps.shape, max(SMALLEST, min(LARGEST, side)))
-    values = F.interpolate(stretched(maps[:columns, :rows].float()), size, mode="bilinear").transpose(0, 1)
+    values = enlarged(stretched(maps[:columns, :rows].float()), size, covered).transpose(0, 1)
     panels = heat(values)
     if image is not None:
         seen = F.interpolate(image.float().movedim(-1, 0)[None, :3], size, mode="area")[0].mean(0)
@@ -86,9 +97,9 @@ def heat_maps(
     return tensor_of(framed(stacked(parts)))
 
 
-def masks(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def masks(maps: torch.Tensor, height: int, width: int, covered: Sequence[float] = (1.0, 1.0)) -> torch.Tensor:
     """Maps [masks, h, w] as MASK [masks, height, width], each from 0 to 1."""
-    return stretched(F.interpolate(maps.float()[None], (height, width), mode="bilinear")[0])
+    return stretched(enlarged(maps.float()[None], (height, width), covered)[0])
 
 
 def curves(trace: Trace, image: int, cut: float | None = None) -> torch.Tensor:
@@ -204,7 +215,7 @@ def shown(
     maps = trace.maps()[:, number - 1] if trace.is_read else unread
     read = [step for step in chosen if bool(maps[step].isfinite().all())]
     under = None if image is None else image[min(number, len(image)) - 1]
-    height, width = (side * PIXELS for side in latent) if image is None else image.shape[1:3]
+    height, width = (side * trace.pixels for side in latent) if image is None else image.shape[1:3]
     lines = [table(trace, number - 1, chosen), *scales(trace, number - 1)]
     lines += [*trace.notes, *unwritten(trace.phrases)]
     mask = maps[read[-1]] if read else torch.zeros_like(maps[chosen[-1]])
@@ -213,8 +224,8 @@ def shown(
     elif read[-1] != chosen[-1]:
         lines.append(f"The masks are of step {read[-1] + 1}.")
     return Shown(
-        heat_maps(maps[chosen], trace.phrases, chosen, under)[None],
-        masks(mask, int(height), int(width)),
+        heat_maps(maps[chosen], trace.phrases, chosen, under, trace.covered)[None],
+        masks(mask, int(height), int(width), trace.covered),
         curves(trace, number - 1)[None],
         "\n".join(lines),
     )

@@ -18,17 +18,19 @@ from ..model.family import AttentionCall, Family, Layer
 
 KEY = "winning_tickets"
 WEIGHTS_AT_ONCE = 2**22
+# Where many keys share a softmax, fewer cells at a time keep no device busy.
+CELLS_AT_ONCE = 128
 
 
 class Tokens(Protocol):
     """Where phrases stand in a prompt.
 
-    positions: of the tokens of each phrase. length: of the prompt's own text in tokens. conditioning: of
-    the prompt, as ComfyUI encodes it.
+    groups: of each phrase, the positions of its tokens, apart for each text encoder that has tokens of its
+    own. length: of the prompt's own text in tokens. conditioning: of the prompt, as ComfyUI encodes it.
     """
 
     @property
-    def positions(self) -> Sequence[Sequence[int]]: ...
+    def groups(self) -> Sequence[Sequence[Sequence[int]]]: ...
 
     @property
     def length(self) -> int: ...
@@ -95,17 +97,27 @@ class Reader:
             return torch.zeros_like(x)
         left = dict(chunks)
 
-        def read(call: AttentionCall) -> None:
+        def read(make: Callable[[], AttentionCall | None]) -> None:
             with self._unless_watching(left):
-                self._read(left, len(x), call)
+                call = make()
+                if call is not None:
+                    self._read(left, len(x), call)
 
-        hooked = self.family.hooked(options, self.layers, read)
+        size = (self.height, self.width)
+        hooked = self.family.hooked(options, self.layers, read, size, self._context.shape[1])
         try:
             denoised = executor(x, t, c_concat, c_crossattn, control, hooked, **more)
         except _ReadEnough:
             denoised = torch.zeros_like(x)
-        if left and not all((key, self.layers[-1]) in self.maps for key in left.values()):
+        unread = [
+            layer for layer in self.layers if any((key, layer) not in self.maps for key in left.values())
+        ]
+        if len(unread) == len(self.layers):
             self.refuse("replaces the model's forward, so that no attention is seen")
+        elif unread:
+            self.refuse(f"leaves no attention to the prompt at layer {unread[0]}")
+        if unread:
+            self._forget(left)
         return denoised
 
     @contextmanager
@@ -145,6 +157,9 @@ class Reader:
                 " latent pixels"
             )
             return {}
+        if x.dim() == 5 and x.shape[2] != 1:
+            self.refuse(f"runs the model on {x.shape[2]} frames instead of one image")
+            return {}
         rows, kinds = len(uuids) * self.images, options.get("cond_or_uncond", uuids)
         if len(x) != rows or len(kinds) != len(uuids):
             self.refuse(f"runs the model on {len(x)} rows instead of {rows}")
@@ -172,25 +187,25 @@ class Reader:
             for i, key in chunks.items():
                 part = slice(i * self.images, (i + 1) * self.images)
                 prompt = self.prompts[key]
-                maps = token_attention(
-                    call.q[part], call.k[part], call.heads, prompt.positions, prompt.length
-                )
+                maps = call_attention(call, part, prompt.groups, prompt.length)
                 self.maps[key, call.layer] = self.keep(maps.unflatten(-1, call.size))
         if self.stop and call.layer == self.layers[-1]:
             raise _ReadEnough
 
     def _unlike(self, call: AttentionCall, rows: int) -> str:
         """What is not as the model alone would have it; empty if all is."""
+        if call.wrong:
+            return call.wrong
         if len(call.q) != rows or len(call.k) != rows:
             return f"gives the attention {len(call.q)} rows instead of {rows}"
         expected = map_size(self.height, self.width, self.family.stride(call.layer))
-        if call.size != expected or call.q.shape[1] != expected[0] * expected[1]:
+        if call.size != expected or call.cells != expected[0] * expected[1]:
             found = f"{call.size[0]}x{call.size[1]}"
-            if call.q.shape[1] != call.size[0] * call.size[1]:
-                found = f"{call.q.shape[1]} of {found}"
+            if call.cells != call.size[0] * call.size[1]:
+                found = f"{call.cells} of {found}"
             return f"leaves a map of {found} cells instead of {expected[0]}x{expected[1]}"
-        if call.k.shape[1] != self._context.shape[1]:
-            return f"shows the attention {call.k.shape[1]} tokens instead of {self._context.shape[1]}"
+        if call.tokens != self._context.shape[1]:
+            return f"shows the attention {call.tokens} tokens instead of {self._context.shape[1]}"
         if call.context is not None and not _same(call.context, self._context):
             return "shows the attention another prompt"
         # What was compared once is known by its identity: no device is waited for at every layer.
@@ -216,23 +231,63 @@ def _is_prompts(context: torch.Tensor, prompt: Tokens) -> bool:
     return bool(torch.equal(context, own.to(context).repeat(1, times, 1).expand(len(context), -1, -1)))
 
 
+def call_attention(
+    call: AttentionCall, rows: slice, groups: Sequence[Sequence[Sequence[int]]], length: int
+) -> torch.Tensor:
+    """`token_attention` of some rows of a call; phrases may have tokens of several text encoders, each of
+    which counts alike.
+    """
+    mask = call.mask
+    if mask is not None and len(mask) > 1:
+        mask = mask[rows]
+    flat = [group for parts in groups for group in parts]
+    maps = token_attention(call.q[rows], call.k[rows], call.heads, flat, length, call.text, mask, call.scale)
+    return torch.stack([m.mean(1) for m in maps.split([len(parts) for parts in groups], 1)], 1)
+
+
 def token_attention(
-    q: torch.Tensor, k: torch.Tensor, heads: int, groups: Sequence[Sequence[int]], length: int
+    q: torch.Tensor,
+    k: torch.Tensor,
+    heads: int,
+    groups: Sequence[Sequence[int]],
+    length: int,
+    text: slice = slice(None),
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
 ) -> torch.Tensor:
     """Softmax attention of each cell to groups of tokens, float32 [images, groups, cells].
 
-    q [images, cells, heads * dim], k [images, tokens, heads * dim]. Mean over heads and over the
-    tokens of a group. ComfyUI repeats texts of different `length` to a common one: copies are summed.
+    q [images, cells, heads * dim] or [images, heads, cells, dim], k likewise of all keys, of which `text` are
+    the prompt's. Mean over heads and over the tokens of a group. ComfyUI repeats texts of different `length`
+    to a common one: copies are summed. mask [1 or images, 1 or heads, 1 or cells, keys]: added to the scores,
+    or keys to keep. scale: of the scores, dim ** -0.5 if not given.
     """
-    q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
-    cells = min(q.shape[2], max(1, WEIGHTS_AT_ONCE // (heads * k.shape[2])))
+    if q.dim() == 3:
+        q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
+    if k.shape[1] != q.shape[1]:
+        # A key's head may serve several of the queries'.
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    cells = min(q.shape[2], max(CELLS_AT_ONCE, WEIGHTS_AT_ONCE // (heads * k.shape[2])))
     images = max(1, WEIGHTS_AT_ONCE // (heads * k.shape[2] * cells))
     result = []
-    for q_part, k_part in zip(q.split(images), k.split(images), strict=True):
-        keys = k_part.float().transpose(-1, -2) * q.shape[-1] ** -0.5
+    for first in range(0, len(q), images):
+        some = slice(first, first + images)
+        keys = k[some].float().transpose(-1, -2) * scale
+        hidden = mask if mask is None or len(mask) == 1 else mask[some]
         maps = []
-        for some in q_part.split(cells, 2):
-            weights = (some.float() @ keys).softmax(-1).mean(1).unflatten(-1, (-1, length)).sum(-2)
+        for start in range(0, q.shape[2], cells):
+            part = slice(start, start + cells)
+            scores = q[some, :, part].float() @ keys
+            if hidden is not None:
+                scores = _masked(scores, hidden if hidden.shape[2] == 1 else hidden[:, :, part])
+            weights = scores.softmax(-1)[..., text].mean(1).unflatten(-1, (-1, length)).sum(-2)
             maps.append(torch.stack([weights[..., list(g)].mean(-1) for g in groups], 1))
         result.append(torch.cat(maps, -1))
     return torch.cat(result)
+
+
+def _masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, -torch.inf)
+    return scores + mask.float()

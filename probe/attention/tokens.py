@@ -1,18 +1,23 @@
-"""Where phrases stand among the tokens of a prompt, in every CLIP text encoder that reads it."""
+"""Where phrases stand among the tokens of a prompt, in every text encoder that reads it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 
 from ...tickets.prompts import Prompt
 from ..model.family import ProbeError, require_clip
+from . import phrases
+from .phrases import common, same_token
 
 CLIPS = {"l": "CLIP-L", "g": "CLIP-G", "h": "CLIP-H"}
+# Of several tokenizers that are not CLIP's, the one whose tokens are the context's: by text encoders.
+BESIDE = {"t5xxl": {"AnimaTEModel"}, "qwen25_7b": {"HunyuanImageTEModel"}}
 # Two words that no tokenizer begins or ends with the same token.
 STAND_INS = ("stone", "apple")
 
@@ -22,7 +27,8 @@ class PromptTokens:
     """A prompt ready for the model.
 
     names: the phrases in it. conditioning: as ComfyUI's nodes pass it on. length: tokens in its context,
-    all chunks together. positions: each phrase's tokens in the context, the same in all text encoders.
+    all chunks together. positions: each phrase's tokens in the context, the same in all text encoders that
+    share it. parts: where in the context another text encoder's own tokens begin, as SD3's T5 behind CLIP.
     """
 
     text: str
@@ -30,6 +36,16 @@ class PromptTokens:
     conditioning: list[Any]
     length: int
     positions: tuple[tuple[int, ...], ...]
+    parts: tuple[int, ...] = ()
+
+    @property
+    def groups(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """Each phrase's positions, apart for each part that it is in."""
+
+        def part(position: int) -> int:
+            return sum(position >= first for first in self.parts)
+
+        return tuple(tuple(tuple(g) for _, g in groupby(places, part)) for places in self.positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +85,89 @@ class Encoder:
 def read_text(clip: Any, text: str) -> list[Encoder]:
     """A text as each of a CLIP's text encoders reads it; ProbeError for other encoders."""
     require_clip(clip)
-    tokens, empty = clip.tokenize(text), clip.tokenize("")
+    tokens = clip.tokenize(text)
     if not tokens or any(name not in CLIPS for name in tokens):
         raise ProbeError(
             f"This text encoder ({', '.join(tokens)}) is not CLIP alone; this needs SD1.x, SD2.x or SDXL."
         )
-    # SDXL's refiner has the tokenizers of both encoders and one of these only.
-    used = [name for name in tokens if hasattr(clip.cond_stage_model, f"clip_{name}")] or list(tokens)
-    return [_encoder(name, tokens[name], empty[name][0][1][0], _width(clip, name)) for name in used]
+    return _read(clip, text, tokens)
+
+
+def _read(clip: Any, text: str, names: Iterable[str]) -> list[Encoder]:
+    """A text as those of these CLIP encoders read it that the model has."""
+    tokens, empty = clip.tokenize(text), clip.tokenize("")
+    # SDXL's refiner has the tokenizers of both encoders and one of these only, and SD3 may have any.
+    used = [name for name in names if getattr(clip.cond_stage_model, f"clip_{name}", None) is not None]
+    return [_encoder(name, tokens[name], empty[name][0][1][0], _width(clip, name)) for name in used or names]
+
+
+@dataclass(frozen=True, eq=False)
+class Readers:
+    """Which of a CLIP's tokenizers the tokens of a context come from, in order.
+
+    clips: CLIP's, which share their places. other: a tokenizer of another kind. weighted: whether that takes
+    parentheses for weights.
+    """
+
+    clip: Any
+    clips: tuple[str, ...]
+    other: str = ""
+    weighted: bool = False
+
+    @classmethod
+    def of(cls, clip: Any) -> Readers:
+        """ProbeError for text encoders of which that is not known."""
+        require_clip(clip)
+        names = list(clip.tokenize(""))
+        clips, others = (tuple(n for n in names if (n in CLIPS) == is_clip) for is_clip in (True, False))
+        if not others:
+            return cls(clip, clips)
+        stage = clip.cond_stage_model
+        kinds = {kind.__name__ for kind in type(stage).__mro__}
+        if len(others) > 1:
+            others = tuple(n for n in others if kinds & BESIDE.get(n, set()))
+        if len(others) != 1:
+            raise ProbeError(
+                f"This text encoder ({', '.join(names)}) is of a kind in which words cannot be told apart."
+            )
+        if "SD3ClipModel" not in kinds:
+            # Elsewhere CLIP gives the pooled output only.
+            clips = ()
+        clips = tuple(n for n in clips if getattr(stage, f"clip_{n}", None) is not None)
+        other = others[0] if not clips or getattr(stage, others[0], None) is not None else ""
+        return cls(clip, clips, other, bool(other) and phrases.weighs(clip, other))
+
+    def encoders(self, text: str) -> list[Encoder]:
+        return _read(self.clip, text, self.clips) if self.clips else []
+
+    def tokens(self, text: str) -> list[Any]:
+        """Of the other tokenizer: numbers, vectors, and pictures as they are."""
+        chunks = self.clip.tokenize(text)[self.other]
+        return [token for chunk in chunks for token, *_ in chunk]
+
+    def _before(self) -> int:
+        """How many tokens a template has before a text; language models may leave them out of the context."""
+        return common(*map(self.tokens, STAND_INS))
+
+    def encode(self, text: str) -> tuple[list[Any], int, int]:
+        """Conditioning of a text, the tokens of CLIP in it, and how many of the other's are left out of it.
+
+        ProbeError unless its tokens are those that the encoders read.
+        """
+        first = _length(encoders) if (encoders := self.encoders(text)) else 0
+        if not self.other:
+            return encode_text(self.clip, text, encoders), first, 0
+        conditioning = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+        count, lengths = len(self.tokens(text)), {context.shape[1] for context, *_ in conditioning}
+        dropped = first + count - min(lengths)
+        # A text that brings a template of its own is given none.
+        left_out = dropped in (0, self._before()) or (dropped > 0 and text.startswith("<|im_start|>"))
+        if len(lengths) > 1 or not left_out:
+            raise ProbeError(
+                f'"{text}" was encoded to {min(lengths)} tokens, not {first + count}: a node has changed how'
+                " this CLIP encodes. Connect the CLIP from before that node."
+            )
+        return conditioning, first, dropped
 
 
 def encode_text(clip: Any, text: str, encoders: Sequence[Encoder]) -> list[Any]:
@@ -94,29 +185,43 @@ def encode_text(clip: Any, text: str, encoders: Sequence[Encoder]) -> list[Any]:
 
 def encode_prompt(clip: Any, prompt: Prompt) -> PromptTokens:
     """A prompt whose phrases' places in the text are known; ProbeError names a phrase that cannot be read."""
-    encoders = read_text(clip, prompt.text)
+    readers = Readers.of(clip)
+    encoders = readers.encoders(prompt.text)
+    conditioning, first, dropped = readers.encode(prompt.text)
     names, positions = [], []
     for _, start, end in prompt.phrases:
         name = prompt.text[start:end]
-        _require_embeddings(clip, name)
-        before, after = prompt.text[:start], prompt.text[end:]
-        others = [read_text(clip, before + word + after) for word in STAND_INS]
-        found = [
-            _changed(encoder.words(), [other[i].words() for other in others])
-            for i, encoder in enumerate(encoders)
-        ]
-        places = _agreed(name, prompt.text, encoders, found)
-        for chunk in encoders[0].chunks:
-            if chunk.first < places[0] < chunk.stop <= places[-1]:
-                raise ProbeError(
-                    f'"{name}" does not fit: it is cut in two, because its prompt is longer than the'
-                    f" {chunk.stop - chunk.first - 2} tokens that are read at once. Use shorter or fewer"
-                    " categories, a shorter template, or a scheme with fewer in one prompt."
-                )
         names.append(name)
+        places = _replaced(readers, prompt.text, start, end, encoders) if encoders else ()
+        if readers.other:
+            places += _spanned(readers, name, prompt.text, [(start, end)], first - dropped)
         positions.append(places)
-    conditioning = encode_text(clip, prompt.text, encoders)
-    return PromptTokens(prompt.text, tuple(names), conditioning, _length(encoders), tuple(positions))
+    length = conditioning[0][0].shape[1]
+    return PromptTokens(
+        prompt.text, tuple(names), conditioning, length, tuple(positions), (first,) if readers.other else ()
+    )
+
+
+def _replaced(
+    readers: Readers, text: str, start: int, end: int, encoders: Sequence[Encoder]
+) -> tuple[int, ...]:
+    """The tokens of CLIP that text[start:end] has and other words in its place have not."""
+    name = text[start:end]
+    _require_embeddings(readers, name)
+    others = [readers.encoders(text[:start] + word + text[end:]) for word in STAND_INS]
+    found = [
+        _changed(encoder.words(), [other[i].words() for other in others])
+        for i, encoder in enumerate(encoders)
+    ]
+    places = _agreed(name, text, encoders, found)
+    for chunk in encoders[0].chunks:
+        if chunk.first < places[0] < chunk.stop <= places[-1]:
+            raise ProbeError(
+                f'"{name}" does not fit: it is cut in two, because its prompt is longer than the'
+                f" {chunk.stop - chunk.first - 2} tokens that are read at once. Use shorter or fewer"
+                " categories, a shorter template, or a scheme with fewer in one prompt."
+            )
+    return places
 
 
 def find_phrases(clip: Any, text: str, names: Sequence[str]) -> PromptTokens:
@@ -125,19 +230,49 @@ def find_phrases(clip: Any, text: str, names: Sequence[str]) -> PromptTokens:
     Weights in parentheses are no part of a phrase, upper and lower case are the same, and punctuation around
     a phrase may differ.
     """
-    encoders = read_text(clip, text)
+    readers = Readers.of(clip)
+    encoders = readers.encoders(text)
+    conditioning, first, dropped = readers.encode(text)
     positions = []
     for name in names:
-        _require_embeddings(clip, name)
-        found: list[list[int]] = [[] for _ in encoders]
-        for spelled in _spellings(name):
-            wanted = [[word for word, _ in e.words()] for e in read_text(clip, spelled)]
-            found = [_occurrences(e.words(), w) for e, w in zip(encoders, wanted, strict=True)]
-            if any(found):
-                break
-        positions.append(_agreed(name, text, encoders, found))
-    conditioning = encode_text(clip, text, encoders)
-    return PromptTokens(text, tuple(names), conditioning, _length(encoders), tuple(positions))
+        places: tuple[int, ...] = ()
+        if encoders:
+            _require_embeddings(readers, name)
+            found: list[list[int]] = [[] for _ in encoders]
+            for spelled in _spellings(name):
+                wanted = [[word for word, _ in e.words()] for e in readers.encoders(spelled)]
+                found = [_occurrences(e.words(), w) for e, w in zip(encoders, wanted, strict=True)]
+                if any(found):
+                    break
+            places = _agreed(name, text, encoders, found)
+        if readers.other:
+            stands: list[tuple[int, int]] = []
+            for spelled in _spellings(name):
+                stands = stands or list(phrases.occurrences(text, spelled, readers.weighted))
+            places += _spanned(readers, name, text, stands, first - dropped)
+        positions.append(places)
+    length = conditioning[0][0].shape[1]
+    return PromptTokens(
+        text, tuple(names), conditioning, length, tuple(positions), (first,) if readers.other else ()
+    )
+
+
+def _spanned(
+    readers: Readers, name: str, text: str, places: Sequence[tuple[int, int]], first: int
+) -> tuple[int, ...]:
+    """The positions of text[start:end] for each of the places; first: of the first token in the context."""
+    found = set[int]()
+    for start, end in places:
+        tokens = phrases.span(readers.tokens, text, start, end, readers.weighted)
+        if not len(tokens) or tokens[0] + first < 0:
+            raise ProbeError(
+                f'"{name}" has no token of its own in "{text}": the text encoder joins it to its neighbours.'
+                " Put spaces around it, or use more words."
+            )
+        found.update(token + first for token in tokens)
+    if not found:
+        raise ProbeError(f'"{name}" does not stand in the prompt "{text}": use its own words.')
+    return tuple(sorted(found))
 
 
 def fitting(prompt: PromptTokens, width: int) -> PromptTokens:
@@ -188,23 +323,13 @@ def _width(clip: Any, name: str) -> int | None:
     return int(transformer.get_input_embeddings().weight.shape[-1])
 
 
-def _same(one: Any, other: Any) -> bool:
-    if torch.is_tensor(one) or torch.is_tensor(other):
-        return torch.is_tensor(one) and torch.is_tensor(other) and torch.equal(one, other)
-    return bool(one == other)
-
-
 def _changed(words: Sequence[tuple[Any, int]], others: Sequence[Sequence[tuple[Any, int]]]) -> list[int]:
     """The positions of those words that other texts do not have in common with this one."""
-    start = min(_common(words, other) for other in others)
-    end = len(words) - min(_common(words[::-1], other[::-1]) for other in others)
+    tokens = [word for word, _ in words]
+    unlike = [[word for word, _ in other] for other in others]
+    start = min(common(tokens, other) for other in unlike)
+    end = len(words) - min(common(tokens[::-1], other[::-1]) for other in unlike)
     return [position for _, position in words[start:end]]
-
-
-def _common(words: Sequence[tuple[Any, int]], others: Sequence[tuple[Any, int]]) -> int:
-    """How many words two texts have in common from the beginning."""
-    pairs = zip(words, others, strict=False)
-    return next((n for n, ((a, _), (b, _)) in enumerate(pairs) if not _same(a, b)), len(words))
 
 
 def _spellings(name: str) -> Iterator[str]:
@@ -220,7 +345,7 @@ def _occurrences(words: Sequence[tuple[Any, int]], wanted: Sequence[Any]) -> lis
     starts = (
         at
         for at in range(len(words) - size + 1 if size else 0)
-        if all(_same(words[at + i][0], token) for i, token in enumerate(wanted))
+        if all(same_token(words[at + i][0], token) for i, token in enumerate(wanted))
     )
     return sorted({position for at in starts for _, position in words[at : at + size]})
 
@@ -244,11 +369,11 @@ def _agreed(
     raise ProbeError(f'The text encoders of this model place "{name}" differently in "{text}": {why}')
 
 
-def _require_embeddings(clip: Any, name: str) -> None:
+def _require_embeddings(readers: Readers, name: str) -> None:
     """ProbeError unless every embedding in a phrase is loaded and fits all text encoders."""
     for found in re.finditer(r"(?<!\S)\(*(embedding:[^\s()<[]+)(\))?", name):
         word = re.sub(r":[-+.\d]*$", "", found[1]) if found[2] else found[1]
-        alone = read_text(clip, word)
+        alone = readers.encoders(word)
         lost = next((e for e in alone if e.unfit), None)
         if lost:
             raise ProbeError(

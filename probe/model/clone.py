@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from comfy.patcher_extension import WrappersMP
 
 COMPILE_KEY = "torch.compile"
@@ -26,3 +29,12 @@ def plain_clone(model: Any) -> Any:
         if hasattr(value, "_orig_mod"):
             del clone.object_patches[name]
     return clone
+
+
+def uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, left out of whatever torch.compile compiles."""
+    # Where nothing was compiled, torch's compiler need not be loaded.
+    if "torch._dynamo" not in sys.modules:
+        return function
+    wrapped: Callable[..., Any] = torch.compiler.disable(function)
+    return wrapped

@@ -1,11 +1,11 @@
-"""What has to be known of an architecture to read its attention; UNets are the first family."""
+"""What has to be known of an architecture to read its attention."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -38,9 +38,12 @@ class Layer(NamedTuple):
 class AttentionCall:
     """One call of a layer's attention from image to text, inside a forward.
 
-    q [rows, cells, heads * dim]: rows of the forward, cells of the map in raster order. k [rows, tokens,
-    heads * dim]. context [rows, tokens, width]: what the keys were made of. size: rows and columns of the
-    map.
+    q [rows, cells, heads * dim] or [rows, heads, cells, dim]: rows of the forward, cells of the map in raster
+    order. k, of the same form: all keys that share the softmax; of them, `text` are the prompt's tokens.
+    context [rows, tokens, width]: what the keys were made of, None where that was not seen. size: rows and
+    columns of the map. mask: that the attention was given, over queries or not. scale: of the scores, None
+    for the usual one. wrong: what about the call is not as the model alone would have it, as a predicate of
+    "another patch ...".
     """
 
     layer: Layer
@@ -49,9 +52,22 @@ class AttentionCall:
     context: torch.Tensor | None
     heads: int
     size: tuple[int, int]
+    text: slice = field(default_factory=lambda: slice(None))
+    mask: torch.Tensor | None = None
+    scale: float | None = None
+    wrong: str = ""
+
+    @property
+    def cells(self) -> int:
+        return int(self.q.shape[-2])
+
+    @property
+    def tokens(self) -> int:
+        return len(range(self.k.shape[-2])[self.text])
 
 
-Read = Callable[[AttentionCall], None]
+Read = Callable[[Callable[[], AttentionCall | None]], None]
+"""Takes what makes a call, so that what fails there is the reader's to judge; None: not of image to text."""
 
 
 class Family(Protocol):
@@ -64,22 +80,24 @@ class Family(Protocol):
     def stride(self, layer: Layer) -> int:
         """Latent pixels from one cell of a layer's map to the next."""
 
+    def covered(self, height: int, width: int) -> tuple[float, float]:
+        """Share of a map's height and width that a latent has, where models add to it for whole cells."""
+
     def text_width(self) -> int:
         """Values in a token of the texts that the layers attend to."""
 
-    def noise_level(self) -> float:
-        """The sigma at which a noise is read: where the first step of a sampler starts."""
-
-    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """Channels, height and width of the latent of an image of width x height pixels."""
-
-    def share(self, layer: Layer, height: int, width: int) -> float:
-        """Share of a forward on a latent of height x width that lies before a layer's attention weights."""
-
-    def hooked(self, options: Mapping[str, Any], layers: Sequence[Layer], read: Read) -> dict[str, Any]:
+    def hooked(
+        self,
+        options: Mapping[str, Any],
+        layers: Sequence[Layer],
+        read: Read,
+        size: tuple[int, int],
+        tokens: int,
+    ) -> dict[str, Any]:
         """Transformer options of a forward in which every attention call of the layers goes to `read`.
 
-        Patches already there do their work; `read` may end the forward by an exception.
+        size: height and width of the latent that the model is given; tokens: of the text. Patches already
+        there do their work; `read` may end the forward by an exception.
         """
 
 
@@ -90,7 +108,9 @@ def find_layers(family: Family, names: str) -> list[Layer]:
     known = [str(layer) for layer in family.layers]
     for name in wanted:
         if name not in known:
-            raise ProbeError(f'layer is "{name}", but this model has cross-attention in: {", ".join(known)}.')
+            raise ProbeError(
+                f'layer is "{name}", but this model attends to the prompt in: {", ".join(known)}.'
+            )
     return [layer for layer in family.layers if str(layer) in wanted]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 
 from ...tickets.grid import latent_side, map_size
-from .clone import plain_clone
+from .clone import plain_clone, uncompiled
 from .family import AttentionCall, Layer, ProbeError, Read, shares
 
 TOKENS = 77
@@ -76,6 +75,9 @@ class UNet:
     def stride(self, layer: Layer) -> int:
         return self._strides[layer]
 
+    def covered(self, height: int, width: int) -> tuple[float, float]:
+        return 1.0, 1.0
+
     def text_width(self) -> int:
         blocks = (
             block
@@ -86,15 +88,20 @@ class UNet:
         return int(next(blocks).attn2.to_k.in_features)
 
     def noise_level(self) -> float:
+        """The sigma at which a noise is read: where the first step of a sampler starts."""
         return float(self.model.get_model_object("model_sampling").sigma_max)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latent of an image of width x height pixels."""
         latent_format = self.model.get_model_object("latent_format")
         ratio = latent_format.spacial_downscale_ratio
         return latent_format.latent_channels, latent_side(height, ratio), latent_side(width, ratio)
 
     def share(self, layer: Layer, height: int, width: int) -> float:
-        """By multiplications, counted from the sizes of the weights: nothing is run or built."""
+        """Share of a forward on a latent of height x width that lies before a layer's attention weights.
+
+        By multiplications, counted from the sizes of the weights: nothing is run or built.
+        """
         return shares(self._costs(height, width))[layer]
 
     def _costs(self, height: int, width: int) -> Iterator[tuple[Layer | None, float]]:
@@ -116,25 +123,23 @@ class UNet:
                 yield None, (_weights(part) - once) * cells
         yield None, _weights(self.unet.out) * height * width
 
-    def hooked(self, options: Mapping[str, Any], layers: Sequence[Layer], read: Read) -> dict[str, Any]:
+    def hooked(
+        self,
+        options: Mapping[str, Any],
+        layers: Sequence[Layer],
+        read: Read,
+        size: tuple[int, int],
+        tokens: int,
+    ) -> dict[str, Any]:
         """By an attn2 patch behind all others, which sees the context, and attn2 replacements around them."""
         replace, patches = dict(options.get("patches_replace", {})), dict(options.get("patches", {}))
         seen: dict[Layer, torch.Tensor] = {}
         theirs = replace.get("attn2", {})
-        ours = {layer: _uncompiled(partial(_attention, layer, theirs, seen, read)) for layer in layers}
+        ours = {layer: uncompiled(partial(_attention, layer, theirs, seen, read)) for layer in layers}
         replace["attn2"] = {**theirs, **ours}
-        see = _uncompiled(partial(_see, ours, seen))
+        see = uncompiled(partial(_see, ours, seen))
         patches["attn2_patch"] = [*patches.get("attn2_patch", []), see]
         return {**options, "patches_replace": replace, "patches": patches}
-
-
-def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, left out of whatever torch.compile compiles."""
-    # Where nothing was compiled, torch's compiler need not be loaded.
-    if "torch._dynamo" not in sys.modules:
-        return function
-    wrapped: Callable[..., Any] = torch.compiler.disable(function)
-    return wrapped
 
 
 def _see(
@@ -163,8 +168,13 @@ def _attention(
     extra_options: dict[str, Any],
 ) -> torch.Tensor:
     """Stands in for a layer's attention (attn2_replace); a patch already there does its work."""
-    height, width = extra_options.get("activations_shape", (0, 0))[-2:]
-    read(AttentionCall(layer, q, k, seen.pop(layer, None), extra_options["n_heads"], (height, width)))
+    context = seen.pop(layer, None)
+
+    def call() -> AttentionCall:
+        height, width = extra_options.get("activations_shape", (0, 0))[-2:]
+        return AttentionCall(layer, q, k, context, extra_options["n_heads"], (height, width))
+
+    read(call)
     if previous := theirs.get(layer) or theirs.get((layer.block, layer.number)):
         return previous(q, k, v, extra_options)
     return optimized_attention(

@@ -15,9 +15,9 @@ from ...guidance.steps import Steps
 from ...guidance.trace import Evaluation, StepsError, Trace, guidance_norm, low_share, parse_phrases, pooled
 from ..attention.reader import Reader
 from ..attention.tokens import PromptTokens, find_phrases, fitting
+from ..model.architecture import family_of
 from ..model.clone import WATCH
 from ..model.family import Family, Layer, find_layers
-from ..model.unet import UNet
 from .forwards import Call, Forwards
 from .patch import SamplerPatch, patch_on
 from .tail import holds
@@ -30,6 +30,7 @@ OTHER_PROMPT = (
     f"no prompt of this run is the one that {NODE} was given; connect its output positive to the sampler, or"
     " give it the sampler's prompt and the same CLIP"
 )
+VIDEO = "the latent is a video of {} frames, and only of single images attention is read"
 ONLY_AREAS = "the prompt holds only in areas of its own, which are not read"
 ANSWERED = "another patch, such as a cache, replaces the model's forward and answered without it"
 FOLLOWED = "they followed another entry of the conditioning than the watched prompt, or another prompt"
@@ -62,7 +63,7 @@ def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) 
     ProbeError names a phrase that the prompt has not, and lists the layers when one is unknown.
     """
     names = parse_phrases(phrases)
-    family = UNet(model)
+    family = family_of(model)
     layers = family.layers if layer.strip().lower() == ALL else find_layers(family, layer)
     found = fitting(find_phrases(clip, prompt, names), family.text_width())
     return Watch(found, family, layers).attach(model), found.conditioning
@@ -117,6 +118,9 @@ class WatchedRun:
         self.missing = "" if whole else ONLY_AREAS if mine else OTHER_PROMPT
         if whole and len(whole) < len(mine):
             self.notes.append("Prompts with an area of their own are not read.")
+        if noise.dim() == 5 and noise.shape[2] != 1:
+            self.missing = VIDEO.format(noise.shape[2])
+            whole = {}
         images, (height, width) = len(noise), noise.shape[-2:]
         self.reader = Reader(
             watch.family, watch.layers, images, height, width, whole, stop=False, keep=lambda maps: maps
@@ -247,6 +251,9 @@ class WatchedRun:
     def finish(self) -> Trace:
         trace = Trace.counted(self.phrases.names, self.steps, self.evaluations)
         trace.notes += self.notes
+        reader, latent_format = self.reader, self.guider.model_patcher.get_model_object("latent_format")
+        trace.covered = reader.family.covered(reader.height, reader.width)
+        trace.pixels = latent_format.spacial_downscale_ratio
         return trace
 
 

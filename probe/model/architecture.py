@@ -1,0 +1,41 @@
+"""Which family a MODEL is of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+from .clone import plain_clone
+from .family import Family, ProbeError
+from .transformer import KINDS, Transformer, class_of
+from .unet import UNet
+
+# Known to compute attention where nothing can look on: by class, why.
+CLOSED = {
+    "comfy.ldm.ernie.model.ErnieImageModel": "Ernie-Image",
+    "comfy.ldm.pixart.pixartms.PixArtMS": "PixArt",
+    "comfy.ldm.hydit.models.HunYuanDiT": "HunyuanDiT",
+}
+
+
+READABLE = ("SD1.x", "SD2.x", "SDXL", "SD3")
+
+
+def family_of(model: Any, joint: bool = True) -> Family:
+    """The family of a MODEL; ProbeError for those whose attention cannot be read. joint: as `Transformer`."""
+    dit = plain_clone(model).get_model_object("diffusion_model")
+    if isinstance(dit, UNetModel):
+        return UNet(model)
+    name = class_of(dit)
+    if name in KINDS:
+        return Transformer(model, joint)
+    if name in CLOSED:
+        raise ProbeError(
+            f"This model is {CLOSED[name]}: ComfyUI gives its attention no transformer_options, so that no"
+            " patch can read it. Use a model of another kind."
+        )
+    raise ProbeError(
+        f"This model is {type(model.model).__name__}, a {type(dit).__name__}: its attention cannot be read."
+        f" This works with {', '.join(READABLE)}."
+    )

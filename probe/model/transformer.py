@@ -1,0 +1,264 @@
+"""Diffusion transformers: the image is a sequence of tokens that attends to those of the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ...tickets.grid import latent_side, map_size
+from .clone import COMPILE_KEY, plain_clone, uncompiled
+from .family import AttentionCall, Layer, ProbeError, Read
+
+MARK = "winning_tickets_layer"
+IMAGE, TEXT = "image", "text"
+Parts = list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of one kind, whose calls of attention the transformer options tell apart.
+
+    name: in a layer's name. attribute: where the model keeps them. kind: block_type in the options of a
+    call, where the model writes it. replaced: their name among patches_replace["dit"], where options say
+    nothing and every block has to be marked.
+    """
+
+    name: str
+    attribute: str
+    kind: str | None = None
+    replaced: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the transformers of one class have in common.
+
+    blocks: in forward order. patch: where the model keeps how many latent pixels a token has at a side. text:
+    the part of the model that takes the text's tokens. sequence: what the attention of a block runs over, in
+    order, as name and number of tokens, of the model, the image's and the text's tokens, and the options of
+    the call. joint: image and text attend to both; else image attends to text alone.
+    """
+
+    blocks: tuple[Blocks, ...]
+    patch: str
+    text: str
+    sequence: Callable[[Any, int, int, Mapping[str, Any]], Parts]
+    joint: bool = True
+
+
+def _after_registers(dit: Any, image: int, text: int, options: Mapping[str, Any]) -> Parts:
+    return [("registers", int(dit.register_length)), (TEXT, text), (IMAGE, image)]
+
+
+KINDS = {
+    "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Kind(
+        (Blocks("block", "joint_blocks", replaced="double_block"),),
+        "x_embedder.patch_size",
+        "context_embedder",
+        _after_registers,
+    ),
+}
+
+
+class Transformer:
+    """The family of a MODEL whose class is one of KINDS; ProbeError for others.
+
+    joint: where image and text attend to both, whether all keys share the softmax, as in the model itself, or
+    only those of the text: what share each word has among the words.
+    """
+
+    def __init__(self, model: Any, joint: bool = True) -> None:
+        self.model = model
+        self.dit = plain_clone(model).get_model_object("diffusion_model")
+        kind = KINDS.get(class_of(self.dit))
+        if kind is None:
+            raise ProbeError(
+                f"This model is {type(model.model).__name__}, a {type(self.dit).__name__}, whose attention"
+                " this cannot read."
+            )
+        self.kind, self.joint = kind, joint
+
+    @property
+    def layers(self) -> list[Layer]:
+        return [
+            Layer(blocks.name, number, 0)
+            for blocks in self.kind.blocks
+            for number in range(len(_part(self.dit, blocks.attribute)))
+        ]
+
+    def stride(self, layer: Layer) -> int:
+        patch = _part(self.dit, self.kind.patch)
+        return int(patch[-1] if isinstance(patch, Sequence) else patch)
+
+    def covered(self, height: int, width: int) -> tuple[float, float]:
+        patch = self.stride(self.layers[0])
+        rows, columns = map_size(height, width, patch)
+        return height / (rows * patch), width / (columns * patch)
+
+    def text_width(self) -> int:
+        part = _part(self.dit, self.kind.text)
+        return int(getattr(part, "in_features", 0) or part.weight.shape[-1])
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
+        """Channels, the length 1 where latents may be videos, height and width, of an image of this size."""
+        latent_format = self.model.get_model_object("latent_format")
+        ratio = latent_format.spacial_downscale_ratio
+        length = (1,) * (latent_format.latent_dimensions - 2)
+        sides = latent_side(height, ratio), latent_side(width, ratio)
+        return (latent_format.latent_channels, *length, *sides)
+
+    def hooked(
+        self,
+        options: Mapping[str, Any],
+        layers: Sequence[Layer],
+        read: Read,
+        size: tuple[int, int],
+        tokens: int,
+    ) -> dict[str, Any]:
+        """By an attention override that calls the one before it, and replaced blocks where blocks have no
+        number; a wrapper of the forward behind all others sees the text.
+        """
+        patch = self.stride(layers[0])
+        forward = _Forward(self, map_size(*size, patch), tokens, read)
+        wanted: dict[Any, Layer] = {}
+        hooked = dict(options)
+        for blocks in self.kind.blocks:
+            mine = [layer for layer in layers if layer.block == blocks.name]
+            if blocks.replaced:
+                hooked = _marked(hooked, blocks, mine)
+                wanted |= {layer: layer for layer in mine}
+            else:
+                wanted |= {(blocks.kind, layer.number): layer for layer in mine}
+        theirs = options.get("optimized_attention_override")
+        override = partial(_override, wanted, theirs, forward)
+        return _seen({**hooked, "optimized_attention_override": uncompiled(override)}, forward)
+
+
+def class_of(dit: Any) -> str:
+    """Module and name of a model's class, by which it is known without importing it."""
+    return f"{type(dit).__module__}.{type(dit).__qualname__}"
+
+
+def _part(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = module[int(name)] if name.isdigit() else getattr(module, name)
+    return module
+
+
+@dataclass
+class _Forward:
+    """One forward in which the layers' calls are read. size: rows and columns of the image's tokens."""
+
+    family: Transformer
+    size: tuple[int, int]
+    tokens: int
+    read: Read
+    context: torch.Tensor | None = None
+    calls: dict[Layer, int] = field(default_factory=dict)
+
+    def call(self, layer: Layer, arguments: Sequence[Any], named: Mapping[str, Any]) -> AttentionCall | None:
+        """What an attention function was given, as the layer's call; None: not of image to text."""
+        given = {**dict(zip(("q", "k", "v", "heads", "mask"), arguments, strict=False)), **named}
+        q, k, mask = given["q"], given["k"], given.get("mask")
+        if mask is not None:
+            # As ComfyUI's attention functions take it.
+            mask = mask[None] if mask.dim() == 2 else mask
+            mask = mask[:, None] if mask.dim() == 3 else mask
+        image = self.size[0] * self.size[1]
+        options = given.get("transformer_options") or {}
+        kind = self.family.kind
+        places, total = _places(kind.sequence(self.family.dit, image, self.tokens, options))
+        queries, keys, text = places[IMAGE], slice(None), places[TEXT]
+        wrong = ""
+        if q.shape[-2] == image != total:
+            # The image alone, as some blocks have it besides, or what another patch shows it.
+            return None
+        if q.shape[-2] != total or k.shape[-2] != total:
+            wrong = f"shows the attention {k.shape[-2]} tokens of image and text instead of {total}"
+        self.calls[layer] = self.calls.get(layer, 0) + 1
+        if self.calls[layer] > 1:
+            wrong = wrong or "runs the attention more than once"
+        if not self.family.joint:
+            keys, text = text, slice(None)
+        if mask is not None:
+            mask = mask[..., queries, keys] if mask.shape[-2] > 1 else mask[..., keys]
+        return AttentionCall(
+            layer,
+            q[..., queries, :],
+            k[..., keys, :],
+            self.context,
+            given["heads"],
+            self.size,
+            text,
+            mask,
+            given.get("scale"),
+            wrong,
+        )
+
+
+def _places(parts: Parts) -> tuple[dict[str, slice], int]:
+    """Where the parts of a sequence lie, and its length."""
+    places, first = {}, 0
+    for name, count in parts:
+        places[name] = slice(first, first + count)
+        first += count
+    return places, first
+
+
+def _override(
+    wanted: Mapping[Any, Layer],
+    theirs: Callable[..., Any] | None,
+    forward: _Forward,
+    function: Callable[..., Any],
+    *arguments: Any,
+    **named: Any,
+) -> Any:
+    """Stands in for ComfyUI's attention function; an override already there does its work."""
+    options = named.get("transformer_options") or {}
+    key = options.get(MARK) or (options.get("block_type"), options.get("block_index"))
+    layer = wanted.get(key)
+    if layer is not None:
+        forward.read(partial(forward.call, layer, arguments, named))
+    if theirs is not None:
+        return theirs(function, *arguments, **named)
+    return function(*arguments, **named)
+
+
+def _marked(options: dict[str, Any], blocks: Blocks, layers: Sequence[Layer]) -> dict[str, Any]:
+    """Options in which the attention of these blocks is told which layer it is of."""
+    replace = dict(options.get("patches_replace", {}))
+    theirs = replace.get("dit", {})
+    ours = {}
+    for layer in layers:
+        key = blocks.replaced, layer.number
+        ours[key] = partial(_mark, layer, theirs.get(key))
+    return {**options, "patches_replace": {**replace, "dit": {**theirs, **ours}}}
+
+
+def _mark(
+    layer: Layer, theirs: Callable[..., Any] | None, arguments: Mapping[str, Any], more: Mapping[str, Any]
+) -> Any:
+    """Stands in for a block; a replacement already there does its work."""
+    marked = {**arguments, "transformer_options": {**arguments["transformer_options"], MARK: layer}}
+    return more["original_block"](marked) if theirs is None else theirs(marked, more)
+
+
+def _seen(options: dict[str, Any], forward: _Forward) -> dict[str, Any]:
+    """Options in which the text is seen as the model is given it, where others may change it before."""
+    wrappers = options.get("wrappers", {})
+    kind = WrappersMP.DIFFUSION_MODEL
+    others = wrappers.get(kind, {})
+    # A compiled forward takes its wrappers with it; these are not to be compiled.
+    if not any(others.values()) or COMPILE_KEY in wrappers.get(WrappersMP.APPLY_MODEL, {}):
+        return options
+
+    def see(executor: Any, x: Any, t: Any, context: Any = None, *rest: Any, **named: Any) -> Any:
+        forward.context = context if torch.is_tensor(context) else None
+        return executor(x, t, context, *rest, **named)
+
+    return {**options, "wrappers": {**wrappers, kind: {**others, MARK: [see]}}}

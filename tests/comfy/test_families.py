@@ -1,0 +1,296 @@
+"""Transformers are read as UNets are: their own maps, no bit changed, nothing left behind."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.patcher_extension
+import comfy.sample
+import pytest
+import torch
+from tiny import FAMILIES, UNREADABLE, Family, chroma_clip
+from winning_tickets.probe.attention.first_step import FirstStep, SideBySide
+from winning_tickets.probe.attention.reader import Reader
+from winning_tickets.probe.attention.tokens import PromptTokens, find_phrases
+from winning_tickets.probe.model.architecture import CLOSED, family_of
+from winning_tickets.probe.model.family import ProbeError, find_layers
+from winning_tickets.probe.model.transformer import KINDS
+from winning_tickets.probe.sampling.watch import last_trace, watched
+from winning_tickets.show.trace import shown
+
+PROMPT = "an old lighthouse by the sea and a (red fire hydrant:1.3), oil painting"
+NAMES = ["lighthouse", "red fire hydrant"]
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Family:
+    return FAMILIES[request.param]
+
+
+@pytest.fixture
+def model(family: Family) -> Any:
+    return family.model()
+
+
+@pytest.fixture
+def prompt(family: Family) -> PromptTokens:
+    return find_phrases(family.clip(), PROMPT, NAMES)
+
+
+@pytest.fixture
+def noise(family: Family) -> torch.Tensor:
+    return torch.randn((2, *family.latent), generator=torch.Generator().manual_seed(3))
+
+
+def evaluate(model: Any, prompts: Sequence[PromptTokens], noise: torch.Tensor) -> torch.Tensor:
+    """The prediction of a first step, the mean over the prompts."""
+    guider = SideBySide(model)
+    guider.inner_set_conds({"positive": [entry for p in prompts for entry in p.conditioning]})
+    return _sample(guider, noise)
+
+
+def _sample(guider: Any, noise: torch.Tensor, sigma: float | None = None) -> torch.Tensor:
+    most = float(guider.model_patcher.get_model_object("model_sampling").sigma_max)
+    sigmas = torch.tensor([0.9 * most if sigma is None else sigma, 0.0])
+    with torch.inference_mode():
+        nothing = torch.zeros_like(noise)
+        return guider.sample(noise, nothing, FirstStep(), sigmas, disable_pbar=True, seed=0)
+
+
+def read(
+    model: Any,
+    prompts: Sequence[PromptTokens],
+    noise: torch.Tensor,
+    layers: str = "",
+    stop: bool = False,
+    joint: bool = True,
+    sigma: float | None = None,
+) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor, list[str]]:
+    """Of each prompt the maps by layer; the prediction; and what was refused."""
+    family = family_of(model, joint)
+    chosen = find_layers(family, layers) if layers else family.layers
+    reader = Reader(family, chosen, len(noise), *noise.shape[-2:], stop=stop)
+    guider = SideBySide(reader.attach(model))
+    guider.inner_set_conds({"positive": [entry for p in prompts for entry in p.conditioning]})
+    keys = [entry["uuid"] for entry in guider.original_conds["positive"]]
+    reader.prompts = dict(zip(keys, prompts, strict=True))
+    denoised = _sample(guider, noise, sigma)
+    maps = [{str(layer): m for (key, layer), m in reader.maps.items() if key == own} for own in keys]
+    return maps, denoised, reader.refused
+
+
+def calls_of(model: Any, prompt: PromptTokens, noise: torch.Tensor) -> list[dict[str, Any]]:
+    """What ComfyUI's attention function is given in a plain forward, call by call, all heads apart."""
+    seen: list[dict[str, Any]] = []
+
+    def look(function: Any, q: Any, k: Any, v: Any, heads: int, *more: Any, **named: Any) -> Any:
+        apart = [t if t.dim() == 4 else t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k)]
+        seen.append({"q": apart[0].double(), "k": apart[1].double()})
+        return function(q, k, v, heads, *more, **named)
+
+    clone = model.clone()
+    clone.model_options["transformer_options"]["optimized_attention_override"] = look
+    evaluate(clone, [prompt], noise)
+    return seen
+
+
+@pytest.mark.parametrize("joint", [True, False], ids=["all keys", "text only"])
+def test_the_map_is_the_softmax_of_a_plain_forward(
+    family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor, joint: bool
+) -> None:
+    """Of every layer, for two images of a latent of odd sides, against queries and keys seen otherwise."""
+    rows, columns = -(-noise.shape[-2] // family.patch), -(-noise.shape[-1] // family.patch)
+    image, text = rows * columns, prompt.length
+    parts = family.sequence(text, image)
+    starts = {name: sum(n for _, n in parts[:i]) for i, (name, _) in enumerate(parts)}
+    queries = range(starts["image"], starts["image"] + image) if family.joint else range(image)
+    first = starts["text"] if family.joint else 0
+    lengths = (sum(n for _, n in parts),) * 2 if family.joint else (image, text)
+    calls = [c for c in calls_of(model, prompt, noise) if (c["q"].shape[2], c["k"].shape[2]) == lengths]
+    (found,), _, refused = read(model, [prompt], noise, joint=joint)
+    assert not refused and tuple(found) == family.layers and len(calls) == len(family.layers)
+    for call, layer in zip(calls, family.layers, strict=True):
+        scores = call["q"][:, :, list(queries)] @ call["k"].transpose(-1, -2) / call["q"].shape[-1] ** 0.5
+        if not joint:
+            scores = scores[..., first : first + text]
+        weights = scores.softmax(-1).mean(1)[..., 0 if not joint else first :][..., :text]
+        expected = torch.stack(
+            [
+                torch.stack([weights[..., list(group)].mean(-1) for group in groups]).mean(0)
+                for groups in prompt.groups
+            ],
+            1,
+        )
+        torch.testing.assert_close(
+            found[layer].double(), expected.unflatten(-1, (rows, columns)), rtol=1e-4, atol=1e-8
+        )
+        assert float(found[layer].std()) > 0
+
+
+def test_no_bit_changes_while_it_is_read(model: Any, prompt: PromptTokens, noise: torch.Tensor) -> None:
+    plain = evaluate(model, [prompt], noise)
+    _, watched, _ = read(model, [prompt], noise)
+    assert torch.equal(watched, plain)
+
+
+def test_an_early_stop_reads_the_same_and_leaves_nothing(
+    family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor
+) -> None:
+    plain = evaluate(model, [prompt], noise)
+    before = repr(model.model_options), repr(model.wrappers)
+    layer = family.layers[len(family.layers) // 2]
+    (whole,), _, _ = read(model, [prompt], noise, layer)
+    (stopped,), denoised, refused = read(model, [prompt], noise, layer, stop=True)
+    assert not refused and list(stopped) == [layer]
+    assert torch.equal(denoised, model.model.process_latent_out(torch.zeros_like(noise))), "it was ended"
+    assert torch.equal(stopped[layer], whole[layer])
+    assert torch.equal(evaluate(model, [prompt], noise), plain)
+    assert (repr(model.model_options), repr(model.wrappers)) == before
+
+
+def test_prompts_of_unequal_length_agree_with_each_alone(
+    family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor
+) -> None:
+    long = find_phrases(family.clip(), "very " * 300 + "big lighthouse", ["lighthouse"])
+    assert long.length > prompt.length
+    together, _, refused = read(model, [prompt, long], noise)
+    assert not refused
+    for one, found in zip((prompt, long), together, strict=True):
+        (alone,), _, _ = read(model, [one], noise)
+        (first,), _, _ = read(model, [one], noise[:1])
+        for layer, maps in alone.items():
+            torch.testing.assert_close(found[layer], maps, rtol=1e-4, atol=1e-8)
+            torch.testing.assert_close(first[layer], maps[:1], rtol=1e-4, atol=1e-8)
+
+
+def test_an_override_and_a_block_replaced_before_do_their_work(
+    family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor
+) -> None:
+    seen: list[str] = []
+
+    def halved(function: Any, q: Any, *more: Any, **named: Any) -> Any:
+        seen.append("override")
+        return function(q / 2, *more, **named)
+
+    def block(arguments: Any, more: Any) -> Any:
+        seen.append("block")
+        out = more["original_block"](arguments)
+        return {**out, "img": out["img"] * 1.5}
+
+    patched = model.clone()
+    patched.model_options["transformer_options"]["optimized_attention_override"] = halved
+    if family.replaced:
+        patched.set_model_patch_replace(block, "dit", family.replaced, 1)
+    expected, times = evaluate(patched, [prompt], noise), list(seen)
+    seen.clear()
+    (maps,), denoised, refused = read(patched, [prompt], noise)
+    assert torch.equal(denoised, expected) and seen == times and "override" in seen
+    assert not refused and tuple(maps) == family.layers
+    assert ("block" in seen) == bool(family.replaced)
+    assert not torch.equal(expected, evaluate(model, [prompt], noise))
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_attention_that_is_not_the_images_own_is_refused(
+    family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor, stop: bool
+) -> None:
+    """Rows, grid and text of the forward: another number of any of them is no map of this image."""
+
+    def doubled(executor: Any, x: Any, *rest: Any, **named: Any) -> Any:
+        def twice(value: Any) -> Any:
+            rows = torch.is_tensor(value) and value.dim() > 0 and len(value) == len(x)
+            return torch.cat([value, value]) if rows else value
+
+        more = {name: twice(value) for name, value in named.items()}
+        return executor(twice(x), *map(twice, rest), **more)[: len(x)]
+
+    def cropped(executor: Any, x: Any, t: Any, *rest: Any, **named: Any) -> Any:
+        part = executor(x[..., :-2], t, *rest, **named)
+        return torch.cat([part, x[..., -2:]], -1)
+
+    def spoken(executor: Any, x: Any, t: Any, concat: Any, context: Any, *rest: Any, **named: Any) -> Any:
+        return executor(x, t, concat, context.flip(1), *rest, **named)
+
+    for change, why in (
+        (doubled, "rows"),
+        (cropped, "pieces of 19x11 of the 19x13"),
+        (spoken, "changes the prompt"),
+    ):
+        changed = model.clone()
+        kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+        changed.add_wrapper_with_key(kind, "other", change)
+        maps, _, refused = read(changed, [prompt], noise, stop=stop)
+        assert maps == [{}] and any(why in one for one in refused), refused
+
+
+def drawn(family: Family, model: Any, noise: torch.Tensor, positive: Any, steps: int = 3) -> torch.Tensor:
+    """The stock KSampler's own path, guided."""
+    clip = family.clip()
+    negative = clip.encode_from_tokens_scheduled(clip.tokenize("blurry, bad"))
+    with torch.inference_mode():
+        return comfy.sample.sample(
+            model,
+            noise,
+            steps,
+            4.0,
+            "euler",
+            "simple",
+            positive,
+            negative,
+            torch.zeros_like(noise),
+            disable_pbar=True,
+            seed=3,
+        )
+
+
+class TestAttentionOverSteps:
+    def test_every_step_is_read_and_no_bit_changes(
+        self, family: Family, model: Any, noise: torch.Tensor
+    ) -> None:
+        watching, positive = watched(model, family.clip(), PROMPT, "\n".join(NAMES))
+        plain = drawn(family, model, noise, positive)
+        assert torch.equal(drawn(family, watching, noise, positive), plain)
+        trace = last_trace(watching)
+        assert not trace.notes and trace.evaluations == 3
+        rows, columns = (-(-side // family.patch) for side in noise.shape[-2:])
+        assert trace.maps().shape == (3, 2, 2, rows, columns) and trace.maps().isfinite().all()
+        assert float(trace.maps().std()) > 0 and float(trace.guidance().min()) > 0
+        height, width = (side * family.pixels for side in noise.shape[-2:])
+        seen = shown(trace, "", 2, noise.shape[-2:])
+        assert seen.masks.shape == (2, height, width) and seen.report
+
+    def test_one_layer_is_the_readers(
+        self, family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor
+    ) -> None:
+        """What the first step of a run is read as is what a first step alone is."""
+        layer = family.layers[1]
+        watching, positive = watched(model, family.clip(), PROMPT, "\n".join(NAMES), layer)
+        drawn(family, watching, noise, positive)
+        trace = last_trace(watching)
+        (maps,), _, _ = read(model, [prompt], noise, layer, sigma=float(trace.sigmas[0]))
+        torch.testing.assert_close(trace.maps()[0], maps[layer], rtol=1e-4, atol=1e-8)
+
+    def test_another_prompt_is_explained(self, family: Family, model: Any, noise: torch.Tensor) -> None:
+        clip = family.clip()
+        watching, _ = watched(model, clip, PROMPT, NAMES[0])
+        other = clip.encode_from_tokens_scheduled(clip.tokenize("a lighthouse"))
+        assert torch.equal(drawn(family, watching, noise, other), drawn(family, model, noise, other))
+        (note,) = last_trace(watching).notes
+        assert "No step has maps: no prompt of this run is the one" in note
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_models_that_cannot_be_read_are_refused_by_name(name: str) -> None:
+    """With the reason where it is known."""
+    make, why = UNREADABLE[name]
+    for refused in (family_of, lambda model: watched(model, chroma_clip(), "a cat", "cat")):
+        with pytest.raises(ProbeError, match=f"This model is {name}.*{why}"):
+            refused(make())
+
+
+def test_the_classes_that_are_told_apart_are_comfyuis() -> None:
+    for name in (*KINDS, *CLOSED):
+        module, _, kind = name.rpartition(".")
+        assert getattr(importlib.import_module(module), kind).__module__ == module

@@ -1,0 +1,126 @@
+"""Phrases are found among the tokens of T5 and of language models, with the tokenizers that ComfyUI ships."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import chroma_clip, flux_clip, qwen_clip, sd3_clip, z_clip
+from winning_tickets.probe.attention.tokens import encode_prompt, find_phrases
+from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.tickets.prompts import Prompt
+
+CLIPS = {
+    "SD3": (sd3_clip, "t5xxl"),
+    "SD3 without T5": (lambda: sd3_clip(t5=False), ""),
+    "SD3 without CLIP": (lambda: sd3_clip(clip_l=False, clip_g=False), "t5xxl"),
+    "Flux": (flux_clip, "t5xxl"),
+    "Chroma": (chroma_clip, "t5xxl"),
+    "Qwen-Image": (qwen_clip, "qwen25_7b"),
+    "Z-Image": (z_clip, "qwen3_4b"),
+}
+WEIGHTED = ("SD3", "SD3 without T5", "SD3 without CLIP", "Flux", "Chroma")
+PROMPTS = (
+    ("a castle and a tree", ["castle", "tree"]),
+    ("Castle", ["castle"]),
+    ("an old red fire hydrant, a cat!", ["red fire hydrant", "cat"]),
+    ("a cathedral, a cat and a second  cat's bowl", ["cat", "cathedral"]),
+    ('a sign that says "STOP" beside a traffic-light', ["STOP", "traffic-light"]),
+    ("a photo (35mm) of a caf\u00e9 in Z\u00fcrich\nat night", ["caf\u00e9", "Z\u00fcrich", "night"]),
+    ("very " * 90 + "big lighthouse by the sea", ["big lighthouse", "sea"]),
+    ("a (red:1.2) car, (a (blue) truck:0.8) and a \\(old\\) bus", ["car", "truck", "bus"]),
+)
+
+
+@pytest.fixture(params=CLIPS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def decoded(clip: Any, tokenizer: str, found: Any, text: str) -> list[list[str]]:
+    """Of each phrase the words at its positions, apart for each group: what a person would read there."""
+    result = []
+    for groups in found.groups:
+        read = []
+        for group in groups:
+            clips = group[0] < (found.parts[0] if found.parts else found.length)
+            name = "l" if clips else tokenizer
+            ids = [token for chunk in clip.tokenize(text)[name] for token, *_ in chunk]
+            first = 0 if clips else found.parts[0]
+            # What is left out of the context is left out at its beginning.
+            dropped = 0 if clips else len(ids) + found.parts[0] - found.length
+            inner = getattr(clip.tokenizer, "clip_l" if name == "l" else name, None)
+            inner = inner or getattr(clip.tokenizer, clip.tokenizer.clip)
+            words = inner.tokenizer.decode([ids[p - first + dropped] for p in group])
+            read.append("".join(words.lower().split()))
+        result.append(read)
+    return result
+
+
+@pytest.mark.parametrize(("text", "phrases"), PROMPTS, ids=[str(i) for i in range(len(PROMPTS))])
+def test_positions_decode_to_the_phrase(name: str, text: str, phrases: list[str]) -> None:
+    make, tokenizer = CLIPS[name]
+    clip = make()
+    found = find_phrases(clip, text, phrases)
+    assert found.length == found.conditioning[0][0].shape[1]
+    for phrase, groups in zip(phrases, decoded(clip, tokenizer, found, text), strict=True):
+        wanted = "".join(phrase.lower().split())
+        times = 2 if (phrase, text) == ("cat", PROMPTS[3][0]) else 1
+        assert len(groups) == (2 if name == "SD3" else 1)
+        for read in groups:
+            assert read.strip("\u0120") == wanted * times, (phrase, read)
+
+
+def test_the_context_changes_where_a_phrase_does(name: str) -> None:
+    """A weight changes its own tokens alone; language models read from left to right."""
+    clip = CLIPS[name][0]()
+    words = ("(stone:1.2)", "(stone:1.5)") if name in WEIGHTED else ("stone", "apple")
+    phrases = ("stone", "stone") if name in WEIGHTED else words
+    one, other = (
+        find_phrases(clip, f"an old {word} by the sea", [phrase])
+        for word, phrase in zip(words, phrases, strict=True)
+    )
+    assert one.positions == other.positions
+    change = (one.conditioning[0][0] - other.conditioning[0][0])[0].norm(dim=-1)
+    changed = [int(place) for (place,) in (change > 1e-5).nonzero()]
+    if name in WEIGHTED:
+        assert tuple(changed) == one.positions[0]
+    else:
+        assert changed[0] == one.positions[0][0]
+
+
+def test_a_prompts_own_phrases_are_where_they_are_found(name: str) -> None:
+    text = "a photo of a fire hydrant and a red car, at night"
+    places = [(text.index(p), text.index(p) + len(p)) for p in ("fire hydrant", "red car")]
+    clip = CLIPS[name][0]()
+    encoded = encode_prompt(clip, Prompt(text, tuple((i, *place) for i, place in enumerate(places))))
+    found = find_phrases(clip, text, ["fire hydrant", "red car"])
+    assert encoded.positions == found.positions and encoded.names == found.names
+    assert encoded.groups == found.groups and encoded.length == found.length
+    assert torch.equal(encoded.conditioning[0][0], found.conditioning[0][0])
+
+
+@pytest.mark.parametrize("name", ["Qwen-Image", "Z-Image"])
+def test_words_of_scripts_without_spaces_are_found(name: str) -> None:
+    clip = CLIPS[name][0]()
+    text = "\u4e00\u53ea\u732b\u548c\u4e00\u68f5\u5927\u6811\uff0c\u5728\u6d77\u8fb9"
+    found = find_phrases(clip, text, ["\u732b", "\u5927\u6811"])
+    assert decoded(clip, CLIPS[name][1], found, text) == [["\u732b"], ["\u5927\u6811"]]
+
+
+def test_a_phrase_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(ProbeError, match='"dog" does not stand in the prompt "a dogma": use its own words'):
+        find_phrases(CLIPS[name][0](), "a dogma", ["dog"])
+
+
+def test_a_clip_whose_encoding_was_changed_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = CLIPS[name][0]()
+    plain = clip.encode_from_tokens_scheduled
+
+    def doubled(*args: Any, **kwargs: Any) -> Any:
+        return [[torch.cat([context, context], 1), more] for context, more in plain(*args, **kwargs)]
+
+    monkeypatch.setattr(clip, "encode_from_tokens_scheduled", doubled)
+    with pytest.raises(ProbeError, match='"a cat" was encoded to .* tokens, not .*: a node has changed'):
+        find_phrases(clip, "a cat", ["cat"])

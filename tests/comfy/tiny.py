@@ -1,0 +1,226 @@
+"""Tiny random transformers and text encoders of ComfyUI's own classes, with the tokenizers that it ships."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import comfy.supported_models_base
+import comfy.text_encoders.flux
+import comfy.text_encoders.pixart_t5
+import comfy.text_encoders.qwen_image
+import comfy.text_encoders.sd3_clip
+import comfy.text_encoders.z_image
+import torch
+
+CPU = torch.device("cpu")
+CLIP = {
+    "num_hidden_layers": 3,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 77,
+    "eos_token_id": 49407,
+}
+T5 = {
+    "num_layers": 1,
+    "d_model": 64,
+    "d_ff": 32,
+    "d_kv": 16,
+    "num_heads": 2,
+    "vocab_size": 32128,
+    "model_type": "t5",
+    "dense_act_fn": "gelu_pytorch_tanh",
+    "is_gated_act": True,
+}
+
+LLM = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
+def randomise(module: torch.nn.Module, seed: int) -> None:
+    """Every weight random, so that nothing is a no-op; large tables share memory between their rows."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        if ".visual." in name:
+            # A language model's eyes are large, and closed.
+            continue
+        if parameter.dim() == 2 and parameter.numel() > 2**21:
+            values = torch.randn(sum(parameter.shape), generator=generator)
+            parameter.data = values.as_strided(parameter.shape, (1, 1))
+            continue
+        fan = parameter[0].numel() if parameter.dim() > 1 else 1
+        value = torch.randn(parameter.shape, generator=generator) * (1.5 / fan**0.5 if fan > 1 else 0.1)
+        parameter.data = value + 1 if parameter.dim() == 1 and "norm" in name else value
+    for name, buffer in module.named_buffers():
+        if name.endswith("pos_embed"):
+            buffer.data = torch.randn(buffer.shape, generator=generator) * 0.2
+
+
+def make_model(kind: Any, settings: dict[str, Any], seed: int = 0) -> Any:
+    config = kind(settings)
+    # As detection leaves it: the base class adds what UNets have.
+    config.unet_config = dict(settings)
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "", device=CPU)
+    randomise(model.diffusion_model, seed)
+    return comfy.model_patcher.CoreModelPatcher(model, load_device=CPU, offload_device=CPU)
+
+
+def make_clip(tokenizer: Any, encoder: Any, **configs: dict[str, Any]) -> Any:
+    target = comfy.supported_models_base.ClipTarget(tokenizer, encoder)
+    options = {"dtype": torch.float32, **{f"{name}_model_config": c for name, c in configs.items()}}
+    clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
+    randomise(clip.cond_stage_model, 1)
+    return clip
+
+
+@dataclass(frozen=True)
+class Family:
+    """model, clip: make them, once. latent: without batch, of odd sides. layers: names of all.
+
+    replaced: what patches_replace["dit"] calls a block, where it can replace any. sequence: of a forward's
+    text and image tokens, the parts of the joint attention in order.
+    """
+
+    model: Callable[[], Any]
+    clip: Callable[[], Any]
+    latent: tuple[int, ...]
+    layers: tuple[str, ...]
+    joint: bool = True
+    patch: int = 2
+    pixels: int = 8
+    replaced: str = "double_block"
+    sequence: Callable[[int, int], list[tuple[str, int]]] = field(
+        default=lambda text, image: [("text", text), ("image", image)]
+    )
+
+
+SD3 = {
+    "input_size": None,
+    "patch_size": 2,
+    "in_channels": 16,
+    "depth": 1,
+    "num_blocks": 3,
+    "mlp_ratio": 2.0,
+    "pos_embed_scaling_factor": None,
+    "pos_embed_max_size": 16,
+    "num_patches": 256,
+    "adm_in_channels": 32,
+    "context_embedder_config": {
+        "target": "torch.nn.Linear",
+        "params": {"in_features": 4096, "out_features": 64},
+    },
+    "qk_norm": None,
+}
+
+
+@cache
+def sd3() -> Any:
+    return make_model(comfy.supported_models.SD3, SD3)
+
+
+@cache
+def sd35() -> Any:
+    """SD3.5 medium: some blocks have a second attention, of the image alone."""
+    return make_model(
+        comfy.supported_models.SD3, {**SD3, "qk_norm": "rms", "x_block_self_attn_layers": [0, 1]}
+    )
+
+
+@cache
+def sd3_clip(clip_l: bool = True, clip_g: bool = True, t5: bool = True) -> Any:
+    sd3 = comfy.text_encoders.sd3_clip
+    model = sd3.sd3_clip(clip_l=clip_l, clip_g=clip_g, t5=t5)
+    return make_clip(
+        sd3.SD3Tokenizer,
+        model,
+        clip_l=CLIP,
+        clip_g=CLIP,
+        t5xxl={**T5, "d_model": 4096},
+    )
+
+
+@cache
+def flux_clip() -> Any:
+    flux = comfy.text_encoders.flux
+    return make_clip(flux.FluxTokenizer, flux.flux_clip(), clip_l=CLIP, t5xxl=T5)
+
+
+@cache
+def chroma_clip() -> Any:
+    pixart = comfy.text_encoders.pixart_t5
+    return make_clip(pixart.PixArtTokenizer, pixart.pixart_te(), t5xxl=T5)
+
+
+@cache
+def qwen_clip() -> Any:
+    qwen = comfy.text_encoders.qwen_image
+    return make_clip(qwen.QwenImageTokenizer, qwen.te(), qwen25_7b=LLM)
+
+
+@cache
+def z_clip() -> Any:
+    z_image = comfy.text_encoders.z_image
+    return make_clip(z_image.ZImageTokenizer, z_image.te(), qwen3_4b=LLM)
+
+
+FAMILIES = {
+    "SD3": Family(sd3, sd3_clip, (16, 19, 13), ("block 0", "block 1", "block 2")),
+    "SD3.5": Family(sd35, sd3_clip, (16, 19, 13), ("block 0", "block 1", "block 2")),
+}
+
+
+PIXART = {
+    "image_model": "pixart_sigma",
+    "input_size": 16,
+    "patch_size": 2,
+    "in_channels": 4,
+    "hidden_size": 48,
+    "depth": 2,
+    "num_heads": 2,
+    "caption_channels": 64,
+    "model_max_length": 300,
+    "micro_condition": False,
+    "pe_interpolation": 2,
+}
+ERNIE = {
+    "image_model": "ernie",
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "num_layers": 2,
+    "ffn_hidden_size": 64,
+    "in_channels": 128,
+    "out_channels": 128,
+    "patch_size": 1,
+    "text_in_dim": 64,
+    "rope_theta": 256,
+    "rope_axes_dim": (8, 12, 12),
+}
+
+
+@cache
+def pixart() -> Any:
+    return make_model(comfy.supported_models.PixArtSigma, PIXART)
+
+
+@cache
+def ernie() -> Any:
+    return make_model(comfy.supported_models.ErnieImage, ERNIE)
+
+
+UNREADABLE: dict[str, tuple[Callable[[], Any], str]] = {
+    "PixArt": (pixart, "no patch can read it"),
+    "Ernie-Image": (ernie, "no patch can read it"),
+}
