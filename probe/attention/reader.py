@@ -65,8 +65,9 @@ class Reader:
     keep: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.cpu
     maps: dict[tuple[uuid.UUID, Layer], torch.Tensor] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
-    # Of the forward that runs: what the model was given as prompt.
+    # Of the forward that runs: what the model was given as prompt, and where each prompt lies in it.
     _context: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    _places: dict[uuid.UUID, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     def attach(self, model: Any) -> Any:
         """A plain clone of MODEL that is read whenever it is evaluated."""
@@ -91,6 +92,9 @@ class Reader:
         chunks: dict[int, uuid.UUID] = {}
         with self._unless_watching(chunks):
             chunks.update(self._chunks(x, c_crossattn, options))
+            if chunks and (why := self.family.obscured(more)):
+                self.refuse(why)
+                chunks.clear()
         if not chunks and not self.stop:
             return executor(x, t, c_concat, c_crossattn, control, options, **more)
         if not chunks:
@@ -169,10 +173,14 @@ class Reader:
             return {}
         # A prompt that is evaluated again, as perturbed guidance does, is read the first time.
         left = {i: key for i, key in mine.items() if (key, self.layers[-1]) not in self.maps}
+        self._places.clear()
         for i, key in left.items():
-            if not _is_prompts(context[i * self.images : (i + 1) * self.images], self.prompts[key]):
+            given = context[i * self.images : (i + 1) * self.images]
+            place = _place(given, self.prompts[key].conditioning[0][0])
+            if place is None:
                 self.refuse("changes the prompt before the model sees it")
                 return {}
+            self._places[key] = place
         self._context = context
         return left
 
@@ -186,8 +194,9 @@ class Reader:
         if chunks:
             for i, key in chunks.items():
                 part = slice(i * self.images, (i + 1) * self.images)
-                prompt = self.prompts[key]
-                maps = call_attention(call, part, prompt.groups, prompt.length)
+                length, first = self._places[key]
+                groups = [[[p + first for p in g] for g in parts] for parts in self.prompts[key].groups]
+                maps = call_attention(call, part, groups, length)
                 self.maps[key, call.layer] = self.keep(maps.unflatten(-1, call.size))
         if self.stop and call.layer == self.layers[-1]:
             raise _ReadEnough
@@ -220,15 +229,23 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and bool(torch.equal(one, other.to(one)))
 
 
-def _is_prompts(context: torch.Tensor, prompt: Tokens) -> bool:
-    """Whether context [images, tokens, width] is a prompt's own, which ComfyUI repeats to a common length."""
-    own = prompt.conditioning[0][0]
-    if context.shape[1] % own.shape[1] or own.shape[2] != context.shape[2]:
-        return False
-    times = context.shape[1] // own.shape[1]
-    if len(own) not in (1, len(context)):
-        return False
-    return bool(torch.equal(context, own.to(context).repeat(1, times, 1).expand(len(context), -1, -1)))
+def _place(context: torch.Tensor, own: torch.Tensor) -> tuple[int, int] | None:
+    """Where a prompt's `own` tokens lie in what the model is given [images, tokens, width]; None: nowhere.
+
+    As the number of tokens after which they repeat, as ComfyUI repeats them to a common length, and the first
+    of them there: some models have zeros before.
+    """
+    length, tokens = context.shape[1], own.shape[1]
+    if length < tokens or own.shape[2] != context.shape[2] or len(own) not in (1, len(context)):
+        return None
+    own = own.to(context)
+    times = length // tokens
+    if length % tokens == 0 and torch.equal(context, own.repeat(1, times, 1).expand(len(context), -1, -1)):
+        return tokens, 0
+    zeros, last = context[:, : length - tokens], context[:, length - tokens :]
+    if torch.equal(last, own.expand(len(context), -1, -1)) and not bool(zeros.any()):
+        return length, length - tokens
+    return None
 
 
 def call_attention(

@@ -19,7 +19,7 @@ CLOSED = {
 }
 
 
-READABLE = ("SD1.x", "SD2.x", "SDXL", "SD3")
+READABLE = ("SD1.x", "SD2.x", "SDXL", *(kind.name for kind in KINDS.values()))
 
 
 def family_of(model: Any, joint: bool = True) -> Family:

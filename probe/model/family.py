@@ -80,6 +80,9 @@ class Family(Protocol):
     def stride(self, layer: Layer) -> int:
         """Latent pixels from one cell of a layer's map to the next."""
 
+    def obscured(self, given: Mapping[str, Any]) -> str:
+        """Why a forward with these further inputs cannot be read, as a predicate of "another patch ..."."""
+
     def covered(self, height: int, width: int) -> tuple[float, float]:
         """Share of a map's height and width that a latent has, where models add to it for whole cells."""
 

@@ -38,29 +38,76 @@ class Blocks:
 class Kind:
     """What the transformers of one class have in common.
 
-    blocks: in forward order. patch: where the model keeps how many latent pixels a token has at a side. text:
-    the part of the model that takes the text's tokens. sequence: what the attention of a block runs over, in
-    order, as name and number of tokens, of the model, the image's and the text's tokens, and the options of
-    the call. joint: image and text attend to both; else image attends to text alone.
+    name: for people. blocks: in forward order. patch: where the model keeps how many latent pixels a token
+    has at a side. text: the part of the model that takes the text's tokens. sequence: what the attention of a
+    block runs over, in order, as name and number of tokens; of the model, the numbers of the image's and the
+    text's tokens, and the options of the call. joint: image and text attend to both; else image attends to
+    text alone. beside: what else a forward may be given that leaves the image's own tokens unknown.
     """
 
+    name: str
     blocks: tuple[Blocks, ...]
     patch: str
     text: str
     sequence: Callable[[Any, int, int, Mapping[str, Any]], Parts]
     joint: bool = True
+    beside: tuple[str, ...] = ()
+
+
+def _text_first(dit: Any, image: int, text: int, options: Mapping[str, Any]) -> Parts:
+    """Images that the prompt refers to come last."""
+    references = options.get("reference_image_num_tokens") or ()
+    return [(TEXT, text), (IMAGE, image), ("references", sum(references))]
 
 
 def _after_registers(dit: Any, image: int, text: int, options: Mapping[str, Any]) -> Parts:
     return [("registers", int(dit.register_length)), (TEXT, text), (IMAGE, image)]
 
 
+def _padded(dit: Any, image: int, text: int, options: Mapping[str, Any]) -> Parts:
+    """Z-Image fills both up to whole multiples of 32."""
+    multiple = dit.pad_tokens_multiple or 1
+    return [(TEXT, text), ("padding", -text % multiple), (IMAGE, image), ("padding", -image % multiple)]
+
+
+SINGLES = (Blocks("double", "double_blocks", "double"), Blocks("single", "single_blocks", "single"))
 KINDS = {
     "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Kind(
+        "SD3",
         (Blocks("block", "joint_blocks", replaced="double_block"),),
         "x_embedder.patch_size",
         "context_embedder",
         _after_registers,
+    ),
+    "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel": Kind(
+        "Qwen-Image", (Blocks("block", "transformer_blocks", "double"),), "patch_size", "txt_in", _text_first
+    ),
+    "comfy.ldm.flux.model.Flux": Kind("Flux", SINGLES, "patch_size", "txt_in", _text_first),
+    "comfy.ldm.chroma.model.Chroma": Kind("Chroma", SINGLES, "patch_size", "txt_in", _text_first),
+    "comfy.ldm.lumina.model.NextDiT": Kind(
+        "Lumina2 and Z-Image",
+        (Blocks("block", "layers", "double"),),
+        "patch_size",
+        "cap_embedder.1",
+        _padded,
+        beside=("ref_latents", "siglip_feats"),
+    ),
+    "comfy.ldm.cosmos.predict2.MiniTrainDIT": Kind(
+        "Cosmos-Predict2",
+        (Blocks("block", "blocks"),),
+        "patch_spatial",
+        "blocks.0.cross_attn.k_proj",
+        _text_first,
+        joint=False,
+    ),
+    "comfy.ldm.wan.model.WanModel": Kind(
+        "Wan",
+        (Blocks("block", "blocks", "double"),),
+        "patch_size",
+        "text_embedding.0",
+        _text_first,
+        joint=False,
+        beside=("reference_latent", "context_latents", "time_dim_concat"),
     ),
 }
 
@@ -94,6 +141,13 @@ class Transformer:
     def stride(self, layer: Layer) -> int:
         patch = _part(self.dit, self.kind.patch)
         return int(patch[-1] if isinstance(patch, Sequence) else patch)
+
+    def obscured(self, given: Mapping[str, Any]) -> str:
+        for name in self.kind.beside:
+            # Some are lists of tensors.
+            if given.get(name) is not None and len(given[name]):
+                return f"gives the model other images ({name}), so that this one's tokens cannot be told"
+        return ""
 
     def covered(self, height: int, width: int) -> tuple[float, float]:
         patch = self.stride(self.layers[0])
@@ -172,18 +226,26 @@ class _Forward:
         image = self.size[0] * self.size[1]
         options = given.get("transformer_options") or {}
         kind = self.family.kind
-        places, total = _places(kind.sequence(self.family.dit, image, self.tokens, options))
-        queries, keys, text = places[IMAGE], slice(None), places[TEXT]
-        wrong = ""
-        if q.shape[-2] == image != total:
-            # The image alone, as some blocks have it besides, or what another patch shows it.
+        if kind.joint:
+            places, total = _places(kind.sequence(self.family.dit, image, self.tokens, options))
+            queries, keys, text = places[IMAGE], slice(None), places[TEXT]
+            length, first = total, 1
+        else:
+            queries, keys, text = slice(None), slice(None), slice(None)
+            # The image's attention to itself comes first in a block, and may have as many keys.
+            total, length, first = image, self.tokens, 2 if image == self.tokens else 1
+        if q.shape[-2] == image and k.shape[-2] != length:
+            # The image to itself, or to what another patch or the model shows it besides.
             return None
-        if q.shape[-2] != total or k.shape[-2] != total:
-            wrong = f"shows the attention {k.shape[-2]} tokens of image and text instead of {total}"
+        wrong = ""
+        if q.shape[-2] != total or k.shape[-2] != length:
+            wrong = f"has {q.shape[-2]} tokens attend to {k.shape[-2]} instead of {total} to {length}"
         self.calls[layer] = self.calls.get(layer, 0) + 1
-        if self.calls[layer] > 1:
+        if self.calls[layer] < first:
+            return None
+        if self.calls[layer] > first:
             wrong = wrong or "runs the attention more than once"
-        if not self.family.joint:
+        if kind.joint and not self.family.joint:
             keys, text = text, slice(None)
         if mask is not None:
             mask = mask[..., queries, keys] if mask.shape[-2] > 1 else mask[..., keys]

@@ -75,6 +75,9 @@ class UNet:
     def stride(self, layer: Layer) -> int:
         return self._strides[layer]
 
+    def obscured(self, given: Mapping[str, Any]) -> str:
+        return ""
+
     def covered(self, height: int, width: int) -> tuple[float, float]:
         return 1.0, 1.0
 

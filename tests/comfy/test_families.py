@@ -153,7 +153,7 @@ def test_an_early_stop_reads_the_same_and_leaves_nothing(
 def test_prompts_of_unequal_length_agree_with_each_alone(
     family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor
 ) -> None:
-    long = find_phrases(family.clip(), "very " * 300 + "big lighthouse", ["lighthouse"])
+    long = find_phrases(family.clip(), "very " * prompt.length + "big lighthouse", ["lighthouse"])
     assert long.length > prompt.length
     together, _, refused = read(model, [prompt, long], noise)
     assert not refused

@@ -11,6 +11,7 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.text_encoders.cosmos
 import comfy.text_encoders.flux
 import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.qwen_image
@@ -176,9 +177,142 @@ def z_clip() -> Any:
     return make_clip(z_image.ZImageTokenizer, z_image.te(), qwen3_4b=LLM)
 
 
+@cache
+def cosmos_clip() -> Any:
+    cosmos = comfy.text_encoders.cosmos
+    return make_clip(cosmos.CosmosT5Tokenizer, cosmos.te(), t5xxl=T5)
+
+
+QWEN = {
+    "image_model": "qwen_image",
+    "patch_size": 2,
+    "in_channels": 64,
+    "out_channels": 16,
+    "num_layers": 3,
+    "attention_head_dim": 32,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 64,
+    "pooled_projection_dim": 32,
+    "axes_dims_rope": (8, 12, 12),
+}
+FLUX = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "vec_in_dim": 16,
+    "context_in_dim": 64,
+    "hidden_size": 64,
+    "mlp_ratio": 2.0,
+    "num_heads": 2,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [8, 12, 12],
+    "theta": 10000,
+    "patch_size": 2,
+    "qkv_bias": True,
+    "guidance_embed": True,
+    "txt_ids_dims": [],
+}
+CHROMA = {
+    **{name: value for name, value in FLUX.items() if name != "guidance_embed"},
+    "image_model": "chroma",
+    "in_channels": 64,
+    "out_channels": 64,
+    "vec_in_dim": None,
+    "in_dim": 64,
+    "out_dim": 64,
+    "hidden_dim": 32,
+    "n_layers": 1,
+}
+LUMINA = {
+    "image_model": "lumina2",
+    "patch_size": 2,
+    "in_channels": 16,
+    "dim": 64,
+    "n_layers": 3,
+    "n_refiner_layers": 1,
+    "n_heads": 2,
+    "n_kv_heads": 1,
+    "multiple_of": 16,
+    "ffn_dim_multiplier": 1.0,
+    "norm_eps": 1e-5,
+    "qk_norm": True,
+    "cap_feat_dim": 64,
+    "axes_dims": [8, 12, 12],
+    "axes_lens": [300, 64, 64],
+}
+# Its embedding of the noise level is 256 wide.
+Z_IMAGE = {
+    **LUMINA,
+    "dim": 256,
+    "n_layers": 2,
+    "n_heads": 4,
+    "n_kv_heads": 4,
+    "axes_dims": [16, 24, 24],
+    "z_image_modulation": True,
+    "time_scale": 1000.0,
+    "pad_tokens_multiple": 32,
+    "rope_theta": 256.0,
+}
+COSMOS = {
+    "image_model": "cosmos_predict2",
+    "max_img_h": 240,
+    "max_img_w": 240,
+    "max_frames": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_spatial": 2,
+    "patch_temporal": 1,
+    "model_channels": 64,
+    "num_blocks": 3,
+    "num_heads": 2,
+    "crossattn_emb_channels": 64,
+    "pos_emb_cls": "rope3d",
+    "concat_padding_mask": True,
+    "use_adaln_lora": True,
+    "adaln_lora_dim": 16,
+}
+WAN = {
+    "image_model": "wan2.1",
+    "model_type": "t2v",
+    "patch_size": (1, 2, 2),
+    "text_len": 64,
+    "in_dim": 16,
+    "dim": 64,
+    "ffn_dim": 64,
+    "freq_dim": 64,
+    "text_dim": 64,
+    "out_dim": 16,
+    "num_heads": 2,
+    "num_layers": 3,
+}
+
+
+def _built(kind: str, settings: dict[str, Any]) -> Callable[[], Any]:
+    """One for the session, made when it is needed."""
+    return cache(lambda: make_model(getattr(comfy.supported_models, kind), settings))
+
+
+def _padded(text: int, image: int) -> list[tuple[str, int]]:
+    return [("text", text), ("fill", -text % 32), ("image", image), ("fill", -image % 32)]
+
+
+IMAGE = (16, 19, 13)
+FRAME = (16, 1, 19, 13)
+THREE = ("block 0", "block 1", "block 2")
+FLUXES = ("double 0", "double 1", "single 0", "single 1")
 FAMILIES = {
-    "SD3": Family(sd3, sd3_clip, (16, 19, 13), ("block 0", "block 1", "block 2")),
-    "SD3.5": Family(sd35, sd3_clip, (16, 19, 13), ("block 0", "block 1", "block 2")),
+    "SD3": Family(sd3, sd3_clip, IMAGE, THREE),
+    "SD3.5": Family(sd35, sd3_clip, IMAGE, THREE),
+    "Qwen-Image": Family(_built("QwenImage", QWEN), qwen_clip, FRAME, THREE),
+    "Chroma": Family(_built("Chroma", CHROMA), chroma_clip, IMAGE, FLUXES),
+    "Flux.1": Family(_built("Flux", FLUX), flux_clip, IMAGE, FLUXES),
+    "Lumina2": Family(_built("Lumina2", LUMINA), z_clip, IMAGE, THREE, replaced=""),
+    "Z-Image": Family(_built("Lumina2", Z_IMAGE), z_clip, IMAGE, THREE[:2], replaced="", sequence=_padded),
+    "Cosmos-Predict2": Family(
+        _built("CosmosT2IPredict2", COSMOS), cosmos_clip, FRAME, THREE, joint=False, replaced=""
+    ),
+    "Wan": Family(_built("WAN21_T2V", WAN), chroma_clip, FRAME, THREE, joint=False),
 }
 
 
