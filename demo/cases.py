@@ -85,8 +85,9 @@ def use_bfloat16(model: Any) -> None:
 
 def conditioning(clip: Any, prompts: Sequence[str]) -> Any:
     """One conditioning in which each image of the batch has its own prompt."""
-    rows = [clip.encode_from_tokens(clip.tokenize(p)) for p in prompts]
-    return [[torch.cat(rows), {}]]
+    rows = [clip.encode_from_tokens(clip.tokenize(p), return_pooled=True) for p in prompts]
+    contexts, pooled = map(torch.cat, zip(*rows, strict=True))
+    return [[contexts, {"pooled_output": pooled}]]
 
 
 def batches(prompts: Sequence[str], work: Callable[[slice], torch.Tensor], name: str) -> torch.Tensor:

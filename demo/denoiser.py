@@ -1,16 +1,23 @@
-"""Training of the demo model's UNet and text encoder."""
+"""Training of a demo model's denoiser and text encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import comfy.model_management
 import loop
 import model as model_module
 import torch
 import training
+from networks import NETWORKS, VARIANT
 from settings import Phase, Settings
 from torch import nn
+
+Noised = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+"""x [B, 4, 32, 32] and t [B] as a denoiser takes them, what it has to say, the weights [B] of the losses."""
+Noising = Callable[[torch.Tensor, torch.Generator, Phase], Noised]
 
 
 def load_parts(parts: nn.ModuleDict, known: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
@@ -23,13 +30,51 @@ def load_parts(parts: nn.ModuleDict, known: torch.Tensor, state: dict[str, torch
 
 
 def exported(parts: nn.ModuleDict, known: torch.Tensor) -> dict[str, torch.Tensor]:
-    """UNet and text encoder under the names `model.load` reads."""
+    """Denoiser and text encoder under the names `model.load` reads."""
     text = parts["text"].state_dict()
     text["text_model.embeddings.token_embedding.weight"] = parts["embedding"].weight
     text["text_projection.weight"] = torch.eye(model_module.WIDTH)
     text["token_ids"] = known.int()
-    state = {f"unet.{k}": v for k, v in parts["unet"].state_dict().items()}
+    state = {f"{VARIANT.network}.{k}": v for k, v in parts[VARIANT.network].state_dict().items()}
     return {**state, **{f"text.{k}": v for k, v in text.items()}}
+
+
+def diffusion(sampling: Any, velocity: bool) -> Noising:
+    """SD1's schedule, for eps or v prediction."""
+    alphas = 1 / (1 + sampling.sigmas.cpu().double() ** 2)
+
+    def noised(x0: torch.Tensor, rng: torch.Generator, phase: Phase) -> Noised:
+        t = (1000 * torch.rand(len(x0), generator=rng) ** phase.power).long().clamp(0, 999)
+        eps = torch.randn(x0.shape, generator=rng)
+        a = alphas[t].float()[:, None, None, None]
+        target = a.sqrt() * eps - (1 - a).sqrt() * x0 if velocity else eps
+        weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, phase.heaviest).float()
+        return (
+            a.sqrt() * x0 + (1 - a).sqrt() * eps,
+            t.float(),
+            target,
+            torch.ones_like(weight) if velocity else weight,
+        )
+
+    return noised
+
+
+def flow_times(count: int, rng: torch.Generator) -> torch.Tensor:
+    """Shares of noise t in 0..1: logit-normal, and a third of them even from 0.85 to 1.
+
+    Where things stand is settled there, and a logit-normal alone would seldom ask for it.
+    """
+    usual = torch.sigmoid(0.5 + torch.randn(count, generator=rng))
+    early = 0.85 + 0.15 * torch.rand(count, generator=rng)
+    return torch.where(torch.rand(count, generator=rng) < 0.35, early, usual)
+
+
+def flow(x0: torch.Tensor, rng: torch.Generator, phase: Phase) -> Noised:
+    """Rectified flow: x = t noise + (1 - t) x0; the denoiser is asked for noise - x0."""
+    t = flow_times(len(x0), rng)
+    eps = torch.randn(x0.shape, generator=rng)
+    share = t[:, None, None, None]
+    return share * eps + (1 - share) * x0, 1000 * t, eps - x0, torch.ones(len(x0))
 
 
 def train_denoiser(
@@ -39,15 +84,19 @@ def train_denoiser(
     work: Path,
     device: torch.device,
     start: dict[str, torch.Tensor] | None = None,
+    snapshot: bool = False,
 ) -> tuple[loop.Run, torch.Tensor]:
-    """The text-to-image model on SD1's schedule, from nothing or from `start`; eps or v prediction.
+    """The text-to-image model, from nothing or from `start`; a snapshot: as far as it is, without a step.
 
     Returns the last phase's run and the known token ids.
     """
     torch.manual_seed(s.seed)
-    base = model_module.build_unet(torch.float32, device)
-    unet = base.diffusion_model
-    training.initialise_unet(unet)
+    network = NETWORKS[VARIANT.network]
+    base = network.build(torch.float32, device)
+    net = base.diffusion_model
+    (training.initialise_unet if VARIANT.network == "unet" else training.initialise_transformer)(net)
+    # Some classes rotate positions by a kernel without a gradient otherwise.
+    comfy.model_management.in_training = True
     text = model_module.build_text().to(device)
     training.initialise_text(text)
     known, compact = data["tokens"].unique(return_inverse=True)
@@ -56,13 +105,14 @@ def train_denoiser(
     nn.init.normal_(embedding.weight, std=0.3)
     text.text_model.embeddings.token_embedding = nn.Identity()
     text.text_projection = nn.Identity()
-    parts = nn.ModuleDict({"unet": unet, "text": text, "embedding": embedding})
+    parts = nn.ModuleDict({VARIANT.network: net, "text": text, "embedding": embedding})
     if start is not None:
         load_parts(parts, known, start)
     for p in parts.parameters():
         p.requires_grad_(True)
-    velocity = model_module.VARIANT.prediction == "v"
-    alphas = 1 / (1 + base.model_sampling.sigmas.cpu().double() ** 2)
+    velocity = VARIANT.prediction == "v"
+    noising = flow if VARIANT.prediction == "flow" else diffusion(base.model_sampling, velocity)
+    frame = (slice(None), slice(None)) + (None,) * (network.dimensions - 4)
     options = {"optimized_attention_override": training.bmm_attention}
     end = int((known == 49407).nonzero()) + 1
     empty = torch.full((77,), end)
@@ -82,23 +132,25 @@ def train_denoiser(
 
     def loss_of() -> torch.Tensor:
         pick = torch.randint(len(data["latents"]), (s.batch,), generator=run.rng)
-        t = (1000 * torch.rand(s.batch, generator=run.rng) ** phase.power).long().clamp(0, 999)
         x0 = data["latents"][pick].float()
-        eps = torch.randn(x0.shape, generator=run.rng)
-        a = alphas[t].float()[:, None, None, None]
-        noisy = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(device)
-        target = a.sqrt() * eps - (1 - a).sqrt() * x0 if velocity else eps
-        weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, phase.heaviest).float()
-        weight = (torch.ones_like(weight) if velocity else weight).to(device)
+        noisy, t, target, weight = (value.to(device) for value in noising(x0, run.rng, phase))
         with torch.autocast(device.type, torch.bfloat16):
             context = training.encode_text(text, embedding, ids_of(pick).to(device))
-            out = unet(noisy, t.float().to(device), context=context, transformer_options=dict(options))
-        return (weight * (out.float() - target.to(device)).square().mean((1, 2, 3))).mean()
+            out = net(noisy[frame], t, context=context, transformer_options=dict(options))
+        out = out.float().view_as(target)
+        return (weight * (out - target).square().mean((1, 2, 3))).mean()
 
     for phase in phases:
         run = loop.Run(
-            work / f"{phase.name}.pt", parts, phase.lr, phase.steps, s.seed + phase.seed, s.warm_up
+            work / f"{phase.name}.pt",
+            parts,
+            phase.lr,
+            phase.steps,
+            s.seed + phase.seed,
+            s.warm_up,
+            training.adam if VARIANT.network == "unet" else training.muon,
         )
         run.follow(s.ema)
-        run.loop(loss_of)
+        if not snapshot:
+            run.loop(loss_of)
     return run, known

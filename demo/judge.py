@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 if __package__:  # ComfyUI loads the folder as a pack, the scripts import from it
-    from .variants import folder  # type: ignore[import-not-found]
+    from .variants import judge_folder  # type: ignore[import-not-found]
 else:
-    from variants import folder
+    from variants import judge_folder
 
-WEIGHTS = folder() / "judge.safetensors"
+WEIGHTS = judge_folder() / "judge.safetensors"
 
 
 def _double(n_in: int, n_out: int) -> nn.Sequential:

@@ -35,10 +35,17 @@ class Run:
     """A training loop's state on disk: modules, optimiser, generator and log, saved as one file."""
 
     def __init__(
-        self, path: Path, parts: nn.ModuleDict, lr: float, steps: int, seed: int, warm_up: int = 50
+        self,
+        path: Path,
+        parts: nn.ModuleDict,
+        lr: float,
+        steps: int,
+        seed: int,
+        warm_up: int = 50,
+        optimiser: Callable[[nn.Module, float], Any] = training.adam,
     ) -> None:
         self.path, self.parts, self.steps = path, parts, steps
-        self.optimiser = torch.optim.AdamW(parts.parameters(), lr, betas=(0.9, 0.99))
+        self.optimiser = optimiser(parts, lr)
         self.rate = partial(half_cosine, steps=steps, warm_up=warm_up)
         self.lr = lr
         self.rng = torch.Generator().manual_seed(seed)

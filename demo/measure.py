@@ -33,6 +33,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cells", type=int, default=1)
     parser.add_argument("--noises", type=int, default=128)
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images here")
+    parser.add_argument("--shift", type=float, help="of a flow model's schedule, instead of its own")
     parser.add_argument("--cases", type=int, default=0, help="only about so many cases (0: all)")
     return parser.parse_args()
 
@@ -97,8 +98,10 @@ def presence(parts: Any) -> None:
     """One- and two-object prompts with the stock KSampler and plain noise."""
     judge = load_judge()
     judge_accuracy(parts, judge)
-    single = [(n,) for n in NAMES for _ in range(20)]
-    double = [pair for pair in combinations(NAMES, 2) for _ in range(4)]
+    single: list[tuple[str, ...]] = [(n,) for n in NAMES for _ in range(20)]
+    double: list[tuple[str, ...]] = [pair for pair in combinations(NAMES, 2) for _ in range(4)]
+    if ARGS.cases:
+        single, double = (c[:: max(1, len(c) // ARGS.cases)] for c in (single, double))
     print(f"Stock KSampler, {ARGS.sampler}, {ARGS.steps} steps, cfg {ARGS.cfg}:")
     for title, cases in (("one object", single), ("two objects", double)):
         noise = torch.cat([plain_noise(10_000 + i, SHAPE) for i in range(len(cases))])
@@ -247,4 +250,7 @@ if __name__ == "__main__":
     comfy.utils.set_progress_bar_enabled(False)
     with torch.inference_mode():
         tasks = (presence, regions, sweep, layers, schemes)
-        {task.__name__: task for task in tasks}[ARGS.what](model_module.load())
+        loaded = model_module.load()
+        if ARGS.shift is not None:
+            loaded.model.model.model_sampling.set_parameters(shift=ARGS.shift)
+        {task.__name__: task for task in tasks}[ARGS.what](loaded)

@@ -83,6 +83,8 @@ def main() -> None:
         panels = []
         print(f'{job["name"]} ("{job["prompt"]}"):')
         for kind, title in (("plain", "plain noise"), ("tickets", "tickets")):
+            if kind not in job:
+                continue
             run = job[kind]
             picture = Image.open(run["picture"])
             said = "; ".join(verdicts(judge, vae, picture, regions))

@@ -35,7 +35,8 @@ class Settings:
 class Phase(NamedTuple):
     """A cosine cycle of the denoiser's training.
 
-    t is 1000 u^power for uniform u; the loss weight SNR^-1/2 is cut off at `heaviest`.
+    t is 1000 u^power for uniform u; the loss weight SNR^-1/2 is cut off at `heaviest`. Flow models draw t
+    otherwise (`denoiser.flow_times`), the same in every phase, and their losses weigh the same.
     """
 
     name: str
@@ -60,3 +61,9 @@ PHASES = (
     Phase("refine", 2400, 8e-4, 0.5, 15.0, 1),
     Phase("polish", 1900, 7e-4, 0.5, 15.0, 2),
 )
+FLOW_PHASES = (
+    Phase("flow", 8000, 1.5e-3, 1.0, 1.0, 0),
+    Phase("refine", 5000, 1e-3, 1.0, 1.0, 1),
+    Phase("polish", 3000, 7e-4, 1.0, 1.0, 2),
+)
+"""The transformers'."""

@@ -4,8 +4,9 @@
 
 Work in progress lies in demo/progress/ and every stage goes on where it was stopped. The result is
 demo/weights/: demo.safetensors, judge.safetensors (both float16) and training.json (settings, log).
-DEMO_VARIANT names another model of variants.py to be trained, into a folder of its own (half an hour).
+DEMO_VARIANT names another model of variants.py to be trained, into a folder of its own.
 --from-weights starts from those instead, and trains the phases that they have not been through.
+--snapshot writes the averaged weights of a training that was stopped, or still runs, as far as it is.
 Tickets and attention maps play no part here: the losses are the ordinary ones.
 On Linux CPUs, LD_PRELOAD=libtcmalloc_minimal.so.4 can save much time (fewer page faults).
 """
@@ -23,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import start
-from settings import LONGER, PHASES, SHORT_PHASES, Phase, Settings
-from variants import chosen, folder
+from settings import FLOW_PHASES, LONGER, PHASES, SHORT_PHASES, Phase, Settings
+from variants import chosen, folder, progress
 
 HERE = Path(__file__).parent
 NAME, VARIANT = chosen()
-WORK = folder().parent if NAME else HERE / "progress"
 
 
 def parse() -> argparse.Namespace:
@@ -37,7 +37,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default=None, help="cpu or cuda; default: what there is")
     parser.add_argument("--stage", choices=("vae", "latents", "judge"), help="stop after this stage")
     parser.add_argument("--from-weights", action="store_true", help="go on from the weights there are")
-    parser.add_argument("--progress", type=Path, default=WORK, help="work in progress")
+    parser.add_argument("--snapshot", action="store_true", help="write the weights as they are now")
+    parser.add_argument("--progress", type=Path, default=progress(), help="work in progress")
     parser.add_argument("--weights", type=Path, default=folder(), help="where the result goes")
     parser.add_argument("--phase_steps", type=int, help="at most so many steps a phase, for a trial")
     for field in dataclasses.fields(Settings):
@@ -108,6 +109,7 @@ def sources() -> dict[str, str]:
         "loop",
         "training",
         "model",
+        "networks",
     )
     return {f"{n}.py": hashlib.sha256((HERE / f"{n}.py").read_bytes()).hexdigest()[:16] for n in names}
 
@@ -131,7 +133,10 @@ def write(state: dict[str, torch.Tensor], path: Path) -> None:
 
 def phases() -> list[Phase]:
     most = ARGS.phase_steps
-    own = (*SHORT_PHASES, *([LONGER] if VARIANT.longer else [])) if NAME else PHASES
+    if VARIANT.prediction == "flow":
+        own: tuple[Phase, ...] = FLOW_PHASES
+    else:
+        own = (*SHORT_PHASES, *([LONGER] if VARIANT.longer else [])) if NAME else PHASES
     return [p if most is None else p._replace(steps=min(p.steps, most)) for p in own]
 
 
@@ -139,8 +144,10 @@ def main() -> None:
     s = Settings(**{f.name: getattr(ARGS, f.name) for f in dataclasses.fields(Settings)})
     device = torch.device(ARGS.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     work, out = ARGS.progress, ARGS.weights
-    model_path, judge_path = out / model_module.WEIGHTS.name, out / judge_module.WEIGHTS.name
-    log_path = out / "training.json"
+    model_path, judge_path = out / model_module.WEIGHTS.name, judge_module.WEIGHTS
+    if VARIANT.own_judge:
+        judge_path = out / judge_path.name
+    log_path = out / ("training.json" if VARIANT.own_judge else f"{NAME}.json")
     torch.manual_seed(s.seed)
     record: dict[str, Any] = {"commit": commit(), "sources": sources()}
     before: dict[str, torch.Tensor] | None = None
@@ -149,37 +156,41 @@ def main() -> None:
         before, earlier = load_file(model_path), json.loads(log_path.read_text(encoding="utf-8"))
         record["continues"] = {k: earlier[k] for k in ("commit", "sources", "continues") if k in earlier}
         log = earlier["log"]
-        vae = {k[4:]: v for k, v in before.items() if k.startswith("vae.")}
+    if before or not VARIANT.own_autoencoder:
+        every = before if before and VARIANT.own_judge else load_file(model_module.DEMO)
+        vae = {k[4:]: v for k, v in every.items() if k.startswith("vae.")}
         net = autoencoder.load_autoencoder(vae, device)
-    elif not VARIANT.own_autoencoder:
-        every = load_file(HERE / "weights" / "demo.safetensors")
-        net = autoencoder.load_autoencoder(
-            {k[4:]: v for k, v in every.items() if k.startswith("vae.")}, device
-        )
     else:
         net = autoencoder.train_autoencoder(s, work, device)
     if ARGS.stage == "vae":
         return
     data, held_out = autoencoder.all_latents(s, net, work, device)
-    judge = judge_module.load_judge(judge_path) if before else train_judge(s, data, work, device)
+    if before or not VARIANT.own_judge:
+        judge = judge_module.load_judge(judge_path)
+    else:
+        judge = train_judge(s, data, work, device)
     report = judge_report(judge, held_out)
     print("judge on held-out scenes:", {k: round(v, 4) for k, v in report.items()})
     if ARGS.stage in ("latents", "judge"):
         return
-    ahead = [p for p in phases() if p.name not in log]
+    ahead = [p for p in phases() if p.name not in log or log[p.name][-1][0] < p.steps]
     if not ahead:
         print("These weights have been through every phase of settings.py.")
         return
-    run, known = denoiser.train_denoiser(s, ahead, data, work, device, before)
-    trained = [] if before else ["vae", "judge"] if VARIANT.own_autoencoder else ["judge"]
+    if ARGS.snapshot:
+        ahead = [p for p in ahead if (work / f"{p.name}.pt").exists()]
+    run, known = denoiser.train_denoiser(s, ahead, data, work, device, before, ARGS.snapshot)
+    parts = {"vae": VARIANT.own_autoencoder, "judge": VARIANT.own_judge}
+    trained = [name for name, own in parts.items() if own and not before]
     for name in (*trained, *(p.name for p in ahead)):
         log[name] = torch.load(work / f"{name}.pt", weights_only=True)["log"]
     assert run.average is not None
     run.average.swap()
     state = denoiser.exported(run.parts, known)
-    state.update({f"vae.{k}": v for k, v in net.state().items()})
+    if VARIANT.own_judge:
+        state.update({f"vae.{k}": v for k, v in net.state().items()})
+        write(judge.state_dict(), judge_path)
     write(state, model_path)
-    write(judge.state_dict(), judge_path)
     record |= {
         "settings": {**dataclasses.asdict(s), "phases": [p._asdict() for p in phases()]},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device.type}",

@@ -1,8 +1,9 @@
 """Other models of the demo's kind, to see whether what holds on the demo model holds elsewhere.
 
-They differ in seed, concepts and colours, UNet and prediction. Environment variable DEMO_VARIANT names the
-one that every script of this folder, and Load Demo Model, use instead of the demo model; `train.py` makes
-it (about an hour on one CPU core). They are not in the repository.
+They differ in seed, concepts and colours, denoiser and prediction. Environment variable DEMO_VARIANT names
+the one that every script of this folder, and Load Demo Model, use instead of the demo model; `train.py` makes
+it (about an hour on one CPU core, a transformer in three or four). Only the demo model and `transformer` are
+in the repository.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ HERE = Path(__file__).parent
 @dataclass(frozen=True)
 class Variant:
     """concepts: the hue each is drawn in, in degrees; None: the drawing's own. unet, training: what
-    differs from `model.UNET` and `settings.Settings`. prediction: eps or v. own_autoencoder: instead of
-    the demo model's. longer: whether a further phase is trained. chosen_on: whether rules were
-    looked at on it before they were frozen."""
+    differs from `networks.UNET` and `settings.Settings`. network: of `networks.NETWORKS`. prediction: eps, v
+    or flow. own_autoencoder, own_judge: instead of the demo model's. longer: whether a further phase is
+    trained. chosen_on: whether rules were looked at on it before they were frozen. shipped: its weights
+    are in the repository."""
 
     concepts: Mapping[str, float | None]
     unet: Mapping[str, Any] = field(default_factory=dict)
     prediction: str = "eps"
     training: Mapping[str, float] = field(default_factory=dict)
     own_autoencoder: bool = True
+    own_judge: bool = True
     longer: bool = False
     chosen_on: bool = True
+    network: str = "unet"
+    shipped: bool = False
 
 
 TWELVE: dict[str, float | None] = dict.fromkeys(
@@ -110,6 +115,23 @@ VARIANTS = {
         own_autoencoder=False,
         chosen_on=False,
     ),
+    # Scenes, autoencoder and judge of the demo model; flow matching and joint attention, as SD3.
+    "transformer": Variant(
+        TWELVE,
+        network="mmdit",
+        prediction="flow",
+        own_autoencoder=False,
+        own_judge=False,
+        shipped=True,
+    ),
+    # The same with cross-attention, as Wan.
+    "crossing": Variant(
+        TWELVE,
+        network="wan",
+        prediction="flow",
+        own_autoencoder=False,
+        own_judge=False,
+    ),
 }
 
 
@@ -121,9 +143,28 @@ def chosen() -> tuple[str, Variant]:
     return name, VARIANTS[name] if name else DEMO
 
 
-def folder() -> Path:
-    """Where the weights of the model in use are; DEMO_VARIANTS can name another folder for all variants."""
+def progress() -> Path:
+    """Where training the model in use leaves its work; DEMO_VARIANTS can name a folder for all variants."""
     name, _ = chosen()
     if not name:
+        return HERE / "progress"
+    return Path(os.environ.get("DEMO_VARIANTS") or HERE / "progress" / "variants") / name
+
+
+def folder() -> Path:
+    """Where the weights of the model in use are."""
+    name, variant = chosen()
+    if not name or (variant.shipped and "DEMO_VARIANTS" not in os.environ):
         return HERE / "weights"
-    return Path(os.environ.get("DEMO_VARIANTS") or HERE / "progress" / "variants") / name / "weights"
+    return progress() / "weights"
+
+
+def weights() -> Path:
+    """Denoiser and text encoder of the model in use, and its autoencoder if it has one of its own."""
+    name, variant = chosen()
+    return folder() / ("demo.safetensors" if variant.own_judge else f"{name}.safetensors")
+
+
+def judge_folder() -> Path:
+    """Where the weights of its judge are."""
+    return folder() if chosen()[1].own_judge else HERE / "weights"

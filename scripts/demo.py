@@ -2,6 +2,7 @@
 
     python scripts/demo.py              pictures in output/, a line about each
     python scripts/demo.py --measure    how often it works: hundreds of images, some minutes
+    python scripts/demo.py --model transformer      the same with the demo's transformer
 
 Standard library only; without --comfyui DIR it first installs ComfyUI into .comfyui/.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import subprocess
 import time
 from collections.abc import Mapping
@@ -45,15 +47,20 @@ SCENES = (
     Scene("flower_and_fish", "a flower and a fish", {"flower": BOTTOM_RIGHT, "fish": TOP_LEFT}),
 )
 SEED = 7
+LOADERS = {"UNet": "LoadDemoModel", "transformer": "LoadDemoTransformer"}
+TICKETS = {"UNet"}
+"""The models in which tickets are collected as the example workflow does it."""
 
 
 def nodes_of(prompt: Prompt, kind: str) -> list[dict[str, Any]]:
     return [node for node in prompt.values() if node["class_type"] == kind]
 
 
-def compose(workflow: Prompt, scene: Scene, tickets: bool) -> Prompt:
+def compose(workflow: Prompt, scene: Scene, tickets: bool, model: str = "UNet") -> Prompt:
     """The example workflow for one scene; without tickets it is the same but for the noise."""
     prompt = copy.deepcopy(workflow)
+    for loader in nodes_of(prompt, LOADERS["UNet"]):
+        loader["class_type"] = LOADERS[model]
     (sampler,) = nodes_of(prompt, "GuidanceCutoffKSampler")
     (layout,) = nodes_of(prompt, "TicketLatentFromRegions")
     (collect,) = nodes_of(prompt, "CollectTickets")
@@ -87,22 +94,23 @@ def run(client: Client, prompt: Prompt, target: Path) -> dict[str, Any]:
     return {"picture": str(target), "nfe": report.split(" for ")[0], "seconds": round(seconds, 1)}
 
 
-def show(install: Install, output: Path) -> None:
-    """Every scene with plain noise and with tickets, side by side."""
+def show(install: Install, output: Path, model: str) -> None:
+    """Every scene with plain noise and, where the model has them, with tickets, side by side."""
     output.mkdir(parents=True, exist_ok=True)
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     jobs = []
     print("Starting ComfyUI ...")
     with Server(install, PACKS) as server:
-        print("Collecting tickets and sampling ...")
+        print("Collecting tickets and sampling ..." if model in TICKETS else "Sampling ...")
         for scene in SCENES:
             runs = {
                 kind: run(
                     server.client,
-                    compose(workflow, scene, kind == "tickets"),
+                    compose(workflow, scene, kind == "tickets", model),
                     output / f"{scene.name}_{kind}.png",
                 )
                 for kind in ("plain", "tickets")
+                if kind == "plain" or model in TICKETS
             }
             jobs.append({"name": scene.name, "prompt": scene.prompt, "regions": scene.regions, **runs})
     listing = output / "pictures.json"
@@ -111,10 +119,11 @@ def show(install: Install, output: Path) -> None:
     print(f"Pictures: {output}")
 
 
-def call(install: Install, script: str, *arguments: str) -> None:
+def call(install: Install, script: str, *arguments: str, variant: str = "") -> None:
     """Run a script of demo/ with ComfyUI's Python."""
     command = [install.python, ROOT / "demo" / script, "--comfyui", install.root, *arguments]
-    if subprocess.run(list(map(str, command))).returncode:
+    environment = {**os.environ, **({"DEMO_VARIANT": variant} if variant else {})}
+    if subprocess.run(list(map(str, command)), env=environment).returncode:
         raise SetupError(f"demo/{script} failed; what it said stands above.")
 
 
@@ -122,15 +131,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Show what Winning Tickets does.")
     comfyui.add_option(parser)
     parser.add_argument("--measure", action="store_true", help="measure how often it works instead")
+    parser.add_argument("--model", choices=tuple(LOADERS), default="UNet", help="default: UNet")
     parser.add_argument("--output", type=Path, default=ROOT / "output", help="folder for the pictures")
     options = parser.parse_args()
     install = comfyui.ensure(options.comfyui)
     if options.measure:
-        for what in ("presence", "regions"):
-            call(install, "measure.py", what)
+        for what in ("presence", "regions") if options.model in TICKETS else ("presence",):
+            call(install, "measure.py", what, variant=options.model if options.model != "UNet" else "")
         return 0
     try:
-        show(install, options.output.resolve())
+        show(install, options.output.resolve(), options.model)
     except (ServerError, PromptError) as error:
         raise SetupError(str(error)) from error
     return 0
