@@ -62,8 +62,8 @@ PHASES = (
     Phase("polish", 1900, 7e-4, 0.5, 15.0, 2),
 )
 FLOW_PHASES = (
-    Phase("flow", 8000, 1.5e-3, 1.0, 1.0, 0),
-    Phase("refine", 5000, 1e-3, 1.0, 1.0, 1),
-    Phase("polish", 3000, 7e-4, 1.0, 1.0, 2),
+    Phase("flow", 8000, 5e-3, 1.0, 1.0, 0),
+    Phase("refine", 5000, 3e-3, 1.0, 1.0, 1),
+    Phase("polish", 3000, 2e-3, 1.0, 1.0, 2),
 )
 """The transformers'."""
