@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.patcher_extension
@@ -225,6 +226,139 @@ def test_attention_that_is_not_the_images_own_is_refused(
         assert maps == [{}] and any(why in one for one in refused), refused
 
 
+def given(prompt: PromptTokens, **more: Any) -> PromptTokens:
+    """The prompt, and what else its conditioning holds."""
+    return replace(
+        prompt, conditioning=[[context, {**about, **more}] for context, about in prompt.conditioning]
+    )
+
+
+@pytest.mark.parametrize(("row", "column"), [(4, 7), (9, 2), (18, 12)])
+def test_a_cell_is_where_its_pixels_are(
+    family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor, row: int, column: int
+) -> None:
+    """Another noise in one place changes most the cell above it; also in the row and column that are half."""
+    other = noise.clone()
+    other[..., row, column] += 3
+    first = family.layers[0]
+    (before,), _, _ = read(model, [prompt], noise, first, joint=False)
+    (after,), _, _ = read(model, [prompt], other, first, joint=False)
+    change = (after[first] - before[first]).abs().sum(1)
+    for image in change:
+        most = int(image.argmax())
+        assert divmod(most, image.shape[1]) == (row // family.patch, column // family.patch)
+
+
+@pytest.mark.parametrize("name", ["Qwen-Image", "Flux.1"])
+def test_images_that_the_prompt_refers_to_stand_beside(name: str) -> None:
+    """Their tokens take part in the softmax, and are in no map."""
+    family = FAMILIES[name]
+    model, plain = family.model(), find_phrases(family.clip(), PROMPT, NAMES)
+    noise = torch.randn((2, *family.latent))
+    reference = torch.randn((1, *family.latent[:-2], 11, 17))
+    prompt = given(plain, reference_latents=[reference, reference])
+    (found,), denoised, refused = read(model, [prompt], noise)
+    assert not refused and torch.equal(denoised, evaluate(model, [prompt], noise))
+    calls = calls_of(model, prompt, noise)
+    assert {call["k"].shape[2] for call in calls} == {prompt.length + 10 * 7 + 2 * 6 * 9}
+    for call, layer in zip(calls, family.layers, strict=True):
+        queries = call["q"][:, :, prompt.length : prompt.length + 70]
+        weights = (queries @ call["k"].transpose(-1, -2) / call["q"].shape[-1] ** 0.5).softmax(-1).mean(1)
+        expected = torch.stack([weights[..., list(p)].mean(-1) for p in prompt.positions], 1)
+        torch.testing.assert_close(found[layer].flatten(-2).double(), expected, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_images_that_cannot_be_told_apart_are_refused(stop: bool) -> None:
+    family = FAMILIES["Z-Image"]
+    model, plain = family.model(), find_phrases(family.clip(), PROMPT, NAMES)
+    noise = torch.randn((2, *family.latent))
+    prompt = given(plain, reference_latents=[torch.randn(1, 16, 12, 16)])
+    maps, _, refused = read(model, [prompt], noise, stop=stop)
+    assert maps == [{}] and refused == [
+        "gives the model other images (ref_latents), so that this one's tokens cannot be told"
+    ]
+
+
+@pytest.mark.parametrize("name", ["Wan", "Cosmos-Predict2"])
+def test_as_many_tokens_as_cells_are_not_taken_for_the_image(name: str) -> None:
+    """The image's attention to itself has then the same size."""
+    family = FAMILIES[name]
+    model, noise = family.model(), torch.randn((2, *family.latent))
+    context = torch.randn(1, 70, 64)
+    prompt = PromptTokens("", ("one",), [[context, {}]], 70, ((3, 4),))
+    (found,), _, refused = read(model, [prompt], noise)
+    assert not refused
+    calls = calls_of(model, prompt, noise)
+    assert len(calls) == 6 and {call["k"].shape[2] for call in calls} == {70}
+    for call, layer in zip(calls[1::2], family.layers, strict=True):
+        weights = (call["q"] @ call["k"].transpose(-1, -2) / call["q"].shape[-1] ** 0.5).softmax(-1).mean(1)
+        expected = weights[..., 3:5].mean(-1)
+        torch.testing.assert_close(found[layer].flatten(1).double(), expected, rtol=1e-4, atol=1e-8)
+
+
+def test_tokens_that_the_model_masks_are_masked_in_the_map() -> None:
+    family = FAMILIES["Qwen-Image"]
+    model, plain = family.model(), find_phrases(family.clip(), PROMPT, NAMES)
+    noise = torch.randn((2, *family.latent))
+    mask = torch.ones(1, plain.length)
+    hidden = plain.positions[0][-1]
+    mask[:, hidden] = 0
+    prompt = replace(given(plain, attention_mask=mask.long()), positions=((hidden,), plain.positions[1]))
+    for joint in (True, False):
+        (found,), _, refused = read(model, [prompt], noise, joint=joint)
+        (unmasked,), _, _ = read(model, [replace(plain, positions=prompt.positions)], noise, joint=joint)
+        assert not refused
+        for layer in family.layers:
+            assert not found[layer][:, 0].any() and found[layer][:, 1].all()
+            assert unmasked[layer][:, 0].all()
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_another_text_behind_a_wrapper_is_refused(
+    family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor, stop: bool
+) -> None:
+    """What stands between ComfyUI's call and the model may change the text; SD3 has no such place."""
+
+    def spoken(executor: Any, x: Any, t: Any, context: Any, *rest: Any, **named: Any) -> Any:
+        return executor(x, t, context.flip(1), *rest, **named)
+
+    kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    changed = model.clone()
+    changed.add_wrapper_with_key(kind, "other", spoken)
+    if torch.equal(evaluate(changed, [prompt], noise), evaluate(model, [prompt], noise)):
+        assert model.model.diffusion_model.__class__.__name__ == "OpenAISignatureMMDITWrapper"
+        return
+    maps, _, refused = read(changed, [prompt], noise, stop=stop)
+    assert maps == [{}] and refused == [f"shows the attention another prompt at layer {family.layers[0]}"]
+
+
+def more_text(arguments: Any, more: Any) -> Any:
+    out = more["original_block"]({**arguments, "txt": torch.cat([arguments["txt"]] * 2, 1)})
+    return {**out, "txt": None if out["txt"] is None else out["txt"][:, : arguments["txt"].shape[1]]}
+
+
+def twice(arguments: Any, more: Any) -> Any:
+    more["original_block"](arguments)
+    return more["original_block"](arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (more_text, "has 378 tokens attend to 378 instead of 224 to 224 at layer block 1"),
+        (twice, "runs the attention more than once at layer block 1"),
+        (lambda arguments, more: arguments, "leaves no attention to the prompt at layer block 1"),
+    ],
+)
+def test_blocks_that_are_run_otherwise_are_refused(change: Any, why: str) -> None:
+    family = FAMILIES["SD3"]
+    model, prompt = family.model().clone(), find_phrases(family.clip(), PROMPT, NAMES)
+    model.set_model_patch_replace(change, "dit", "double_block", 1)
+    maps, _, refused = read(model, [prompt], torch.randn((2, *family.latent)))
+    assert maps == [{}] and refused == [why]
+
+
 def drawn(family: Family, model: Any, noise: torch.Tensor, positive: Any, steps: int = 3) -> torch.Tensor:
     """The stock KSampler's own path, guided."""
     clip = family.clip()
@@ -294,3 +428,28 @@ def test_the_classes_that_are_told_apart_are_comfyuis() -> None:
     for name in (*KINDS, *CLOSED):
         module, _, kind = name.rpartition(".")
         assert getattr(importlib.import_module(module), kind).__module__ == module
+
+
+def test_a_video_is_explained() -> None:
+    family = FAMILIES["Wan"]
+    model, noise = family.model(), torch.randn(1, 16, 3, 8, 8)
+    watching, positive = watched(model, family.clip(), PROMPT, NAMES[0])
+    assert torch.equal(drawn(family, watching, noise, positive), drawn(family, model, noise, positive))
+    trace = last_trace(watching)
+    assert "the latent is a video of 3 frames" in trace.notes[0] and float(trace.guidance().min()) > 0
+    maps, _, refused = read(model, [find_phrases(family.clip(), PROMPT, NAMES)], noise)
+    assert maps == [{}] and refused == ["runs the model on 3 frames instead of one image"]
+
+
+def test_a_compiled_transformer_is_watched_too() -> None:
+    """As TorchCompileModel does it; the backend runs the graph as it is."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    family = FAMILIES["Flux.1"]
+    model, noise = family.model(), torch.randn((1, *family.latent))
+    compiled = model.clone()
+    set_torch_compile_wrapper(model=compiled, backend="eager")
+    watching, positive = watched(compiled, family.clip(), PROMPT, NAMES[0])
+    plain = drawn(family, model, noise, positive, 2)
+    torch.testing.assert_close(drawn(family, watching, noise, positive, 2), plain, rtol=0, atol=0)
+    assert float(last_trace(watching).maps().std()) > 0
