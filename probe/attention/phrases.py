@@ -38,7 +38,11 @@ def span(tokens: Tokens, text: str, start: int, end: int, weighted: bool) -> ran
     """Of text[start:end] the tokens: those that beginnings of the text have in common with all of it."""
     whole = tokens(text + MORE)
     before = re.sub(r"(?:\s|(?<!\\)\()+$" if weighted else r"\s+$", "", text[:start])
-    return range(*(common(whole, tokens(_closed(part, weighted))) for part in (before, text[:end])))
+    # A space may be a token of its own, or the beginning of the phrase's first one.
+    here, there, stop = (
+        common(whole, tokens(_closed(part, weighted))) for part in (before, text[:start], text[:end])
+    )
+    return range(max(here, there), stop)
 
 
 def _closed(text: str, weighted: bool) -> str:

@@ -67,6 +67,7 @@ class Reader:
     refused: list[str] = field(default_factory=list)
     # Of the forward that runs: what the model was given as prompt, and where each prompt lies in it.
     _context: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    _told: dict[uuid.UUID, torch.Tensor] = field(default_factory=dict, repr=False)
     _places: dict[uuid.UUID, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     def attach(self, model: Any) -> Any:
@@ -108,7 +109,7 @@ class Reader:
                     self._read(left, len(x), call)
 
         size = (self.height, self.width)
-        hooked = self.family.hooked(options, self.layers, read, size, self._context.shape[1])
+        hooked = self.family.hooked(options, self.layers, read, size, self._context.shape[1], more)
         try:
             denoised = executor(x, t, c_concat, c_crossattn, control, hooked, **more)
         except _ReadEnough:
@@ -174,9 +175,13 @@ class Reader:
         # A prompt that is evaluated again, as perturbed guidance does, is read the first time.
         left = {i: key for i, key in mine.items() if (key, self.layers[-1]) not in self.maps}
         self._places.clear()
+        if self._told.keys() - self.prompts.keys():
+            self._told.clear()
         for i, key in left.items():
             given = context[i * self.images : (i + 1) * self.images]
-            place = _place(given, self.prompts[key].conditioning[0][0])
+            if key not in self._told:
+                self._told[key] = self.family.told(self.prompts[key].conditioning[0], given)
+            place = _place(given, self._told[key])
             if place is None:
                 self.refuse("changes the prompt before the model sees it")
                 return {}

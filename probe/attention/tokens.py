@@ -16,8 +16,8 @@ from . import phrases
 from .phrases import common, same_token
 
 CLIPS = {"l": "CLIP-L", "g": "CLIP-G", "h": "CLIP-H"}
-# Of several tokenizers that are not CLIP's, the one whose tokens are the context's: by text encoders.
-BESIDE = {"t5xxl": {"AnimaTEModel"}, "qwen25_7b": {"HunyuanImageTEModel"}}
+# By text encoders, of two tokenizers the one that is encoded, and the one whose tokens the model attends to.
+PAIRS = {"AnimaTEModel": ("qwen3_06b", "t5xxl")}
 # Two words that no tokenizer begins or ends with the same token.
 STAND_INS = ("stone", "apple")
 
@@ -106,13 +106,15 @@ class Readers:
     """Which of a CLIP's tokenizers the tokens of a context come from, in order.
 
     clips: CLIP's, which share their places. other: a tokenizer of another kind. weighted: whether that takes
-    parentheses for weights.
+    parentheses for weights. encoded: where the model makes of the context a token for each of the other's,
+    the tokenizer of the context itself.
     """
 
     clip: Any
     clips: tuple[str, ...]
     other: str = ""
     weighted: bool = False
+    encoded: str = ""
 
     @classmethod
     def of(cls, clip: Any) -> Readers:
@@ -124,9 +126,8 @@ class Readers:
             return cls(clip, clips)
         stage = clip.cond_stage_model
         kinds = {kind.__name__ for kind in type(stage).__mro__}
-        if len(others) > 1:
-            others = tuple(n for n in others if kinds & BESIDE.get(n, set()))
-        if len(others) != 1:
+        encoded, other = next((PAIRS[k] for k in kinds if k in PAIRS), ("", others[0]))
+        if len(others) > 1 and not encoded:
             raise ProbeError(
                 f"This text encoder ({', '.join(names)}) is of a kind in which words cannot be told apart."
             )
@@ -134,40 +135,44 @@ class Readers:
             # Elsewhere CLIP gives the pooled output only.
             clips = ()
         clips = tuple(n for n in clips if getattr(stage, f"clip_{n}", None) is not None)
-        other = others[0] if not clips or getattr(stage, others[0], None) is not None else ""
-        return cls(clip, clips, other, bool(other) and phrases.weighs(clip, other))
+        if clips and getattr(stage, other, None) is None:
+            return cls(clip, clips)
+        return cls(clip, clips, other, phrases.weighs(clip, other), encoded)
 
     def encoders(self, text: str) -> list[Encoder]:
         return _read(self.clip, text, self.clips) if self.clips else []
 
-    def tokens(self, text: str) -> list[Any]:
-        """Of the other tokenizer: numbers, vectors, and pictures as they are."""
-        chunks = self.clip.tokenize(text)[self.other]
+    def tokens(self, text: str, name: str = "") -> list[Any]:
+        """Of the other tokenizer, or one by name: numbers, vectors, and pictures as they are."""
+        chunks = self.clip.tokenize(text)[name or self.other]
         return [token for chunk in chunks for token, *_ in chunk]
 
     def _before(self) -> int:
         """How many tokens a template has before a text; language models may leave them out of the context."""
         return common(*map(self.tokens, STAND_INS))
 
-    def encode(self, text: str) -> tuple[list[Any], int, int]:
-        """Conditioning of a text, the tokens of CLIP in it, and how many of the other's are left out of it.
+    def encode(self, text: str) -> tuple[list[Any], int, int, int]:
+        """Conditioning of a text, how many tokens it has, of them CLIP's, and of the other's left out.
 
         ProbeError unless its tokens are those that the encoders read.
         """
         first = _length(encoders) if (encoders := self.encoders(text)) else 0
         if not self.other:
-            return encode_text(self.clip, text, encoders), first, 0
+            return encode_text(self.clip, text, encoders), first, first, 0
         conditioning = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
-        count, lengths = len(self.tokens(text)), {context.shape[1] for context, *_ in conditioning}
+        count = len(self.tokens(text, self.encoded))
+        lengths = {context.shape[1] for context, *_ in conditioning}
         dropped = first + count - min(lengths)
         # A text that brings a template of its own is given none.
         left_out = dropped in (0, self._before()) or (dropped > 0 and text.startswith("<|im_start|>"))
         if len(lengths) > 1 or not left_out:
             raise ProbeError(
                 f'"{text}" was encoded to {min(lengths)} tokens, not {first + count}: a node has changed how'
-                " this CLIP encodes. Connect the CLIP from before that node."
+                " this CLIP encodes, or it is of a kind that is not known. Connect the CLIP from before that"
+                " node."
             )
-        return conditioning, first, dropped
+        length = len(self.tokens(text)) if self.encoded else min(lengths)
+        return conditioning, length, first, dropped
 
 
 def encode_text(clip: Any, text: str, encoders: Sequence[Encoder]) -> list[Any]:
@@ -187,7 +192,7 @@ def encode_prompt(clip: Any, prompt: Prompt) -> PromptTokens:
     """A prompt whose phrases' places in the text are known; ProbeError names a phrase that cannot be read."""
     readers = Readers.of(clip)
     encoders = readers.encoders(prompt.text)
-    conditioning, first, dropped = readers.encode(prompt.text)
+    conditioning, length, first, dropped = readers.encode(prompt.text)
     names, positions = [], []
     for _, start, end in prompt.phrases:
         name = prompt.text[start:end]
@@ -196,7 +201,6 @@ def encode_prompt(clip: Any, prompt: Prompt) -> PromptTokens:
         if readers.other:
             places += _spanned(readers, name, prompt.text, [(start, end)], first - dropped)
         positions.append(places)
-    length = conditioning[0][0].shape[1]
     return PromptTokens(
         prompt.text, tuple(names), conditioning, length, tuple(positions), (first,) if readers.other else ()
     )
@@ -232,7 +236,7 @@ def find_phrases(clip: Any, text: str, names: Sequence[str]) -> PromptTokens:
     """
     readers = Readers.of(clip)
     encoders = readers.encoders(text)
-    conditioning, first, dropped = readers.encode(text)
+    conditioning, length, first, dropped = readers.encode(text)
     positions = []
     for name in names:
         places: tuple[int, ...] = ()
@@ -251,7 +255,6 @@ def find_phrases(clip: Any, text: str, names: Sequence[str]) -> PromptTokens:
                 stands = stands or list(phrases.occurrences(text, spelled, readers.weighted))
             places += _spanned(readers, name, text, stands, first - dropped)
         positions.append(places)
-    length = conditioning[0][0].shape[1]
     return PromptTokens(
         text, tuple(names), conditioning, length, tuple(positions), (first,) if readers.other else ()
     )

@@ -8,7 +8,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .clone import plain_clone
 from .family import Family, ProbeError
-from .transformer import KINDS, Transformer, class_of
+from .transformer import Transformer, class_of
 from .unet import UNet
 
 # Known to compute attention where nothing can look on: by class, why.
@@ -19,23 +19,15 @@ CLOSED = {
 }
 
 
-READABLE = ("SD1.x", "SD2.x", "SDXL", *(kind.name for kind in KINDS.values()))
-
-
 def family_of(model: Any, joint: bool = True) -> Family:
     """The family of a MODEL; ProbeError for those whose attention cannot be read. joint: as `Transformer`."""
     dit = plain_clone(model).get_model_object("diffusion_model")
     if isinstance(dit, UNetModel):
         return UNet(model)
     name = class_of(dit)
-    if name in KINDS:
-        return Transformer(model, joint)
     if name in CLOSED:
         raise ProbeError(
             f"This model is {CLOSED[name]}: ComfyUI gives its attention no transformer_options, so that no"
             " patch can read it. Use a model of another kind."
         )
-    raise ProbeError(
-        f"This model is {type(model.model).__name__}, a {type(dit).__name__}: its attention cannot be read."
-        f" This works with {', '.join(READABLE)}."
-    )
+    return Transformer(model, joint)

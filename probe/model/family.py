@@ -80,6 +80,9 @@ class Family(Protocol):
     def stride(self, layer: Layer) -> int:
         """Latent pixels from one cell of a layer's map to the next."""
 
+    def told(self, entry: Sequence[Any], like: torch.Tensor) -> torch.Tensor:
+        """What the model is given for an entry of a conditioning, before ComfyUI repeats or fills it."""
+
     def obscured(self, given: Mapping[str, Any]) -> str:
         """Why a forward with these further inputs cannot be read, as a predicate of "another patch ..."."""
 
@@ -96,11 +99,12 @@ class Family(Protocol):
         read: Read,
         size: tuple[int, int],
         tokens: int,
+        given: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Transformer options of a forward in which every attention call of the layers goes to `read`.
 
-        size: height and width of the latent that the model is given; tokens: of the text. Patches already
-        there do their work; `read` may end the forward by an exception.
+        size: height and width of the latent that the model is given; tokens: of the text; given: its further
+        inputs. Patches already there do their work; `read` may end the forward by an exception.
         """
 
 

@@ -41,8 +41,11 @@ class Kind:
     name: for people. blocks: in forward order. patch: where the model keeps how many latent pixels a token
     has at a side. text: the part of the model that takes the text's tokens. sequence: what the attention of a
     block runs over, in order, as name and number of tokens; of the model, the numbers of the image's and the
-    text's tokens, and the options of the call. joint: image and text attend to both; else image attends to
-    text alone. beside: what else a forward may be given that leaves the image's own tokens unknown.
+    text's tokens, and what else the forward and the call are given. joint: image and text attend to both;
+    else image attends to text alone. beside: what else a forward may be given that leaves the image's own
+    tokens unknown. unlike: why one model of the class is of another kind, empty if it is not. told: what the
+    model is given for a text's tokens, where ComfyUI makes something else of them before; of the model, the
+    tokens, and what else their conditioning holds.
     """
 
     name: str
@@ -52,22 +55,46 @@ class Kind:
     sequence: Callable[[Any, int, int, Mapping[str, Any]], Parts]
     joint: bool = True
     beside: tuple[str, ...] = ()
+    unlike: Callable[[Any], str] = lambda dit: ""
+    told: Callable[[Any, torch.Tensor, Mapping[str, Any]], torch.Tensor] | None = None
 
 
-def _text_first(dit: Any, image: int, text: int, options: Mapping[str, Any]) -> Parts:
+def _text_first(dit: Any, image: int, text: int, given: Mapping[str, Any]) -> Parts:
     """Images that the prompt refers to come last."""
-    references = options.get("reference_image_num_tokens") or ()
+    references = given.get("reference_image_num_tokens") or ()
     return [(TEXT, text), (IMAGE, image), ("references", sum(references))]
 
 
-def _after_registers(dit: Any, image: int, text: int, options: Mapping[str, Any]) -> Parts:
-    return [("registers", int(dit.register_length)), (TEXT, text), (IMAGE, image)]
+def _after_registers(dit: Any, image: int, text: int, given: Mapping[str, Any]) -> Parts:
+    registers = dit.register_tokens.shape[1] if hasattr(dit, "register_tokens") else dit.register_length
+    return [("registers", int(registers)), (TEXT, text), (IMAGE, image)]
 
 
-def _padded(dit: Any, image: int, text: int, options: Mapping[str, Any]) -> Parts:
+def _padded(dit: Any, image: int, text: int, given: Mapping[str, Any]) -> Parts:
     """Z-Image fills both up to whole multiples of 32."""
     multiple = dit.pad_tokens_multiple or 1
     return [(TEXT, text), ("padding", -text % multiple), (IMAGE, image), ("padding", -image % multiple)]
+
+
+def _letters_between(dit: Any, image: int, text: int, given: Mapping[str, Any]) -> Parts:
+    """HunyuanImage reads what is in quotation marks once more, letter by letter."""
+    letters = given.get("txt_byt5") if dit.byt5_in is not None else None
+    return [(TEXT, text), ("letters", 0 if letters is None else letters.shape[1]), (IMAGE, image)]
+
+
+def _makes_videos(dit: Any) -> str:
+    return "a HunyuanVideo" if len(dit.patch_size) > 2 else ""
+
+
+def _adapted(dit: Any, own: torch.Tensor, more: Mapping[str, Any]) -> torch.Tensor:
+    """Anima attends to what its adapter makes of the text, with a token for each of T5's."""
+    ids, weights = more.get("t5xxl_ids"), more.get("t5xxl_weights")
+    if ids is None:
+        return own
+    if weights is not None:
+        weights = weights[None, :, None].to(own)
+    adapted: torch.Tensor = dit.preprocess_text_embeds(own, ids[None].to(own.device), t5xxl_weights=weights)
+    return adapted
 
 
 SINGLES = (Blocks("double", "double_blocks", "double"), Blocks("single", "single_blocks", "single"))
@@ -100,6 +127,37 @@ KINDS = {
         _text_first,
         joint=False,
     ),
+    "comfy.ldm.anima.model.Anima": Kind(
+        "Anima",
+        (Blocks("block", "blocks"),),
+        "patch_spatial",
+        "blocks.0.cross_attn.k_proj",
+        _text_first,
+        joint=False,
+        told=_adapted,
+    ),
+    "comfy.ldm.krea2.model.SingleStreamDiT": Kind(
+        "Krea2", (Blocks("block", "blocks", "single"),), "patch", "txtmlp.1", _text_first
+    ),
+    "comfy.ldm.hunyuan_video.model.HunyuanVideo": Kind(
+        "HunyuanImage",
+        SINGLES,
+        "patch_size",
+        "txt_in.input_embedder",
+        _letters_between,
+        beside=("ref_latent", "clip_fea", "guiding_frame_index"),
+        unlike=_makes_videos,
+    ),
+    "comfy.ldm.aura.mmdit.MMDiT": Kind(
+        "AuraFlow",
+        (
+            Blocks("double", "double_layers", replaced="double_block"),
+            Blocks("single", "single_layers", replaced="single_block"),
+        ),
+        "patch_size",
+        "cond_seq_linear",
+        _after_registers,
+    ),
     "comfy.ldm.wan.model.WanModel": Kind(
         "Wan",
         (Blocks("block", "blocks", "double"),),
@@ -110,6 +168,9 @@ KINDS = {
         beside=("reference_latent", "context_latents", "time_dim_concat"),
     ),
 }
+
+
+NAMES = ", ".join(kind.name for kind in KINDS.values())
 
 
 class Transformer:
@@ -123,10 +184,10 @@ class Transformer:
         self.model = model
         self.dit = plain_clone(model).get_model_object("diffusion_model")
         kind = KINDS.get(class_of(self.dit))
-        if kind is None:
+        if kind is None or kind.unlike(self.dit):
             raise ProbeError(
-                f"This model is {type(model.model).__name__}, a {type(self.dit).__name__}, whose attention"
-                " this cannot read."
+                f"This model is {type(model.model).__name__}, a {type(self.dit).__name__}: its attention"
+                f" cannot be read. This works with SD1.x, SD2.x, SDXL, {NAMES}."
             )
         self.kind, self.joint = kind, joint
 
@@ -156,7 +217,13 @@ class Transformer:
 
     def text_width(self) -> int:
         part = _part(self.dit, self.kind.text)
-        return int(getattr(part, "in_features", 0) or part.weight.shape[-1])
+        width = int(getattr(part, "in_features", 0) or part.weight.shape[-1])
+        # Krea2 takes several layers of its text encoder.
+        return width * int(getattr(self.dit, "txtlayers", 1))
+
+    def told(self, entry: Sequence[Any], like: torch.Tensor) -> torch.Tensor:
+        own: torch.Tensor = entry[0].to(like)
+        return own if self.kind.told is None else self.kind.told(self.dit, own, entry[1])
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
         """Channels, the length 1 where latents may be videos, height and width, of an image of this size."""
@@ -173,12 +240,13 @@ class Transformer:
         read: Read,
         size: tuple[int, int],
         tokens: int,
+        given: Mapping[str, Any],
     ) -> dict[str, Any]:
         """By an attention override that calls the one before it, and replaced blocks where blocks have no
         number; a wrapper of the forward behind all others sees the text.
         """
         patch = self.stride(layers[0])
-        forward = _Forward(self, map_size(*size, patch), tokens, read)
+        forward = _Forward(self, map_size(*size, patch), tokens, given, read)
         wanted: dict[Any, Layer] = {}
         hooked = dict(options)
         for blocks in self.kind.blocks:
@@ -206,11 +274,15 @@ def _part(module: Any, path: str) -> Any:
 
 @dataclass
 class _Forward:
-    """One forward in which the layers' calls are read. size: rows and columns of the image's tokens."""
+    """One forward in which the layers' calls are read.
+
+    size: rows and columns of the image's tokens. tokens: of the text. more: what else it is given.
+    """
 
     family: Transformer
     size: tuple[int, int]
     tokens: int
+    more: Mapping[str, Any]
     read: Read
     context: torch.Tensor | None = None
     calls: dict[Layer, int] = field(default_factory=dict)
@@ -227,7 +299,8 @@ class _Forward:
         options = given.get("transformer_options") or {}
         kind = self.family.kind
         if kind.joint:
-            places, total = _places(kind.sequence(self.family.dit, image, self.tokens, options))
+            more = {**self.more, **options}
+            places, total = _places(kind.sequence(self.family.dit, image, self.tokens, more))
             queries, keys, text = places[IMAGE], slice(None), places[TEXT]
             length, first = total, 1
         else:

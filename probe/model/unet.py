@@ -75,6 +75,10 @@ class UNet:
     def stride(self, layer: Layer) -> int:
         return self._strides[layer]
 
+    def told(self, entry: Sequence[Any], like: torch.Tensor) -> torch.Tensor:
+        own: torch.Tensor = entry[0].to(like)
+        return own
+
     def obscured(self, given: Mapping[str, Any]) -> str:
         return ""
 
@@ -133,6 +137,7 @@ class UNet:
         read: Read,
         size: tuple[int, int],
         tokens: int,
+        given: Mapping[str, Any],
     ) -> dict[str, Any]:
         """By an attn2 patch behind all others, which sees the context, and attn2 replacements around them."""
         replace, patches = dict(options.get("patches_replace", {})), dict(options.get("patches", {}))

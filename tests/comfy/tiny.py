@@ -11,8 +11,12 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.text_encoders.anima
+import comfy.text_encoders.aura_t5
 import comfy.text_encoders.cosmos
 import comfy.text_encoders.flux
+import comfy.text_encoders.hunyuan_image
+import comfy.text_encoders.krea2
 import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.qwen_image
 import comfy.text_encoders.sd3_clip
@@ -57,15 +61,16 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
         if ".visual." in name:
             # A language model's eyes are large, and closed.
             continue
-        if parameter.dim() == 2 and parameter.numel() > 2**21:
+        if parameter.dim() == 2 and parameter.numel() >= 2**20:
             values = torch.randn(sum(parameter.shape), generator=generator)
-            parameter.data = values.as_strided(parameter.shape, (1, 1))
+            scale = 1 if "embed" in name or "shared" in name else 1.5 / parameter.shape[1] ** 0.5
+            parameter.data = (values * scale).as_strided(parameter.shape, (1, 1))
             continue
         fan = parameter[0].numel() if parameter.dim() > 1 else 1
         value = torch.randn(parameter.shape, generator=generator) * (1.5 / fan**0.5 if fan > 1 else 0.1)
         parameter.data = value + 1 if parameter.dim() == 1 and "norm" in name else value
     for name, buffer in module.named_buffers():
-        if name.endswith("pos_embed"):
+        if name.endswith("pos_embed"):  # SD3's
             buffer.data = torch.randn(buffer.shape, generator=generator) * 0.2
 
 
@@ -91,8 +96,9 @@ def make_clip(tokenizer: Any, encoder: Any, **configs: dict[str, Any]) -> Any:
 class Family:
     """model, clip: make them, once. latent: without batch, of odd sides. layers: names of all.
 
-    replaced: what patches_replace["dit"] calls a block, where it can replace any. sequence: of a forward's
-    text and image tokens, the parts of the joint attention in order.
+    replaced: what patches_replace["dit"] calls a block, where it can replace any. tokens: of the text, where
+    that is always the same. sequence: of a forward's text and image tokens, the parts of the joint attention
+    in order.
     """
 
     model: Callable[[], Any]
@@ -103,6 +109,7 @@ class Family:
     patch: int = 2
     pixels: int = 8
     replaced: str = "double_block"
+    tokens: int = 0
     sequence: Callable[[int, int], list[tuple[str, int]]] = field(
         default=lambda text, image: [("text", text), ("image", image)]
     )
@@ -181,6 +188,41 @@ def z_clip() -> Any:
 def cosmos_clip() -> Any:
     cosmos = comfy.text_encoders.cosmos
     return make_clip(cosmos.CosmosT5Tokenizer, cosmos.te(), t5xxl=T5)
+
+
+@cache
+def klein_clip() -> Any:
+    flux = comfy.text_encoders.flux
+    layers = {**LLM, "hidden_size": 16, "num_hidden_layers": 28}
+    return make_clip(flux.KleinTokenizer, flux.klein_te(), qwen3_4b=layers)
+
+
+@cache
+def krea_clip() -> Any:
+    krea2 = comfy.text_encoders.krea2
+    layers = {**LLM, "hidden_size": 16, "num_hidden_layers": 36}
+    return make_clip(krea2.Krea2Tokenizer, krea2.te(), qwen3vl_4b=layers)
+
+
+@cache
+def hunyuan_clip() -> Any:
+    hunyuan = comfy.text_encoders.hunyuan_image
+    layers = {**LLM, "num_hidden_layers": 4}
+    return make_clip(hunyuan.HunyuanImageTokenizer, hunyuan.te(), qwen25_7b=layers)
+
+
+@cache
+def aura_clip() -> Any:
+    aura = comfy.text_encoders.aura_t5
+    return make_clip(aura.AuraT5Tokenizer, aura.AuraT5Model, pile_t5xl=T5)
+
+
+@cache
+def anima_clip() -> Any:
+    """As wide as the model's adapter, whose size is fixed."""
+    anima = comfy.text_encoders.anima
+    layers = {**LLM, "hidden_size": 1024, "num_hidden_layers": 1}
+    return make_clip(anima.AnimaTokenizer, anima.te(), qwen3_06b=layers)
 
 
 QWEN = {
@@ -272,6 +314,74 @@ COSMOS = {
     "use_adaln_lora": True,
     "adaln_lora_dim": 16,
 }
+ANIMA = {**COSMOS, "image_model": "anima", "crossattn_emb_channels": 1024}
+FLUX2 = {
+    **FLUX,
+    "image_model": "flux2",
+    "in_channels": 128,
+    "out_channels": 128,
+    "vec_in_dim": None,
+    "context_in_dim": 48,
+    "axes_dim": [8, 8, 8, 8],
+    "theta": 2000,
+    "patch_size": 1,
+    "guidance_embed": False,
+    "txt_ids_dims": [3],
+    "qkv_bias": False,
+    "global_modulation": True,
+    "mlp_silu_act": True,
+    "ops_bias": False,
+    "default_ref_method": "index",
+    "ref_index_scale": 10.0,
+}
+KREA2 = {
+    "image_model": "krea2",
+    "features": 128,
+    "tdim": 32,
+    "txtdim": 16,
+    "heads": 2,
+    "kvheads": 1,
+    "multiplier": 2,
+    "layers": 3,
+    "patch": 2,
+    "channels": 16,
+    "txtlayers": 12,
+    "txtheads": 2,
+    "txtkvheads": 2,
+}
+HUNYUAN = {
+    "image_model": "hunyuan_video",
+    "in_channels": 64,
+    "out_channels": 64,
+    "vec_in_dim": None,
+    "context_in_dim": 64,
+    "hidden_size": 64,
+    "mlp_ratio": 2.0,
+    "num_heads": 2,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [16, 16],
+    "theta": 256,
+    "patch_size": [1, 1],
+    "qkv_bias": True,
+    "guidance_embed": False,
+    "byt5": True,
+    "meanflow": False,
+    "use_cond_type_embedding": False,
+    "vision_in_dim": None,
+    "meanflow_sum": False,
+}
+AURA = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "dim": 64,
+    "n_layers": 4,
+    "n_heads": 2,
+    "global_conddim": 64,
+    "cond_seq_dim": 64,
+    "max_seq": 256,
+    "n_double_layers": 2,
+}
 WAN = {
     "image_model": "wan2.1",
     "model_type": "t2v",
@@ -311,6 +421,19 @@ FAMILIES = {
     "Z-Image": Family(_built("Lumina2", Z_IMAGE), z_clip, IMAGE, THREE[:2], replaced="", sequence=_padded),
     "Cosmos-Predict2": Family(
         _built("CosmosT2IPredict2", COSMOS), cosmos_clip, FRAME, THREE, joint=False, replaced=""
+    ),
+    "Anima": Family(_built("Anima", ANIMA), anima_clip, FRAME, THREE, joint=False, replaced="", tokens=512),
+    "Flux.2 Klein": Family(_built("Flux2", FLUX2), klein_clip, (128, 10, 7), FLUXES, patch=1, pixels=16),
+    "Krea2": Family(_built("Krea2", KREA2), krea_clip, FRAME, THREE, replaced=""),
+    "HunyuanImage": Family(
+        _built("HunyuanImage21", HUNYUAN), hunyuan_clip, (64, 10, 7), FLUXES, patch=1, pixels=32
+    ),
+    "AuraFlow": Family(
+        _built("AuraFlow", AURA),
+        aura_clip,
+        (4, 19, 13),
+        FLUXES,
+        sequence=lambda text, image: [("registers", 8), ("text", text), ("image", image)],
     ),
     "Wan": Family(_built("WAN21_T2V", WAN), chroma_clip, FRAME, THREE, joint=False),
 }
