@@ -177,7 +177,7 @@ def pick_noise(model: Any, clip: Any, request: PlaceRequest, noise: Any = None) 
 
     def start(looking: Looking, groups: Groups) -> Searching:
         redrawn = Redrawn(noise, looking.scorer.shape, seed, PICK)
-        return searched_noises(groups, redrawn, looking, request.candidates)
+        return searched_noises(groups, redrawn, looking, request.candidates, request.batch)
 
     return _place(model, clip, request, PICK, start, seed, off)
 

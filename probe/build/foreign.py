@@ -177,7 +177,8 @@ class Redrawn:
             )
         return last
 
-    def check_seeds(self) -> None:
+    def check_seeds(self, images: int = 1) -> None:
+        """NoiseError if none of the images of a batch follows the seed, or does so without one."""
         first = self._draw(0, 1)
         if not torch.equal(first, self._draw(0, 1)):
             raise NoiseError(
@@ -185,7 +186,9 @@ class Redrawn:
                 " is asked for, so that none can be picked: connect one that follows its seed, such as"
                 " RandomNoise; or set candidates to 1."
             )
-        if torch.equal(first, self._draw(1, 1)):
+        # In some images of a batch nothing of a varied noise may be varied.
+        varied = range(images if isinstance(self.noise, Varied) else 1)
+        if all(torch.equal(self.image(k, 0), self.image(k, 1)) for k in varied):
             raise NoiseError(
                 f"{self.node}: the noise connected ({type(self.noise).__name__}) does not change with its"
                 " seed: connect one that does, such as RandomNoise, or none; or set candidates to 1."

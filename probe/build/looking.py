@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,9 @@ from ..server import announce
 
 # Of a forward, for the progress bar.
 PARTS = 100
-# Of the model's highest noise level: where a run begins at least, with any of ComfyUI's schedules.
-WHOLE = 0.5
+# How much of the model's noise schedule a whole run may leave out at its start: ddim_uniform begins below the
+# highest level, the lower the fewer its steps.
+LEFT_OUT = 0.25
 # Noise per signal from which on nothing of an image is left.
 BLIND = 1000.0
 
@@ -45,6 +47,8 @@ class AfterSteps:
 
     def __post_init__(self) -> None:
         require("steps", self.steps, 2)
+        if not math.isfinite(self.cfg):
+            raise ProbeError(f"cfg is {self.cfg}; a finite number is needed.")
 
 
 def looked_again(model: Any, candidates: int) -> int:
@@ -72,7 +76,7 @@ def first_steps(
     sigmas = after.sigmas
     if sigmas is None:
         sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", after.steps)
-    elif len(sigmas) and float(sigmas[0]) < WHOLE * float(sampling.sigma_max):
+    elif len(sigmas) and float(sigmas[0]) < float(sampling.percent_to_sigma(LEFT_OUT)):
         raise ProbeError(
             f"{node}: sigmas begin at {float(sigmas[0]):.3g}, the model's noise at"
             f" {float(sampling.sigma_max):.3g}: connect those of a whole run, with denoise 1 and not split."

@@ -98,6 +98,11 @@ def redraw_noise(
     with seeded(redrawn.seed):
         new = redrawn.generate_noise(latent)
     share = redrawn.shares(latent)
+    if not bool(share.any()):
+        raise NoiseError(
+            f"{NODE}: region leaves nothing to redraw in any of the {len(share)} images: their masks are"
+            " empty. Paint where to redraw."
+        )
     if torch.equal(new, old):
         change = "connect another fill" if fill is not None else f"change seed (now {seed})"
         raise NoiseError(

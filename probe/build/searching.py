@@ -77,7 +77,7 @@ class Searching:
             )
         steps, run = looking.steps, looking.steps.run
         new, old = (sum(f.deep[k] for f in found) / len(found) for k in (0, 1))
-        saved = (run.steps - run.steps // 2) * (run.cfg != 1) * len(found)
+        saved = steps.saved * len(found)
         return (
             f"After {steps.after} of {run.steps} steps: fit {new:.3f}, {old:.3f} of the one that fitted best"
             f" at the first step; {seen} candidates were looked at then. At the first step: fit"
@@ -106,10 +106,15 @@ def searched_swaps(groups: Groups, shape: Shape, looking: Looking, candidates: i
     return Searching(proposer, groups, looking, candidates, rounds)
 
 
-def searched_noises(groups: Groups, redrawn: Redrawn, looking: Looking, candidates: int) -> Searching:
-    """The best of any NOISE under its seed and derived ones; NoiseError for one that has none."""
+def searched_noises(
+    groups: Groups, redrawn: Redrawn, looking: Looking, candidates: int, images: int
+) -> Searching:
+    """The best of any NOISE under its seed and derived ones; NoiseError for one that has none.
+
+    images: of the batch.
+    """
     if candidates > 1:
-        redrawn.check_seeds()
+        redrawn.check_seeds(images)
 
     def proposer(seed: int, index: int) -> Proposer:
         return SwapProposer(partial(redrawn.image, index), groups(index), looking.grid.block)

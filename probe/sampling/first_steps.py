@@ -37,6 +37,16 @@ class Run:
         return len(self.sigmas) - 1
 
     @property
+    def guided(self) -> bool:
+        """Whether a step evaluates the negative prompt, too."""
+        return not math.isclose(self.cfg, 1)
+
+    @property
+    def evaluations(self) -> int:
+        """Of the model in a step, as far as they can be known beforehand."""
+        return EVALUATIONS.get(self.name, 1)
+
+    @property
     def name(self) -> str:
         """The sampler's, as KSampler lists it; empty if it has none."""
         function = getattr(self.sampler, "sampler_function", None)
@@ -71,7 +81,7 @@ class FirstSteps:
         self._batches = Batches(model, shape, not run.batched)
         self._model = plain_clone(model)
         self._model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._counted)
-        self._ran, self._reported = 0, -1
+        self._ran, self._evaluated, self._reported = 0, 0, -1
         # The latents and their sigma when the step begins, and at the first level below it.
         self._reached: tuple[torch.Tensor, float] | None = None
         self._beyond: tuple[torch.Tensor, float] | None = None
@@ -79,25 +89,32 @@ class FirstSteps:
     @property
     def about(self) -> float:
         """Forwards of one image, as far as they can be known beforehand."""
-        guided = 1 if self.run.cfg == 1 else 2
-        return self.after * guided * EVALUATIONS.get(self.run.name, 1)
+        return self.after * (2 if self.run.guided else 1) * self.run.evaluations
+
+    @property
+    def saved(self) -> int:
+        """Forwards of one image that a guidance cutoff after half of the run would save, about."""
+        run = self.run
+        late = run.steps - run.steps // 2
+        # The step to no noise at all takes one evaluation with any sampler.
+        last = run.evaluations - 1 if float(run.sigmas[-1]) == 0 else 0
+        return late * run.evaluations - last if run.guided else 0
 
     def take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, list[float], float]:
-        """Latents of noise [images, C, h, w], of the same shape; the sigma of each, and its forwards (mean).
+        """Latents of noise [images, C, h, w], of the same shape; the sigma of each, and its forwards (mean),
+        those of batches that had to be run again included.
 
         seed: of the run, for samplers that draw noise of their own. Raises what the sampler does, and
-        ProbeError for one that never gets so far.
+        ProbeError for one that never gets so far or changes the size.
         """
+        self._ran = 0
         parts = self._batches.run(len(noise), lambda _: seed, lambda some: self._take(noise[some], seed))
-        latents, sigmas, forwards = zip(*parts, strict=True)
-        count = [len(some) for some in latents]
-        each = sum(n * f for n, f in zip(count, forwards, strict=True)) / len(noise)
-        levels = [sigma for n, sigma in zip(count, sigmas, strict=True) for _ in range(n)]
-        return torch.cat(latents), levels, each
+        levels = [sigma for latents, sigma in parts for _ in latents]
+        return torch.cat([latents for latents, _ in parts]), levels, self._ran / len(noise)
 
-    def _take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float, float]:
+    def _take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float]:
         run = self.run
-        self._ran, self._reported, self._reached, self._beyond = 0, -1, None, None
+        self._evaluated, self._reported, self._reached, self._beyond = 0, -1, None, None
         comfy.sample.sample_custom(
             self._model,
             noise,
@@ -118,8 +135,14 @@ class FirstSteps:
                 f"{self.node}: this sampler, or a patch on the MODEL, never evaluates the model after step"
                 f" {self.after}: look at the first step."
             )
-        latents, sigma = found
-        return latents, sigma, self._ran / len(noise)
+        if found[0].shape != noise.shape:
+            (height, width), (own_height, own_width) = (x.shape[-2:] for x in (found[0], noise))
+            raise ProbeError(
+                f"{self.node}: this sampler makes the latents {width}x{height} instead of"
+                f" {own_width}x{own_height} in its first steps: connect another sampler, or look at the first"
+                " step."
+            )
+        return found
 
     def _predict(
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, *more: Any, **named: Any
@@ -127,13 +150,18 @@ class FirstSteps:
         """Evaluates until the level is reached; then keeps what the sampler has, and lets it run out."""
         sigma, level = float(timestep.flatten()[0]), float(self.run.sigmas[self.after])
         same = math.isclose(sigma, level, rel_tol=SLACK)
-        # Some samplers look ahead, at the very level of a later step.
-        begins = same and self._reported >= self.after - 1
-        if self._reached is None and (begins or (sigma < level and not same and self._beyond is None)):
+        # Some samplers report no steps.
+        silent = self._reported < 0 and self._evaluated > 0
+        # Some look ahead, at the very level of a later step.
+        begins = same and (silent or self._reported >= self.after - 1)
+        # Some evaluate at levels of their own, even when they begin.
+        beyond = sigma < level and not same and self._evaluated > 0
+        self._evaluated += 1
+        if self._reached is None and (begins or (beyond and self._beyond is None)):
             model = executor.class_obj.inner_model
             scaled = model.model_sampling.inverse_noise_scaling(timestep.flatten()[0], x)
             found = model.process_latent_out(scaled.to(torch.float32)).to("cpu", torch.float32), sigma
-            if begins:
+            if begins or silent:
                 self._reached = found
             else:
                 self._beyond = found

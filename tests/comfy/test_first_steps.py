@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import comfy.k_diffusion.sampling
 import comfy.model_base
 import comfy.model_management
 import comfy.sample
@@ -13,6 +16,7 @@ import other_patches
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_advanced_samplers import SamplerLCMUpscale
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from forwards import counted
 from winning_tickets.probe.attention.scorer import Scorer
@@ -128,6 +132,89 @@ def test_alone_and_in_a_batch(model: Any, encode: Encode) -> None:
         alone = torch.cat([taking.take(one[None], 8)[0] for one in noise])
         exact = not taking.run.batched or patch
         torch.testing.assert_close(together, alone, rtol=0, atol=0 if exact else 0.01)
+
+
+def test_every_forward_counts(model: Any, encode: Encode) -> None:
+    """The rule: those of a batch that had to be run again, image by image, were run, too."""
+    noise = torch.cat([plain_noise(seed, SHAPE) for seed in (8, 9)])
+    for patch, churn in ((other_patches.random_numbers, 0.0), (lambda same: same, 5.0)):
+        patched, seen = counted(patch(model))
+        run = replace(run_of(patched, encode), sampler=comfy.samplers.ksampler("euler", {"s_churn": churn}))
+        _, _, each = FirstSteps(patched, run, 2, SHAPE, "test").take(noise, 8)
+        assert seen.total == 2 * each and max(seen.rows) > min(seen.rows)
+
+
+class Silent(comfy.samplers.Sampler):
+    """Euler that reports no steps."""
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: torch.Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: torch.Tensor,
+        latent_image: Any = None,
+        denoise_mask: Any = None,
+        disable_pbar: bool = False,
+    ) -> torch.Tensor:
+        full = self.max_denoise(model_wrap, sigmas)
+        x = model_wrap.inner_model.model_sampling.noise_scaling(sigmas[0], noise, latent_image, full)
+        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            denoised = model_wrap(x, sigma * x.new_ones(len(x)), **extra_args)
+            x = x + (x - denoised) / sigma * (following - sigma)
+        return x
+
+
+def test_a_sampler_that_reports_no_steps(model: Any, encode: Encode) -> None:
+    """A step too many was taken, and the whole rest of the run evaluated."""
+    counting, seen = counted(model)
+    run, noise = replace(run_of(counting, encode), sampler=Silent()), plain_noise(8, SHAPE)
+    latents, (sigma,), each = FirstSteps(counting, run, 2, SHAPE, "test").take(noise, 8)
+    assert sigma == float(run.sigmas[2]) and seen.total == each == 2 * 2
+    expected = FirstSteps(model, run_of(model, encode), 2, SHAPE, "test").take(noise, 8)[0]
+    torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-3)
+
+
+def wrapped_euler(change: Callable[..., Any]) -> Any:
+    def sample(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *args: Any, **options: Any) -> Any:
+        return comfy.k_diffusion.sampling.sample_euler(partial(change, model), x, sigmas, *args, **options)
+
+    return comfy.samplers.KSAMPLER(sample)
+
+
+def test_noise_alone_is_not_taken_for_a_step(model: Any, encode: Encode) -> None:
+    """Samplers that report less noise to the model than there is, as Detail Daemon does, begin lower."""
+    less = wrapped_euler(lambda model, x, sigma, **options: model(x, 0.3 * sigma, **options))
+    run, noise = replace(run_of(model, encode), sampler=less), plain_noise(8, SHAPE)
+    assert 0.3 * float(run.sigmas[0]) < float(run.sigmas[1])
+    latents, (sigma,), _ = FirstSteps(model, run, 1, SHAPE, "test").take(noise, 8)
+    level, expected = whole(model, run, noise, 8)[1]
+    assert sigma == level
+    torch.testing.assert_close(at(model, latents, sigma), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_sampler_that_changes_the_size_is_refused(model: Any, encode: Encode) -> None:
+    """It was blamed on a patch on the MODEL."""
+    upscale = SamplerLCMUpscale.execute(1.5, 2, "bilinear").result[0]
+    run = replace(run_of(model, encode), sampler=upscale)
+    with pytest.raises(ProbeError, match="Pick: this sampler makes the latents .* instead of 13x19"):
+        FirstSteps(model, run, 2, SHAPE, "Pick").take(plain_noise(8, SHAPE), 8)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpm_2", "dpmpp_2s_ancestral"])
+def test_what_a_cutoff_saves_is_what_the_second_half_evaluates(
+    model: Any, encode: Encode, sampler: str
+) -> None:
+    """The rule: each evaluation of the second half without the negative prompt is one forward less."""
+    run = run_of(model, encode, sampler)
+    run = replace(
+        run, sigmas=comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 5)
+    )
+    evaluations = len(whole(model, run, plain_noise(8, SHAPE), 8))
+    steps = FirstSteps(model, run, 2, SHAPE, "test")
+    assert steps.saved == evaluations - 2 * run.evaluations
+    assert FirstSteps(model, replace(run, cfg=1.0), 2, SHAPE, "test").saved == 0
 
 
 def test_nothing_is_left_behind(model: Any, encode: Encode) -> None:

@@ -386,6 +386,21 @@ class TestAfterSteps:
                 pick_noise(model, clip, replace(REQUEST, after=after))
         with pytest.raises(ProbeError, match="steps is 1; at least 2 are needed"):
             AfterSteps(steps=1)
+        with pytest.raises(ProbeError, match="cfg is nan; a finite number is needed"):
+            AfterSteps(cfg=float("nan"))
+
+    def test_a_whole_run_may_begin_below_the_highest_level(
+        self, make_model: Callable[..., Any], clip: Any
+    ) -> None:
+        """The levels of ddim_uniform were refused where the highest one stands alone (zero terminal SNR)."""
+        v = make_model(0, comfy.model_base.ModelType.V_PREDICTION)
+        (zero,) = ModelSamplingDiscrete().patch(v, "v_prediction", True)
+        for model, steps in ((zero, 4), (zero, 20), (v, 4)):
+            sampling = model.get_model_object("model_sampling")
+            sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", steps)
+            assert float(sigmas[0]) < 0.5 * float(sampling.sigma_max)
+            after = AfterSteps(sigmas=sigmas)
+            assert first_steps(model, clip, "test", SHAPE, "a cat", after).run.steps == len(sigmas) - 1
 
     def test_it_is_refused_before_a_layer_is_looked_for(self, model: Any, clip: Any) -> None:
         """The rule: what cannot work says so before anything is paid for."""

@@ -150,6 +150,35 @@ def test_places_may_overlap_and_an_image_may_have_none(latent: dict[str, Any]) -
     assert int((redrawn_share(thin, 19, 13, 0) > 0).sum()) == 1
 
 
+def test_a_grey_mask_is_all_new() -> None:
+    """Rounding made holes in a mask of one light grey: a few pixels of all were new."""
+    for grey in (0.1, 0.3, 1 / 3):
+        for side in (100, 500):
+            mask = MaskRegion("mask", torch.full((1, side, side), grey))
+            assert bool((redrawn_share((mask,), 19, 13, 0) == 1).all())
+            assert bool((redrawn_share((mask,), 64, 64, 0) == 1).all())
+
+
+def test_masks_that_are_empty_for_these_images_are_named(latent: dict[str, Any]) -> None:
+    """It was blamed on the seed."""
+    masks = torch.zeros(3, 8, 8)
+    masks[2] = 1
+    with pytest.raises(NoiseError, match="nothing to redraw in any of the 2 images: their masks are empty"):
+        redraw_noise(PlainNoise(3), latent, (MaskRegion("mask", masks, may_be_empty=True),), 8, 0)
+
+
+def test_pick_best_noise_takes_a_batch_with_an_empty_mask(model: Any, clip: Any) -> None:
+    """It was refused, as if nothing followed the seed."""
+    masks = torch.zeros(2, 8, 8)
+    masks[1, :4] = 1
+    redrawn = RedrawnNoise(PlainNoise(3), (MaskRegion("mask", masks, may_be_empty=True),), 8)
+    found = pick_noise(model, clip, REQUEST, redrawn).noise.batch(2)
+    old = PlainNoise(3).generate_noise({"samples": torch.zeros(2, 4, 19, 13), "batch_index": [0, 1]})
+    assert torch.equal(found[0], old[0]) and not torch.equal(found[1], old[1])
+    with pytest.raises(NoiseError, match="does not change with its seed"):
+        pick_noise(model, clip, replace(REQUEST, batch=1), redrawn)
+
+
 def test_the_report_tells_new_from_mixed(latent: dict[str, Any]) -> None:
     report = redraw_noise(PlainNoise(3), latent, LEFT, 8, 2).report
     assert "38.5% of the noise is new, of seed 8" in report and "At the edge 15.4% are mixed" in report

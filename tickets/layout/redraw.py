@@ -12,6 +12,9 @@ from scipy.ndimage import distance_transform_edt
 
 from .regions import AnyRegion
 
+# A mask of one grey covers every pixel alike but for the last bits.
+ROUNDING = 1e-9
+
 
 def redrawn_share(
     regions: Sequence[AnyRegion], height: int, width: int, edge: int, index: int = 0
@@ -26,7 +29,8 @@ def redrawn_share(
     for region in regions:
         cover = region.coverage(height, width, index).numpy()
         most = float(cover.max())
-        inside |= cover >= (0.5 if most >= 0.5 else most) if most > 0 else False
+        if most > 0:
+            inside |= cover >= min(0.5, most) - ROUNDING
     if not inside.any():
         return torch.zeros(height, width)
     far = distance_transform_edt(np.pad(inside, edge + 1, mode="edge"))[edge + 1 :, edge + 1 :]
