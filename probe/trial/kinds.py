@@ -111,6 +111,7 @@ class Noises:
                 f"{node}: to look after some steps, raise steps (now 1) or set look_after_percent to 0."
             )
         self._encoded: Recent[Any] = Recent(PROMPTS_KEPT)
+        self._latest: Looking | None = None
         asked = CollectRequest(tuple(categories), 1, 0, width, height, layer)
         if is_auto(asked) and bank is not None:
             asked = replace(asked, layer=bank.recipe.layer)
@@ -169,13 +170,19 @@ class Noises:
         return found
 
     def cost(self, kind: Kind) -> float:
-        """Of one noise of a kind, in forwards of one image without guidance."""
+        """Of one noise of a kind, in forwards of one image, as far as they can be known beforehand."""
         scorer = self._of_bank if kind.name == LOOKED else self.scorer
         if not (kind.looks and self._sampling):
             return kind.looks * scorer.share
         steps = steps_after(self.choice.after, self._sampling.steps)
         each = self._sampling.about * steps / self._sampling.steps + scorer.share
         return kind.looks * scorer.share + kind.deeper * each
+
+    def make(self, kind: Kind, case: Case) -> tuple[torch.Tensor, float]:
+        """The noise [C, h, w] of a case, and the forwards of one image that the looks at it took."""
+        self._latest = None
+        noise = kind.make(case)
+        return noise, self._latest.forwards if self._latest else 0.0
 
     def _plain(self, case: Case) -> torch.Tensor:
         return plain_noise(case.seed, self.shape)[0]
@@ -204,6 +211,10 @@ class Noises:
 
     def _looking(self, scorer: Scorer, case: Case, template: str, grid: Grid) -> Looking:
         """As the nodes look: all categories named in one prompt; and after steps of the image itself."""
+        self._latest = self._look(scorer, case, template, grid)
+        return self._latest
+
+    def _look(self, scorer: Scorer, case: Case, template: str, grid: Grid) -> Looking:
         (prompt,) = make_prompts(case.categories, JOINT, template)
         key = prompt.text, tuple(case.categories)
         tokens = self._prompts.get(key, lambda: scorer.encode([prompt])[0])

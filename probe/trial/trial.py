@@ -168,7 +168,7 @@ class Trial:
             seen.add((case.prompt, case.regions))
             missing = [Finding.missing(1, 1) for _ in case.categories]
             try:
-                parse(self._record(number, self.kinds[0], case, missing, 0.0).line())
+                parse(self._record(number, self.kinds[0], case, missing, 0.0, 0.0).line())
             except RecordError as error:
                 raise TrialError(
                     f"An image of this trial could not be kept, since {error}: write categories of at most"
@@ -223,10 +223,12 @@ class Trial:
 
     def _draw(self, batch: Sequence[tuple[int, Kind]]) -> list[Drawn]:
         cases = [self.request.cases[number] for number, _ in batch]
-        noises = []
+        noises, looks = [], []
         for number, kind in batch:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            noises.append(kind.make(self.request.cases[number]))
+            noise, forwards = self.noises.make(kind, self.request.cases[number])
+            noises.append(noise)
+            looks.append(forwards)
             self.live.spend(self.noises.cost(kind))
         each = self.request.sampling.about
         before = self.live.spent
@@ -234,20 +236,24 @@ class Trial:
         def stepped(step: int, steps: int, seen: torch.Tensor) -> None:
             self.live.step(before + len(batch) * each * step / steps, seen)
 
-        noise, seeds = torch.stack(noises), [case.seed for case in cases]
-        latents, nfe = self.drawing.draw(noise, cases[0].prompt.text, seeds, stepped)
+        seeds = [case.seed for case in cases]
+        latents, nfe = self.drawing.draw(torch.stack(noises), cases[0].prompt.text, seeds, stepped)
         self.live.spent = before + len(batch) * each
         latents = latents.detach().to("cpu", torch.float32)
         prompts = [case.prompt for case in cases]
         findings = self.judge.find(prompts, latents, self.request.seed)
         self.live.spend(sum(self.judge.nfe(len(case.categories)) for case in cases))
         drawn = []
-        for (number, kind), case, latent, found in zip(batch, cases, latents, findings, strict=True):
-            record = self._record(number, kind, case, found, nfe)
+        for (number, kind), look, case, latent, found in zip(
+            batch, looks, cases, latents, findings, strict=True
+        ):
+            record = self._record(number, kind, case, found, nfe, look)
             drawn.append(Drawn(record, latent, np.stack([f.mask for f in found])))
         return drawn
 
-    def _record(self, number: int, kind: Kind, case: Case, found: Sequence[Finding], nfe: float) -> Record:
+    def _record(
+        self, number: int, kind: Kind, case: Case, found: Sequence[Finding], nfe: float, look: float
+    ) -> Record:
         return Record(
             self.model,
             kind.name,
@@ -262,7 +268,7 @@ class Trial:
             case.regions,
             placed(case.regions, found),
             round(nfe, 3),
-            round(self.noises.cost(kind), 3),
+            round(look, 3),
         )
 
     def outcome(self) -> Outcome:

@@ -184,6 +184,27 @@ class TestKinds:
         ]
         assert "after" not in settings[0] and settings[1]["after"] == 0.4
 
+    def test_the_forwards_of_looks_are_those_that_were_run(self, model: Any, clip: Any) -> None:
+        """An estimate was kept, whatever the sampler and the patches on the MODEL made of it."""
+        cases = cases_of(1, 7)
+        choice = replace(QUICK, candidates=4, after=0.6)
+        for patched, sampler, evaluated in (
+            (model, "heun", 2 * 3),
+            # A batch that is run again, image by image.
+            (other_patches.random_numbers(model), "euler", 2 * 2 + 2 * 2),
+        ):
+            counting, seen = counted(patched)
+            how = replace(EULER, sampler_name=sampler)
+            asked = TrialRequest(cases, 5, {"categories": list(NAMES)}, *SIZE, how, choice, LAYER)
+            (plain, swap) = run_trial(counting, clip, asked, Halves).records
+            share = Noises(model, clip, "test", NAMES, *SIZE, LAYER).scorer.share
+            looks = 4 * 2 + 2
+            assert swap.look_nfe == pytest.approx(looks * share + 2 * evaluated, abs=1e-3)
+            assert plain.look_nfe == 0 and swap.nfe == plain.nfe
+            # First looks, and the images themselves.
+            again = 4 + 2 * 2 * 3 if patched is not model else 0
+            assert seen.total == plain.nfe + swap.nfe + looks + again + 2 * evaluated
+
     def test_without_a_bank_there_are_no_tickets(self, model: Any, clip: Any) -> None:
         noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=FEW)
         assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN, best_of(2), SWAP]
