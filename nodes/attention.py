@@ -49,8 +49,9 @@ class AttentionOverSteps(io.ComfyNode):
                     "layer",
                     default=ALL,
                     advanced=True,
-                    tooltip="Cross-attention layers to average, by ComfyUI's block names, comma-separated, as"
-                    " in Collect Tickets. all: every layer, as in the paper.",
+                    tooltip="Layers to average, comma-separated: input 8 of UNets, block 9, double 7 or"
+                    " single 12 of transformers. all: every layer that attends to the prompt, as in the"
+                    " paper.",
                 ),
             ],
             outputs=[

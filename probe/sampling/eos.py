@@ -37,8 +37,9 @@ def read_ends(clip: Any, text: str) -> Ends:
         encoders = read_text(clip, text)
     except ProbeError as error:
         raise EosError(
-            f"{NODE}: {error} Only CLIP reads from left to right, so that EOS has seen the whole prompt and"
-            " the words have not; in T5 and others that read in both directions no token stands for the end."
+            f"{NODE}: {error} CLIP reads from left to right, so that EOS has seen the whole prompt and the"
+            " words have not. T5 reads in both directions, and language models end in a template: there no"
+            " token stands for the end."
         ) from error
     spans, *others = (tuple((chunk.eos, chunk.stop) for chunk in e.chunks) for e in encoders)
     if any(other != spans for other in others):

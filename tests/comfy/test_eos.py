@@ -173,7 +173,7 @@ def test_an_embedding_that_one_encoder_leaves_out_leaves_no_common_eos(
 
 
 def test_other_encoders_are_refused_with_the_reason(t5: Any) -> None:
-    with pytest.raises(EosError, match=r"\(t5xxl\) is not CLIP alone.*read in both directions"):
+    with pytest.raises(EosError, match=r"\(t5xxl\) is not CLIP alone.*reads in both directions"):
         swap_eos(t5, "a castle", "a tree")
 
 

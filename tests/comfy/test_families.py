@@ -14,12 +14,13 @@ import torch
 from tiny import FAMILIES, UNREADABLE, Family, chroma_clip
 from winning_tickets.probe.attention.first_step import FirstStep, SideBySide
 from winning_tickets.probe.attention.reader import Reader
+from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.attention.tokens import PromptTokens, find_phrases
 from winning_tickets.probe.model.architecture import CLOSED, family_of
 from winning_tickets.probe.model.family import ProbeError, find_layers
 from winning_tickets.probe.model.transformer import KINDS
 from winning_tickets.probe.sampling.watch import last_trace, watched
-from winning_tickets.show.trace import shown
+from winning_tickets.show.trace import shown, stretched
 
 PROMPT = "an old lighthouse by the sea and a (red fire hydrant:1.3), oil painting"
 NAMES = ["lighthouse", "red fire hydrant"]
@@ -280,6 +281,20 @@ def test_images_that_cannot_be_told_apart_are_refused(stop: bool) -> None:
     ]
 
 
+def test_zeros_before_the_text_are_no_part_of_it() -> None:
+    """Flux.2 fills shorter texts from the left, so that every token stands later than in its prompt."""
+    family = FAMILIES["Flux.2 Klein"]
+    model, noise = family.model(), torch.randn((2, *family.latent))
+    prompt = PromptTokens("", ("one",), [[torch.randn(1, 40, 48), {}]], 40, ((3, 4),))
+    (found,), _, refused = read(model, [prompt], noise)
+    assert not refused
+    for call, layer in zip(calls_of(model, prompt, noise), family.layers, strict=True):
+        queries = call["q"][:, :, 512:]
+        weights = (queries @ call["k"].transpose(-1, -2) / call["q"].shape[-1] ** 0.5).softmax(-1).mean(1)
+        expected = weights[..., 512 - 40 + 3 : 512 - 40 + 5].mean(-1)
+        torch.testing.assert_close(found[layer].flatten(1).double(), expected, rtol=1e-4, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", ["Wan", "Cosmos-Predict2"])
 def test_as_many_tokens_as_cells_are_not_taken_for_the_image(name: str) -> None:
     """The image's attention to itself has then the same size."""
@@ -394,6 +409,10 @@ class TestAttentionOverSteps:
         height, width = (side * family.pixels for side in noise.shape[-2:])
         seen = shown(trace, "", 2, noise.shape[-2:])
         assert seen.masks.shape == (2, height, width) and seen.report
+        # Of cells that the image has a part of, it is shown that part.
+        whole = rows * family.patch * family.pixels, columns * family.patch * family.pixels
+        enlarged = torch.nn.functional.interpolate(trace.maps()[-1, 1][None], whole, mode="bilinear")
+        assert torch.equal(seen.masks, stretched(enlarged[0, :, :height, :width]))
 
     def test_one_layer_is_the_readers(
         self, family: Family, model: Any, prompt: PromptTokens, noise: torch.Tensor
@@ -415,6 +434,14 @@ class TestAttentionOverSteps:
         assert torch.equal(drawn(family, watching, noise, other), drawn(family, model, noise, other))
         (note,) = last_trace(watching).notes
         assert "No step has maps: no prompt of this run is the one" in note
+
+
+def test_what_noises_are_made_with_refuses_transformers(family: Family, model: Any) -> None:
+    """Rule: nothing is offered before it is shown to do something."""
+    with pytest.raises(
+        ProbeError, match="has no UNet with cross-attention. This works with SD1.x, SD2.x and"
+    ):
+        Scorer(model, family.clip(), "test", 152, 104)
 
 
 @pytest.mark.parametrize("name", UNREADABLE)

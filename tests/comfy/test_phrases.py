@@ -15,12 +15,15 @@ from tiny import (
     hunyuan_clip,
     klein_clip,
     krea_clip,
+    lumina_clip,
     qwen_clip,
     sd3_clip,
+    wan_clip,
     z_clip,
 )
 from winning_tickets.probe.attention.tokens import encode_prompt, find_phrases
 from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.sampling.eos import EosError, swap_eos
 from winning_tickets.tickets.prompts import Prompt
 
 CLIPS = {
@@ -37,6 +40,8 @@ CLIPS = {
     "Krea2": (krea_clip, "qwen3vl_4b"),
     "HunyuanImage": (hunyuan_clip, "qwen25_7b"),
     "AuraFlow": (aura_clip, "pile_t5xl"),
+    "Lumina2": (lumina_clip, "gemma2_2b"),
+    "Wan": (wan_clip, "umt5xxl"),
 }
 PROMPTS = (
     ("a castle and a tree", ["castle", "tree"]),
@@ -132,6 +137,11 @@ def test_words_of_scripts_without_spaces_are_found(name: str) -> None:
 def test_a_phrase_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(ProbeError, match='"dog" does not stand in the prompt "a dogma": use its own words'):
         find_phrases(CLIPS[name][0](), "a dogma", ["dog"])
+
+
+def test_none_of_them_has_end_tokens_to_swap(name: str) -> None:
+    with pytest.raises(EosError, match="is not CLIP alone.* there no token stands for the end"):
+        swap_eos(CLIPS[name][0](), "a castle", "a tree")
 
 
 def test_a_clip_whose_encoding_was_changed_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

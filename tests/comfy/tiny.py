@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,10 +19,13 @@ import comfy.text_encoders.cosmos
 import comfy.text_encoders.flux
 import comfy.text_encoders.hunyuan_image
 import comfy.text_encoders.krea2
+import comfy.text_encoders.lumina2
 import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.qwen_image
 import comfy.text_encoders.sd3_clip
+import comfy.text_encoders.wan
 import comfy.text_encoders.z_image
+import sentencepiece
 import torch
 
 CPU = torch.device("cpu")
@@ -84,10 +89,11 @@ def make_model(kind: Any, settings: dict[str, Any], seed: int = 0) -> Any:
     return comfy.model_patcher.CoreModelPatcher(model, load_device=CPU, offload_device=CPU)
 
 
-def make_clip(tokenizer: Any, encoder: Any, **configs: dict[str, Any]) -> Any:
+def make_clip(tokenizer: Any, encoder: Any, data: Any = None, **configs: dict[str, Any]) -> Any:
+    """data: of a tokenizer that comes with the weights."""
     target = comfy.supported_models_base.ClipTarget(tokenizer, encoder)
     options = {"dtype": torch.float32, **{f"{name}_model_config": c for name, c in configs.items()}}
-    clip = comfy.sd.CLIP(target, parameters=1, model_options=options)
+    clip = comfy.sd.CLIP(target, parameters=1, model_options=options, tokenizer_data=data or {})
     randomise(clip.cond_stage_model, 1)
     return clip
 
@@ -223,6 +229,41 @@ def anima_clip() -> Any:
     anima = comfy.text_encoders.anima
     layers = {**LLM, "hidden_size": 1024, "num_hidden_layers": 1}
     return make_clip(anima.AnimaTokenizer, anima.te(), qwen3_06b=layers)
+
+
+@cache
+def pieces() -> dict[str, Any]:
+    """A small tokenizer of the kind that comes with the weights of Gemma and UMT5."""
+    model = io.BytesIO()
+    words = "a an old red blue fire hydrant castle tree cat cathedral bowl sign that says stop traffic light"
+    words += (
+        " very big lighthouse by the sea stone apple photo of in at night car truck bus and beside second"
+    )
+    letters = " ".join(string.printable[:94]) + " \u00e9 \u00fc \u4e00"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([words, letters, *words.split()] * 8),
+        model_writer=model,
+        vocab_size=300,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        minloglevel=9,
+    )
+    return {"spiece_model": torch.frombuffer(bytearray(model.getvalue()), dtype=torch.uint8)}
+
+
+@cache
+def lumina_clip() -> Any:
+    lumina = comfy.text_encoders.lumina2
+    return make_clip(lumina.LuminaTokenizer, lumina.te(), pieces(), gemma2_2b=LLM)
+
+
+@cache
+def wan_clip() -> Any:
+    wan = comfy.text_encoders.wan
+    return make_clip(wan.WanT5Tokenizer, wan.te(), pieces(), umt5xxl=T5)
 
 
 QWEN = {
@@ -417,7 +458,7 @@ FAMILIES = {
     "Qwen-Image": Family(_built("QwenImage", QWEN), qwen_clip, FRAME, THREE),
     "Chroma": Family(_built("Chroma", CHROMA), chroma_clip, IMAGE, FLUXES),
     "Flux.1": Family(_built("Flux", FLUX), flux_clip, IMAGE, FLUXES),
-    "Lumina2": Family(_built("Lumina2", LUMINA), z_clip, IMAGE, THREE, replaced=""),
+    "Lumina2": Family(_built("Lumina2", LUMINA), lumina_clip, IMAGE, THREE, replaced=""),
     "Z-Image": Family(_built("Lumina2", Z_IMAGE), z_clip, IMAGE, THREE[:2], replaced="", sequence=_padded),
     "Cosmos-Predict2": Family(
         _built("CosmosT2IPredict2", COSMOS), cosmos_clip, FRAME, THREE, joint=False, replaced=""
@@ -435,7 +476,7 @@ FAMILIES = {
         FLUXES,
         sequence=lambda text, image: [("registers", 8), ("text", text), ("image", image)],
     ),
-    "Wan": Family(_built("WAN21_T2V", WAN), chroma_clip, FRAME, THREE, joint=False),
+    "Wan": Family(_built("WAN21_T2V", WAN), wan_clip, FRAME, THREE, joint=False),
 }
 
 
