@@ -15,6 +15,8 @@ from ...tickets.search.candidates import derived_seed
 from ..model.random import seeded
 
 Shape = tuple[int, int, int]
+# Candidates of which one at least must be another noise.
+TRIED = 1, 2, 3
 
 
 class NoiseError(ValueError):
@@ -188,7 +190,8 @@ class Redrawn:
             )
         # In some images of a batch nothing of a varied noise may be varied.
         varied = range(images if isinstance(self.noise, Varied) else 1)
-        if all(torch.equal(self.image(k, 0), self.image(k, 1)) for k in varied):
+        # A noise that is itself the best of several seeds may be the same one under two of them.
+        if all(torch.equal(self.image(k, 0), self.image(k, j)) for k in varied for j in TRIED):
             raise NoiseError(
                 f"{self.node}: the noise connected ({type(self.noise).__name__}) does not change with its"
                 " seed: connect one that does, such as RandomNoise, or none; or set candidates to 1."

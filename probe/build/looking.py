@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,7 @@ PARTS = 100
 LEFT_OUT = 0.25
 # Noise per signal from which on nothing of an image is left.
 BLIND = 1000.0
+_searching: ContextVar[tuple[Looking, ...]] = ContextVar("searching", default=())
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +113,9 @@ class Looking:
     ) -> None:
         self.scorer, self.grid, self.steps = scorer, grid, steps
         self._prompts, self._seed = prompts, seed
-        # Of one image, what all looks took.
+        # Of one image, what all looks took, those of noises that are looked at to be made included.
         self.forwards = 0.0
+        self._own = 0.0
         self._bar: Any = None
 
     def seen(self, candidates: int) -> int:
@@ -150,6 +154,21 @@ class Looking:
             found.update(zip(some, maps, strict=True))
         return torch.stack([found[k] for k in range(len(noise))])
 
+    @property
+    def others(self) -> str:
+        """For people, how many of the forwards were not for noises of its own; empty if none were."""
+        others = self.forwards - self._own
+        return f"; {others:.1f} of them made the noise connected" if others > 0 else ""
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """What is looked at meanwhile is looked at for this search: a NOISE may look to be made."""
+        before = _searching.set((*_searching.get(), self))
+        try:
+            yield
+        finally:
+            _searching.reset(before)
+
     def finish(self) -> None:
         """Looks that come later are of another node's run: its progress bar is not this one's."""
         self._bar = None
@@ -158,6 +177,8 @@ class Looking:
         self._spend(rows * self.scorer.share)
 
     def _spend(self, forwards: float) -> None:
-        self.forwards += forwards
+        for looking in dict.fromkeys((self, *_searching.get())):
+            looking.forwards += forwards
+        self._own += forwards
         if self._bar:
-            self._bar.update_absolute(round(PARTS * self.forwards))
+            self._bar.update_absolute(round(PARTS * self._own))

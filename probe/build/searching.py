@@ -50,7 +50,8 @@ class Searching:
         check = comfy.model_management.throw_exception_if_processing_interrupted
         looking, count = self.looking, self.candidates
         how = count, self.rounds, generators, check, looking.deeper, looking.seen(count)
-        found = search(proposer, looking.first, groups, *how)
+        with looking.searching():
+            found = search(proposer, looking.first, groups, *how)
         if not self._reported:
             self.found[seed, index] = found
         return found.noise
@@ -72,8 +73,8 @@ class Searching:
         if not (looking.steps and seen):
             return (
                 f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of {share:.0%} of a"
-                f" forward each, together {looks * share:.1f} forwards of one image (a guided step takes 2)."
-                f"\n{verdict(lowest.after, self.groups(index))}"
+                f" forward each, together {looking.forwards:.1f} forwards of one image (a guided step takes"
+                f" 2{looking.others}).\n{verdict(lowest.after, self.groups(index))}"
             )
         steps, run = looking.steps, looking.steps.run
         new, old = (sum(f.deep[k] for f in found) / len(found) for k in (0, 1))
@@ -82,8 +83,8 @@ class Searching:
             f"After {steps.after} of {run.steps} steps: fit {new:.3f}, {old:.3f} of the one that fitted best"
             f" at the first step; {seen} candidates were looked at then. At the first step: fit"
             f" {after:.3f}{mean}, {looks} looks of {share:.0%} of a forward each.\nAll looks took"
-            f" {looking.forwards:.1f} forwards of one image (a guided step takes 2); a guidance cutoff after"
-            f" half of the steps would save {saved}."
+            f" {looking.forwards:.1f} forwards of one image (a guided step takes 2{looking.others}); a guidance"
+            f" cutoff after half of the steps would save {saved}."
         )
 
 
@@ -114,7 +115,8 @@ def searched_noises(
     images: of the batch.
     """
     if candidates > 1:
-        redrawn.check_seeds(images)
+        with looking.searching():
+            redrawn.check_seeds(images)
 
     def proposer(seed: int, index: int) -> Proposer:
         return SwapProposer(partial(redrawn.image, index), groups(index), looking.grid.block)

@@ -25,6 +25,8 @@ from winning_tickets.probe.build.build import (
     pick_noise,
 )
 from winning_tickets.probe.build.looking import AfterSteps, Looking, first_steps
+from winning_tickets.probe.build.noise import PlainNoise
+from winning_tickets.probe.build.redraw import RedrawnNoise
 from winning_tickets.probe.build.searching import searched_swaps, searched_tickets
 from winning_tickets.probe.collect import collect
 from winning_tickets.probe.model.family import ProbeError
@@ -307,6 +309,25 @@ class TestAfterSteps:
         other = self.build(kind, model, clip, layout, 1).noise
         assert torch.equal(other.batch(1)[0], together[0])
         assert torch.equal(other.images([1])[0], together[1])
+
+    @pytest.mark.parametrize("after", [None, AFTER])
+    def test_what_the_noise_connected_takes_is_counted(
+        self, model: Any, clip: Any, after: AfterSteps | None
+    ) -> None:
+        """The rule: a candidate whose noise is looked at to be made costs those looks, too."""
+        counting, seen = counted(model)
+        arranged = arrange_noise(counting, clip, replace(REQUEST, after=self.AFTER))
+        redrawn = RedrawnNoise(PlainNoise(4), REGIONS[:1], 5, 0, arranged.noise)
+        seen.clear()
+        report = pick_noise(counting, clip, replace(REQUEST, rounds=0, after=after), redrawn).report
+        # Candidate 0 was made before; each other one takes nine first looks, and two deeper ones.
+        inner, deeper = 2, 2 if after else 0
+        assert seen.total == inner * (9 + 2 * (4 + 1)) + 3 + deeper * (4 + 1)
+        share = Scorer(model, clip, "test", 192, 128, "input 3").share
+        others = inner * (9 * share + 2 * (4 + share))
+        forwards = others + 3 * share + deeper * (4 + share)
+        note = f"(a guided step takes 2; {others:.1f} of them made the noise connected)"
+        assert f"{forwards:.1f} forwards of one image {note}" in report
 
     def test_the_one_that_fits_best_then_is_taken(self, model: Any, clip: Any) -> None:
         seeds = [derived_seed(3, j) for j in range(7)]
