@@ -83,8 +83,8 @@ class Searching:
             f"After {steps.after} of {run.steps} steps: fit {new:.3f}, {old:.3f} of the one that fitted best"
             f" at the first step; {seen} candidates were looked at then. At the first step: fit"
             f" {after:.3f}{mean}, {looks} looks of {share:.0%} of a forward each.\nAll looks took"
-            f" {looking.forwards:.1f} forwards of one image (a guided step takes 2{looking.others}); a guidance"
-            f" cutoff after half of the steps would save {saved}."
+            f" {looking.forwards:.1f} forwards of one image (a guided step takes 2{looking.others}); a"
+            f" guidance cutoff after half of the steps would save {saved}."
         )
 
 
