@@ -179,6 +179,14 @@ class Redrawn:
             )
         return last
 
+    def under(self, seed: int) -> Redrawn:
+        """The same for another seed, from which all others are derived; this one for its own."""
+        if seed == self.seed:
+            return self
+        # What of a varied noise is kept may be drawn from torch's generators.
+        own = self.seed if isinstance(self.noise, Varied) else seed
+        return Redrawn(reseeded(self.noise, seed), self.shape, own, self.node)
+
     def check_seeds(self, images: int = 1) -> None:
         """NoiseError if none of the images of a batch follows the seed, or does so without one."""
         first = self._draw(0, 1)

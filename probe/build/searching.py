@@ -119,6 +119,6 @@ def searched_noises(
             redrawn.check_seeds(images)
 
     def proposer(seed: int, index: int) -> Proposer:
-        return SwapProposer(partial(redrawn.image, index), groups(index), looking.grid.block)
+        return SwapProposer(partial(redrawn.under(seed).image, index), groups(index), looking.grid.block)
 
     return Searching(proposer, groups, looking, candidates, 0)

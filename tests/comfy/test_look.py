@@ -174,6 +174,23 @@ def test_any_noise_that_has_a_seed_is_picked_from(model: Any, clip: Any, layout:
     assert any(torch.equal(best.noise.generate_noise(best.empty), d) for d in drawn)
 
 
+def test_picked_noise_is_picked_from_and_fills_a_region(model: Any, clip: Any) -> None:
+    """It was the same under every seed, and refused for that."""
+    counting, seen = counted(model)
+    picked = pick_noise(counting, clip, REQUEST).noise
+    seen.clear()
+    best = pick_noise(counting, clip, REQUEST, picked)
+    assert seen.total == 3 + 2 * 3 and "1.2 of them made the noise connected" in best.report
+    assert torch.equal(best.noise.batch(2)[0], pick_noise(model, clip, REQUEST, picked).noise.batch(1)[0])
+    redrawn = RedrawnNoise(PlainNoise(4), REGIONS[:1], 5, 0, picked)
+    chosen = pick_noise(model, clip, replace(REQUEST, candidates=6), redrawn).noise.batch(1)
+    twice = pick_noise(model, clip, REQUEST, pick_noise(model, clip, REQUEST, redrawn).noise).noise.batch(1)
+    kept = redrawn.shares({"samples": chosen})[0] == 0
+    for noise in (chosen, twice):
+        assert torch.equal(noise[..., kept], plain_noise(4, SHAPE)[..., kept])
+        assert not torch.equal(noise, plain_noise(4, SHAPE))
+
+
 def test_noise_that_has_no_seed_is_refused(model: Any, clip: Any) -> None:
     class Zeros:
         seed = 0
