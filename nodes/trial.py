@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..probe.attention.scorer import require
 from ..probe.judge import ModelJudge
 from ..probe.layers.choose import AUTO
-from ..probe.model.unet import usual_size
+from ..probe.model.architecture import usual_size
 from ..probe.sampling.draw import Sampling
 from ..probe.trial.kinds import Choice
 from ..probe.trial.score import score_trial

@@ -13,11 +13,11 @@ import torch
 from ...tickets.grid import Grid
 from ...tickets.prompts import Prompt
 from ..compat import others_on
+from ..model.architecture import family_of
 from ..model.family import Layer, ProbeError, find_layers
 from ..model.fingerprint import fingerprint
 from ..model.memory import Rows
 from ..model.random import seeded
-from ..model.unet import UNet
 from .first_step import FirstStep, SideBySide
 from .reader import Reader, Tokens
 from .tokens import PromptTokens, encode_prompt, fitting
@@ -53,13 +53,15 @@ class Scorer:
     ) -> None:
         """stop: whether each forward ends at the last of the layers."""
         self.model, self.clip, self.node = model, clip, node
-        self.family = UNet(model)
+        self.family = family_of(model)
         if isinstance(layers, str):
             layers = find_layers(self.family, layers)
         self.layers = list(layers or self.family.layers)
-        self.shape = self.family.latent_shape(width, height)
-        self.rows = Rows(model, self.shape)
-        _, latent_height, latent_width = self.shape
+        # As the model takes it; a noise is an image's in any case.
+        self.latent = self.family.latent_shape(width, height)
+        channels, *_, latent_height, latent_width = self.latent
+        self.shape = channels, latent_height, latent_width
+        self.rows = Rows(model, self.latent)
         self._reader = Reader(self.family, self.layers, 1, latent_height, latent_width, stop=stop)
         # Whether patches drew random numbers in the last evaluation.
         self._drew = False
@@ -163,6 +165,7 @@ class Scorer:
         reader.maps.clear()
         reader.refused.clear()
         sigmas = torch.tensor([self.family.noise_level() if sigma is None else sigma, 0.0])
+        noise = noise.reshape(-1, *self.latent)
         nothing = torch.zeros_like(noise)
         start = (noise, nothing) if sigma is None else (nothing, noise)
         with seeded(0) as drew:

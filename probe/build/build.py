@@ -20,8 +20,8 @@ from ...tickets.search.fit import cell_worth
 from ..attention.scorer import Scorer, require
 from ..collect.collect import CollectRequest
 from ..layers.choose import choose_layer, is_auto
+from ..model.architecture import family_of, require_unet
 from ..model.family import ProbeError
-from ..model.unet import UNet
 from ..preview import ChoiceBar
 from .foreign import Redrawn, seed_of
 from .looking import AfterSteps, Looking, first_steps
@@ -88,6 +88,7 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
             f" the bank is of this model; it was collected on {recipe.model} {recipe.fingerprint}."
         )
     else:
+        require_unet(model, TICKETS)
         scorer = Scorer(model, clip, TICKETS, *_pixels(layout), recipe.layer)
         if changed := model_changes(scorer.fingerprint, recipe.fingerprint):
             lines.append(f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}.")
@@ -99,7 +100,7 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
         prompts = scorer.encode(make_prompts(layout.categories, JOINT, recipe.template))
         steps = None
         if request.after:
-            steps = first_steps(model, clip, TICKETS, shape, prompts[0].text, request.after)
+            steps = first_steps(model, clip, TICKETS, scorer.latent, prompts[0].text, request.after)
         looking = Looking(scorer, prompts, layout.grid, steps, request.seed)
         looking.announce(request.batch, request.candidates, request.rounds)
         searching = searched_tickets(layout, looking, request.candidates, request.rounds)
@@ -161,6 +162,7 @@ def _require_counts(request: TicketRequest | PlaceRequest) -> None:
 
 def arrange_noise(model: Any, clip: Any, request: PlaceRequest) -> NoiseResult:
     """The blocks of one seed's own noise exchanged; a permutation of it."""
+    require_unet(model, ARRANGE)
 
     def start(looking: Looking, groups: Groups) -> Searching:
         shape = looking.scorer.shape
@@ -198,7 +200,7 @@ def _place(
     steps = None
     if request.after:
         # Before the layer is looked for, which takes longer.
-        shape = UNet(model).latent_shape(*size)
+        shape = family_of(model).latent_shape(*size)
         steps = first_steps(model, clip, node, shape, texts[0].text, request.after)
     asked = CollectRequest(request.categories, 1, request.seed, *size, request.layer)
     if is_auto(asked):

@@ -69,9 +69,9 @@ def steps_after(share: float, steps: int) -> int:
 
 
 def first_steps(
-    model: Any, clip: Any, node: str, shape: tuple[int, int, int], text: str, after: AfterSteps
+    model: Any, clip: Any, node: str, shape: tuple[int, ...], text: str, after: AfterSteps
 ) -> FirstSteps:
-    """The first steps of the run that a noise of `shape` is for.
+    """The first steps of the run that a noise is for; shape: of its latent, as the model takes it.
 
     text: of the prompt where none is connected. ProbeError where it is no whole run of two steps or more.
     """

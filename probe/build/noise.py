@@ -105,12 +105,15 @@ def ticket_noise(layout: Layout, seed: int, node: str) -> BuiltNoise:
 def noise_latent(noise: torch.Tensor, model: Any, node: str) -> tuple[Any, str]:
     """LATENT whose sampling with *add noise* disabled starts as stock sampling of `noise` does; a note.
 
-    noise [images, C, h, w]. Scaled by the MODEL's own sampling and latent format, at its highest noise
-    level. Where no latent does (flow: with added noise disabled it is multiplied by zero), the LATENT blocks
-    the nodes that take it, with a sentence for people, which is the note.
+    noise [images, C, h, w]; where latents may be videos, the LATENT has a length of 1 after C. Scaled by the
+    MODEL's own sampling and latent format, at its highest noise level. Where no latent does (flow: with added
+    noise disabled it is multiplied by zero), the LATENT blocks the nodes that take it, with a sentence for
+    people, which is the note.
     """
     sampling = model.get_model_object("model_sampling")
     latent_format = model.get_model_object("latent_format")
+    if latent_format.latent_dimensions == 3 and noise.dim() == 4:
+        noise = noise[:, :, None]
     sigma = torch.as_tensor(sampling.sigma_max).detach().to("cpu", torch.float32)
     zeros = torch.zeros_like(noise)
     start = sampling.noise_scaling(sigma, noise.clone(), zeros, True)

@@ -13,7 +13,7 @@ from ...tickets.bank.combine import merge
 from ...tickets.bank.file import check_path, load_bank, save_bank, stamp
 from ..files import advised, new_bank_path
 from ..layers.choose import choose_layer, is_auto
-from ..model.unet import UNet
+from ..model.architecture import family_of, require_unet
 from .collect import NODE, CollectRequest, collect
 
 
@@ -59,6 +59,7 @@ def collect_and_keep(
     that fails later is reported in the line, and the bank is returned all the same. With layer auto the
     resumed bank's layer is taken, and without such a bank one is chosen, which `choosing` follows.
     """
+    require_unet(model, NODE)
     path = new_bank_path(save_as, "save_as") if save_as.strip() else None
     before = None
     if path:
@@ -85,5 +86,5 @@ def collect_and_keep(
 
 def _least_size(model: Any, request: CollectRequest) -> int:
     """Bytes that the blocks of a request take in a file at least: whole blocks cover half of each side."""
-    channels, height, width = UNet(model).latent_shape(request.width, request.height)
+    channels, *_, height, width = family_of(model).latent_shape(request.width, request.height)
     return 4 * request.noises * channels * (height // 2) * (width // 2)

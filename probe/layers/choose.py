@@ -19,7 +19,9 @@ from ...tickets.layers.figures import (
 from ...tickets.prompts import PLACE
 from ...tickets.recent import Recent
 from ..collect.collect import CollectRequest
+from ..model.architecture import family_of
 from ..model.clone import plain_clone
+from ..model.family import ProbeError
 from ..model.fingerprint import fingerprint, sampling_patches
 from ..model.unet import UNet
 from ..server import announce
@@ -70,6 +72,13 @@ def choose_layer(
     with all that changes its predictions, and for the size, in a file; one of few words for these words. An
     open one is kept for the words until ComfyUI ends.
     """
+    family = family_of(model)
+    if not isinstance(family, UNet):
+        names = ", ".join(map(str, family.layers))
+        raise ProbeError(
+            f"{node}: layer auto has been tried on SD1.x, SD2.x and SDXL only. Write one of this model's"
+            f" layers instead, such as one in the middle: {names}."
+        )
     # As its images are drawn.
     patches = sampling_patches(plain_clone(model))
     about = " ".join(
@@ -192,4 +201,4 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _names(model: Any) -> set[str]:
-    return {str(layer) for layer in UNet(model).layers}
+    return {str(layer) for layer in family_of(model).layers}

@@ -32,6 +32,7 @@ from ..attention.reader import Reader
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 from ..judge import ModelJudge
+from ..model.architecture import require_unet
 from ..model.clone import plain_clone
 from ..model.family import Layer, ProbeError
 from ..model.random import seeded
@@ -70,6 +71,7 @@ class LayerProbe:
 
         prompts: at most so many pairs. transplanted: noises built of each layer's tickets for each of them.
         """
+        require_unet(model, node)
         require("noises", noises, 2)
         require("transplanted", transplanted, 2)
         every = Scorer(model, clip, node, width, height)

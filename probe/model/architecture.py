@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.model_base
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .clone import plain_clone
@@ -31,3 +32,22 @@ def family_of(model: Any, joint: bool = True) -> Family:
             " patch can read it. Use a model of another kind."
         )
     return Transformer(model, joint)
+
+
+def usual_size(model: Any) -> tuple[int, int]:
+    """Width and height in pixels of the images that models like this one were trained on."""
+    small = isinstance(model.get_model_object("diffusion_model"), UNetModel) and not isinstance(
+        model.model, (comfy.model_base.SDXL, comfy.model_base.SDXLRefiner)
+    )
+    return (512, 512) if small else (1024, 1024)
+
+
+def require_unet(model: Any, node: str) -> None:
+    """ProbeError for models of which nobody has shown that blocks of noise, moved, take things along."""
+    dit = plain_clone(model).get_model_object("diffusion_model")
+    if not isinstance(dit, UNetModel):
+        raise ProbeError(
+            f"{node}: this model is {type(model.model).__name__}, a transformer. Whether its noise can be"
+            " arranged has not been shown yet, so this works with SD1.x, SD2.x and SDXL only. Pick Best Noise"
+            " works with it."
+        )

@@ -92,6 +92,17 @@ class Family(Protocol):
     def text_width(self) -> int:
         """Values in a token of the texts that the layers attend to."""
 
+    def noise_level(self) -> float:
+        """The sigma at which a noise is read."""
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
+        """Channels, height and width of the latent of an image of width x height pixels, with a length of 1
+        after the channels where latents may be videos.
+        """
+
+    def share(self, layer: Layer, height: int, width: int) -> float:
+        """Share of a forward on a latent of height x width that lies before a layer's attention weights."""
+
     def hooked(
         self,
         options: Mapping[str, Any],

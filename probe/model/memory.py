@@ -12,7 +12,7 @@ MOST = 32
 class Rows:
     """Images x prompts of one evaluation: what fits into free memory."""
 
-    def __init__(self, model: Any, shape: tuple[int, int, int]) -> None:
+    def __init__(self, model: Any, shape: tuple[int, ...]) -> None:
         """shape: of one latent. By ComfyUI's own estimate of a whole forward, and half as much again."""
         free = comfy.model_management.get_free_memory(model.load_device)
         self.count = MOST

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-import comfy.model_base
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
@@ -16,12 +15,6 @@ from .clone import plain_clone, uncompiled
 from .family import AttentionCall, Layer, ProbeError, Read, shares
 
 TOKENS = 77
-
-
-def usual_size(model: Any) -> tuple[int, int]:
-    """Width and height in pixels of the images that models like this one were trained on."""
-    large = isinstance(model.model, (comfy.model_base.SDXL, comfy.model_base.SDXLRefiner))
-    return (1024, 1024) if large else (512, 512)
 
 
 class UNet:
@@ -95,20 +88,16 @@ class UNet:
         return int(next(blocks).attn2.to_k.in_features)
 
     def noise_level(self) -> float:
-        """The sigma at which a noise is read: where the first step of a sampler starts."""
+        """Where the first step of a sampler starts."""
         return float(self.model.get_model_object("model_sampling").sigma_max)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """Channels, height and width of the latent of an image of width x height pixels."""
         latent_format = self.model.get_model_object("latent_format")
         ratio = latent_format.spacial_downscale_ratio
         return latent_format.latent_channels, latent_side(height, ratio), latent_side(width, ratio)
 
     def share(self, layer: Layer, height: int, width: int) -> float:
-        """Share of a forward on a latent of height x width that lies before a layer's attention weights.
-
-        By multiplications, counted from the sizes of the weights: nothing is run or built.
-        """
+        """By multiplications, counted from the sizes of the weights: nothing is run or built."""
         return shares(self._costs(height, width))[layer]
 
     def _costs(self, height: int, width: int) -> Iterator[tuple[Layer | None, float]]:

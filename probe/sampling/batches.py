@@ -33,7 +33,7 @@ class Batches:
     no other.
     """
 
-    def __init__(self, model: Any, shape: tuple[int, int, int], alone: bool) -> None:
+    def __init__(self, model: Any, shape: tuple[int, ...], alone: bool) -> None:
         self._rows, self._shape, self._alone = Rows(model, shape), shape, alone
 
     @property

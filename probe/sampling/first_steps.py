@@ -64,10 +64,11 @@ class FirstSteps:
     """Takes the first steps of a run as the whole run would, and evaluates nothing of the rest.
 
     Of samplers that evaluate a step's end before they take it (heun), that first estimate is what is taken.
-    after: so many steps. shape: of a latent. node: whose run it is, for errors.
+    after: so many steps. shape: of a latent, as the model
+    takes it. node: whose run it is, for errors.
     """
 
-    def __init__(self, model: Any, run: Run, after: int, shape: tuple[int, int, int], node: str) -> None:
+    def __init__(self, model: Any, run: Run, after: int, shape: tuple[int, ...], node: str) -> None:
         if run.steps < 2:
             raise ProbeError(
                 f"{node}: looking after some steps needs a run of at least 2 steps, but this one has"
@@ -108,9 +109,11 @@ class FirstSteps:
         ProbeError for one that never gets so far or changes the size.
         """
         self._ran = 0
-        parts = self._batches.run(len(noise), lambda _: seed, lambda some: self._take(noise[some], seed))
+        whole = noise.reshape(-1, *self.shape)
+        parts = self._batches.run(len(noise), lambda _: seed, lambda some: self._take(whole[some], seed))
         levels = [sigma for latents, sigma in parts for _ in latents]
-        return torch.cat([latents for latents, _ in parts]), levels, self._ran / len(noise)
+        found = torch.cat([latents for latents, _ in parts]).reshape(noise.shape)
+        return found, levels, self._ran / len(noise)
 
     def _take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, float]:
         run = self.run

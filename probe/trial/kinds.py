@@ -26,6 +26,7 @@ from ..build.looking import AfterSteps, Looking, first_steps, looked_again, step
 from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
 from ..layers.choose import AUTO, choose_layer, is_auto
+from ..model.architecture import require_unet
 from ..model.family import ProbeError
 from ..preview import ChoiceBar
 from ..sampling.draw import Sampling
@@ -104,6 +105,7 @@ class Noises:
         kept: str = "",
         sampling: Sampling | None = None,
     ) -> None:
+        require_unet(model, node)
         self.bank, self.choice, self.notes, self.node = bank, choice, list[str](), node
         self._sampling = sampling if choice.after else None
         if self._sampling and self._sampling.steps < 2:
@@ -230,7 +232,7 @@ class Noises:
             self._encode(case.prompt.text),
             self._encode(how.negative),
         )
-        steps = first_steps(scorer.model, scorer.clip, self.node, self.shape, prompt.text, after)
+        steps = first_steps(scorer.model, scorer.clip, self.node, scorer.latent, prompt.text, after)
         return Looking(scorer, [tokens], grid, steps, case.seed)
 
     def _encode(self, text: str) -> Any:

@@ -1,0 +1,160 @@
+"""Noise for transformers: looked at below the highest noise level, picked, sampled by ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from forwards import counted
+from tiny import FAMILIES, Family
+from winning_tickets.probe.attention.scorer import Scorer
+from winning_tickets.probe.build.build import PlaceRequest, arrange_noise, pick_noise
+from winning_tickets.probe.build.looking import AfterSteps, first_steps
+from winning_tickets.probe.collect.collect import CollectRequest
+from winning_tickets.probe.collect.keep import collect_and_keep
+from winning_tickets.probe.layers.probe import LayerProbe
+from winning_tickets.probe.model.architecture import family_of
+from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.trial.kinds import Noises
+from winning_tickets.tickets.layout.parse import parse_regions
+from winning_tickets.tickets.noise import plain_noise
+from winning_tickets.tickets.prompts import JOINT, make_prompts
+from winning_tickets.tickets.search.candidates import derived_seed
+
+REGIONS = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
+AFTER = AfterSteps(0.5, 4, 4.0)
+
+
+@pytest.fixture(autouse=True)
+def as_nodes_run() -> Iterator[None]:
+    """Anima prepares its text in inference mode only."""
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(params=["SD3", "Flux.1", "Qwen-Image", "Anima", "Flux.2 Klein"])
+def family(request: pytest.FixtureRequest) -> Family:
+    return FAMILIES[request.param]
+
+
+@pytest.fixture
+def model(family: Family) -> Any:
+    return family.model()
+
+
+@pytest.fixture
+def clip(family: Family) -> Any:
+    return family.clip()
+
+
+def request_of(family: Family, **changes: Any) -> PlaceRequest:
+    height, width = (side * family.pixels for side in family.latent[-2:])
+    return replace(PlaceRequest(REGIONS, width, height, 7, 1, 3, 0, family.layers[1]), **changes)
+
+
+def scorer_of(family: Family) -> Scorer:
+    request = request_of(family)
+    return Scorer(family.model(), family.clip(), "test", request.width, request.height, request.layer)
+
+
+def noises_of(family: Family, count: int) -> torch.Tensor:
+    channels, *_, height, width = family.latent
+    return torch.cat([plain_noise(seed, (channels, height, width)) for seed in range(count)])
+
+
+def test_noise_is_read_where_a_tenth_is_signal(family: Family) -> None:
+    """The rule: at the highest level of a flow the prediction is the same for every noise."""
+    levels: list[tuple[float, torch.Tensor]] = []
+
+    def see(executor: Any, x: torch.Tensor, sigma: torch.Tensor, *more: Any, **named: Any) -> Any:
+        levels.append((float(sigma.flatten()[0]), x.clone()))
+        return executor(x, sigma, *more, **named)
+
+    watched = family.model().clone()
+    watched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, "test", see)
+    request = request_of(family)
+    scorer = Scorer(watched, family.clip(), "test", request.width, request.height, request.layer)
+    prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
+    noise = noises_of(family, 2)
+    (maps,) = scorer.blocks(prompts, noise, scorer.grid())
+    assert [level for level, _ in levels] == pytest.approx([0.9])
+    torch.testing.assert_close(levels[0][1], 0.9 * noise.reshape(-1, *family.latent))
+    rows, columns = (side // family.patch for side in family.latent[-2:])
+    assert maps.shape == (2, 2, rows, columns) and bool(maps.isfinite().all())
+    assert not torch.equal(maps[0], maps[1])
+    alone = scorer.blocks(prompts, noise[1:], scorer.grid())[0]
+    torch.testing.assert_close(alone[0], maps[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_first_steps_are_those_of_the_stock_run(family: Family) -> None:
+    """The rule: what is looked at is what the run has there, of images and of videos of one frame."""
+    scorer, model = scorer_of(family), family.model()
+    steps = first_steps(model, family.clip(), "test", scorer.latent, "a cat and a tree", AFTER)
+    noise = noises_of(family, 2)
+    latents, sigmas, each = steps.take(noise, 3)
+    kept: list[torch.Tensor] = []
+    run = steps.run
+    whole = noise.reshape(-1, *family.latent)
+    comfy.sample.sample_custom(
+        *(model, whole, run.cfg, run.sampler, run.sigmas, run.positive, run.negative),
+        torch.zeros_like(whole),
+        callback=lambda step, denoised, x, total: kept.append(x.clone()),
+        disable_pbar=True,
+        seed=3,
+    )
+    assert each == 4 and sigmas == pytest.approx([float(run.sigmas[2])] * 2)
+    scaled = kept[2] / (1 - sigmas[0])
+    expected = model.get_model_object("latent_format").process_out(scaled).reshape(noise.shape)
+    torch.testing.assert_close(latents, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("after", [None, AFTER], ids=["first step", "after steps"])
+def test_the_best_noise_is_picked_and_sampled(
+    family: Family, model: Any, clip: Any, after: AfterSteps | None
+) -> None:
+    """Every candidate is looked at again, since a first step is of noise alone; as NOISE only, no LATENT."""
+    counting, seen = counted(model)
+    result = pick_noise(counting, clip, request_of(family, batch=2, after=after))
+    assert seen.total == 2 * 3 * (1 if after is None else 1 + 2 * 2 + 1)
+    assert "Use the noise output instead" in result.report
+    latent = {"samples": torch.zeros(2, *family.latent)}
+    noise = result.noise.generate_noise(latent)
+    shape = result.empty["samples"].shape[1:]
+    every = [plain_noise(derived_seed(7, j), shape, (0, 1)) for j in range(3)]
+    for image in range(2):
+        assert any(torch.equal(noise[image].reshape(shape), seeds[image]) for seeds in every)
+    alone = pick_noise(model, clip, request_of(family, after=after)).noise.batch(1)
+    assert torch.equal(alone.reshape(-1, *shape)[0], noise[0].reshape(shape))
+    conds = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a cat and a tree", ""))
+    empty = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    sampled = comfy.sample.sample(model, noise, 2, 4.0, "euler", "simple", *conds, empty, disable_pbar=True)
+    assert sampled.shape == empty.shape and bool(sampled.isfinite().all())
+
+
+def test_what_moves_blocks_of_noise_is_refused_by_name(family: Family, model: Any, clip: Any) -> None:
+    """The rule: nothing is offered that has not been shown to work."""
+    request = request_of(family)
+    size = request.width, request.height
+    collecting = CollectRequest(("cat", "tree"), 2, 0, *size, request.layer)
+    for node, run in (
+        ("Arrange Noise by Regions", lambda: arrange_noise(model, clip, request)),
+        ("Collect Tickets", lambda: collect_and_keep(model, clip, collecting)),
+        ("Layout Trial", lambda: Noises(model, clip, "Layout Trial", ("cat", "tree"), *size)),
+        ("Ticket Layer Report", lambda: LayerProbe(model, clip, ("cat", "tree"), 2, 0, *size)),
+    ):
+        with pytest.raises(ProbeError, match=f"^{node}: this model is .*, a transformer"):
+            run()
+    with pytest.raises(ProbeError, match=f"layer auto has been tried .* in the middle: {family.layers[0]}, "):
+        pick_noise(model, clip, replace(request, layer="auto"))
+
+
+def test_the_share_of_a_forward_grows_with_the_layer(family: Family, model: Any) -> None:
+    own = family_of(model)
+    shares = [own.share(layer, 64, 64) for layer in own.layers]
+    assert shares == sorted(shares) and 0 < shares[0] < 0.5 < shares[-1] < 1
