@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -68,6 +68,26 @@ def steps_after(share: float, steps: int) -> int:
     return max(1, min(steps - 1, round(share * steps)))
 
 
+def _batch_of(embedding: torch.Tensor, options: Mapping[str, Any]) -> str:
+    """What of a conditioning's entry differs from image to image of a batch, for people; empty if nothing.
+
+    Candidates stand side by side as images of a batch do, and would not be compared under the same terms.
+    """
+    control, hints = options.get("control"), []
+    while control is not None:
+        hints.append(getattr(control, "cond_hint_original", None))
+        control = getattr(control, "previous_controlnet", None)
+    held: dict[str, list[Any]] = {
+        "prompts": [embedding],
+        "masks": [options.get("mask")],
+        "latents": [options.get("concat_latent_image")],
+        "ControlNet images": hints,
+    }
+    return next(
+        (name for name, found in held.items() if any(f is not None and len(f) > 1 for f in found)), ""
+    )
+
+
 def first_steps(
     model: Any, clip: Any, node: str, shape: tuple[int, ...], text: str, after: AfterSteps
 ) -> FirstSteps:
@@ -85,8 +105,12 @@ def first_steps(
             f" {float(sampling.sigma_max):.3g}: connect those of a whole run, with denoise 1 and not split."
         )
     for name, given in (("positive", after.positive), ("negative", after.negative)):
-        if given is not None and any(len(entry[0]) > 1 for entry in given):
-            raise ProbeError(f"{node}: {name} holds a batch of prompts: connect a single one.")
+        for entry in [] if given is None else given:
+            if what := _batch_of(*entry[:2]):
+                raise ProbeError(
+                    f"{node}: {name} holds a batch of {what}: connect a single one, or look at the first"
+                    " step."
+                )
 
     def encoded(given: Any, text: str) -> Any:
         return clip.encode_from_tokens_scheduled(clip.tokenize(text)) if given is None else given

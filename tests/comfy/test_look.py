@@ -440,6 +440,27 @@ class TestAfterSteps:
             after = AfterSteps(sigmas=sigmas)
             assert first_steps(model, clip, "test", SHAPE, "a cat", after).run.steps == len(sigmas) - 1
 
+    def test_what_differs_from_image_to_image_is_refused(
+        self, model: Any, clip: Any, encode: Any, control_net: Any
+    ) -> None:
+        """Candidates were compared under different hints, or a mask did not fit their number."""
+        import nodes
+
+        p, n = encode("a cat"), encode("ugly")
+        for count in (1, 2):
+            masked = nodes.ConditioningSetMask().append(p, torch.ones(count, 128, 192), "default", 1.0)[0]
+            hints = torch.ones(count, 128, 192, 3)
+            controlled, _ = nodes.ControlNetApplyAdvanced().apply_controlnet(
+                p, n, control_net, hints, 1.0, 0.0, 1.0
+            )
+            for positive, what in ((masked, "masks"), (controlled, "ControlNet images")):
+                request = replace(REQUEST, rounds=0, after=replace(self.AFTER, positive=positive))
+                if count == 1:
+                    assert "After 2 of 5 steps" in pick_noise(model, clip, request).report
+                    continue
+                with pytest.raises(ProbeError, match=f"Pick Best Noise: positive holds a batch of {what}:"):
+                    pick_noise(model, clip, request)
+
     def test_it_is_refused_before_a_layer_is_looked_for(self, model: Any, clip: Any) -> None:
         """The rule: what cannot work says so before anything is paid for."""
         counting, seen = counted(model)
