@@ -143,9 +143,15 @@ class Readers:
         return _read(self.clip, text, self.clips) if self.clips else []
 
     def tokens(self, text: str, name: str = "") -> list[Any]:
-        """Of the other tokenizer, or one by name: numbers, vectors, and pictures as they are."""
-        chunks = self.clip.tokenize(text)[name or self.other]
-        return [token for chunk in chunks for token, *_ in chunk]
+        """Of the other tokenizer, or one by name, as ComfyUI encodes them: numbers, and embeddings' vectors.
+
+        Vectors of another width are left out, and their places go to the padding behind.
+        """
+        name = name or self.other
+        width = _width(self.clip, name)
+        tokens = [token for chunk in self.clip.tokenize(text)[name] for token, *_ in chunk]
+        fit = [t for t in tokens if not torch.is_tensor(t) or width in (None, t.shape[-1])]
+        return fit + [None] * (len(tokens) - len(fit))
 
     def _before(self) -> int:
         """How many tokens a template has before a text; language models may leave them out of the context."""
@@ -267,6 +273,11 @@ def _spanned(
     found = set[int]()
     for start, end in places:
         tokens = phrases.span(readers.tokens, text, start, end, readers.weighted)
+        if not len(tokens) and "embedding:" in name:
+            raise ProbeError(
+                f'"{name}" has no token in "{text}": {readers.other} leaves the embedding out. Use one that'
+                " is made for this model, or plain words."
+            )
         if not len(tokens) or tokens[0] + first < 0:
             raise ProbeError(
                 f'"{name}" has no token of its own in "{text}": the text encoder joins it to its neighbours.'
@@ -319,7 +330,8 @@ def _encoder(name: str, chunks: Sequence[Sequence[Any]], eos: int, width: int | 
 
 
 def _width(clip: Any, name: str) -> int | None:
-    encoder = getattr(clip.cond_stage_model, f"clip_{name}", None)
+    stage = clip.cond_stage_model
+    encoder = getattr(stage, f"clip_{name}", None) or getattr(stage, name, None)
     transformer = getattr(encoder, "transformer", None)
     if transformer is None:
         return None

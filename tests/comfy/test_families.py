@@ -9,12 +9,14 @@ from typing import Any
 
 import comfy.patcher_extension
 import comfy.sample
+import comfy.sd
+import comfy.supported_models
 import pytest
 import torch
-from tiny import FAMILIES, UNREADABLE, Family, chroma_clip
+from tiny import FAMILIES, FLUX, QWEN, SD3, UNREADABLE, WAN, Family, chroma_clip, make_model
+from torch.utils._python_dispatch import TorchDispatchMode
 from winning_tickets.probe.attention.first_step import FirstStep, SideBySide
-from winning_tickets.probe.attention.reader import Reader
-from winning_tickets.probe.attention.scorer import Scorer
+from winning_tickets.probe.attention.reader import Reader, token_attention
 from winning_tickets.probe.attention.tokens import PromptTokens, find_phrases
 from winning_tickets.probe.model.architecture import CLOSED, family_of
 from winning_tickets.probe.model.family import ProbeError, find_layers
@@ -436,14 +438,6 @@ class TestAttentionOverSteps:
         assert "No step has maps: no prompt of this run is the one" in note
 
 
-def test_what_noises_are_made_with_refuses_transformers(family: Family, model: Any) -> None:
-    """Rule: nothing is offered before it is shown to do something."""
-    with pytest.raises(
-        ProbeError, match="has no UNet with cross-attention. This works with SD1.x, SD2.x and"
-    ):
-        Scorer(model, family.clip(), "test", 152, 104)
-
-
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_models_that_cannot_be_read_are_refused_by_name(name: str) -> None:
     """With the reason where it is known."""
@@ -498,3 +492,78 @@ def test_a_compiled_transformer_is_watched_too() -> None:
     plain = drawn(family, model, noise, positive, 2)
     torch.testing.assert_close(drawn(family, watching, noise, positive, 2), plain, rtol=0, atol=0)
     assert float(last_trace(watching).maps().std()) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"), [("Qwen-Image", "QwenImage", QWEN), ("Wan", "WAN21_T2V", WAN)]
+)
+def test_models_in_half_precision_are_read(name: str, kind: str, settings: dict[str, Any]) -> None:
+    """The text is compared as the model is given it, behind a wrapper that changes nothing."""
+    family = FAMILIES[name]
+    model = make_model(getattr(comfy.supported_models, kind), settings, torch.bfloat16)
+    wrapper = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    model.add_wrapper_with_key(wrapper, "other", lambda executor, *rest, **named: executor(*rest, **named))
+    prompt, noise = find_phrases(family.clip(), PROMPT, NAMES), torch.randn((2, *family.latent))
+    (found,), denoised, refused = read(model, [prompt], noise)
+    assert not refused and torch.equal(denoised, evaluate(model, [prompt], noise))
+    keys = prompt.length + (70 if family.joint else 0)
+    calls = [call for call in calls_of(model, prompt, noise) if call["k"].shape[2] == keys]
+    for call, layer in zip(calls, family.layers, strict=True):
+        scores = call["q"][:, :, -70:] @ call["k"].transpose(-1, -2) / call["q"].shape[-1] ** 0.5
+        weights = scores.softmax(-1).mean(1)
+        expected = torch.stack([weights[..., list(p)].mean(-1) for p in prompt.positions], 1)
+        torch.testing.assert_close(found[layer].flatten(-2).double(), expected, rtol=1e-4, atol=1e-8)
+
+
+def in_a_file(name: str) -> Any:
+    """A model whose sizes ComfyUI can tell from its weights."""
+    if name == "SD3":
+        # As many blocks as heads.
+        wide = {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 192}}
+        sizes = {"depth": 3, "mlp_ratio": 4.0, "context_embedder_config": wide}
+        return make_model(comfy.supported_models.SD3, {**SD3, **sizes})
+    heads = {"hidden_size": 128, "num_heads": 1, "axes_dim": [16, 56, 56], "mlp_ratio": 4.0}
+    return make_model(comfy.supported_models.Flux, {**FLUX, **heads})
+
+
+@pytest.mark.parametrize("name", ["SD3", "Flux.1"])
+def test_a_model_loaded_from_weights_alone_is_read(name: str) -> None:
+    """As Load Diffusion Model detects it."""
+    family, model = FAMILIES[name], in_a_file(name)
+    weights = {key: value.clone() for key, value in model.model.diffusion_model.state_dict().items()}
+    loaded = comfy.sd.load_diffusion_model_state_dict(weights)
+    prompt = find_phrases(family.clip(), PROMPT, NAMES)
+    noise = torch.randn((2, *family.latent))
+    (expected,), denoised, _ = read(model, [prompt], noise)
+    (found,), again, refused = read(loaded, [prompt], noise)
+    assert not refused and tuple(found) == family.layers and torch.equal(again, denoised)
+    assert all(torch.equal(found[layer], expected[layer]) for layer in family.layers)
+
+
+class Largest(TorchDispatchMode):
+    """How many values the largest tensor has that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        given = {part.untyped_storage()._cdata for part in args if torch.is_tensor(part)}
+        if torch.is_tensor(made) and made.untyped_storage()._cdata not in given:
+            self.values = max(self.values, made.numel())
+        return made
+
+
+@pytest.mark.parametrize(
+    ("heads", "width", "text"), [(24, 64, 154), (24, 128, 512), (24, 128, 60)], ids=["SD3", "Flux", "Qwen"]
+)
+def test_all_keys_of_all_cells_are_never_held_at_once(heads: int, width: int, text: int) -> None:
+    """At the sizes of 1024x1024 pixels, where all at once would be 450 million."""
+    cells = 64 * 64
+    sizes = (2, heads, cells + text, width)
+    q, k = (torch.empty(sizes, dtype=torch.bfloat16, device="meta") for _ in range(2))
+    with Largest() as largest:
+        maps = token_attention(q[:, :, text:], k, heads, [[3, 4], [7]], text, slice(0, text))
+    assert maps.shape == (2, 2, cells)
+    assert largest.values <= heads * 128 * (cells + text) < 2**24

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import (
     anima_clip,
     aura_clip,
@@ -137,6 +139,29 @@ def test_words_of_scripts_without_spaces_are_found(name: str) -> None:
 def test_a_phrase_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(ProbeError, match='"dog" does not stand in the prompt "a dogma": use its own words'):
         find_phrases(CLIPS[name][0](), "a dogma", ["dog"])
+
+
+@pytest.mark.parametrize(("width", "vectors"), [(64, 3), (16, 3)])
+def test_embeddings_move_the_words_behind_them(tmp_path: Path, width: int, vectors: int) -> None:
+    """One that fits has a token for each vector; another is left out, as ComfyUI does."""
+    clip = flux_clip()
+    save_file({"emb_params": torch.randn(vectors, width)}, tmp_path / "statue.safetensors")
+    text = "a embedding:statue and a stone house"
+    clip.tokenizer.t5xxl.embedding_directory = [str(tmp_path)]
+    try:
+        found, tokens = find_phrases(clip, text, ["stone"]), clip.tokenize(text)["t5xxl"]
+        if width == 64:
+            assert find_phrases(clip, text, ["embedding:statue"]).positions == ((2, 3, 4),)
+        else:
+            with pytest.raises(ProbeError, match="t5xxl leaves the embedding out"):
+                find_phrases(clip, text, ["embedding:statue"])
+    finally:
+        clip.tokenizer.t5xxl.embedding_directory = None
+    t5 = clip.cond_stage_model.t5xxl
+    vectors_in = t5.process_tokens([[token for token, _ in tokens[0]]], "cpu")[0][0]
+    stone = clip.tokenizer.t5xxl.tokenizer("stone")["input_ids"][0]
+    ((place,),) = found.positions
+    assert torch.equal(vectors_in[place], t5.transformer.get_input_embeddings().weight[stone])
 
 
 def test_none_of_them_has_end_tokens_to_swap(name: str) -> None:

@@ -73,19 +73,20 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
             continue
         fan = parameter[0].numel() if parameter.dim() > 1 else 1
         value = torch.randn(parameter.shape, generator=generator) * (1.5 / fan**0.5 if fan > 1 else 0.1)
-        parameter.data = value + 1 if parameter.dim() == 1 and "norm" in name else value
+        value = value + 1 if parameter.dim() == 1 and "norm" in name else value
+        parameter.data = value.to(parameter.dtype)
     for name, buffer in module.named_buffers():
         if name.endswith("pos_embed"):  # SD3's
             buffer.data = torch.randn(buffer.shape, generator=generator) * 0.2
 
 
-def make_model(kind: Any, settings: dict[str, Any], seed: int = 0) -> Any:
+def make_model(kind: Any, settings: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
     config = kind(settings)
     # As detection leaves it: the base class adds what UNets have.
     config.unet_config = dict(settings)
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, None)
     model = config.get_model({}, "", device=CPU)
-    randomise(model.diffusion_model, seed)
+    randomise(model.diffusion_model, 0)
     return comfy.model_patcher.CoreModelPatcher(model, load_device=CPU, offload_device=CPU)
 
 
