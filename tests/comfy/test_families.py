@@ -567,3 +567,55 @@ def test_all_keys_of_all_cells_are_never_held_at_once(heads: int, width: int, te
         maps = token_attention(q[:, :, text:], k, heads, [[3, 4], [7]], text, slice(0, text))
     assert maps.shape == (2, 2, cells)
     assert largest.values <= heads * 128 * (cells + text) < 2**24
+
+
+def core_nodes() -> dict[str, tuple[str, Any, bool]]:
+    """ComfyUI's own patches for transformers: of which family, what of a MODEL, whether they skip steps."""
+    from comfy_extras.nodes_cfg import CFGZeroStar
+    from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+    from comfy_extras.nodes_nag import NAGuidance
+    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT, SkipLayerGuidanceDiTSimple
+
+    cache = (1e9, 0.0, 1.0, False)
+    return {
+        "SkipLayerGuidanceDiT": (
+            "SD3",
+            lambda m: SkipLayerGuidanceDiT.execute(m, 3.0, 0.0, 1.0, "1", "0"),
+            False,
+        ),
+        "SkipLayerGuidanceDiTSimple": (
+            "Flux.1",
+            lambda m: SkipLayerGuidanceDiTSimple.execute(m, 0.0, 1.0, "1", "0"),
+            False,
+        ),
+        "NAGuidance": ("Flux.1", lambda m: NAGuidance.execute(m, 5.0, 0.5, 1.5), False),
+        "CFGZeroStar": ("Wan", lambda m: CFGZeroStar.execute(m), False),
+        "EasyCache": ("Qwen-Image", lambda m: EasyCacheNode.execute(m, *cache), True),
+        "LazyCache": ("Lumina2", lambda m: LazyCacheNode.execute(m, *cache), True),
+    }
+
+
+@pytest.mark.parametrize("name", core_nodes())
+@pytest.mark.parametrize("first", [True, False], ids=["patched first", "watched first"])
+def test_beside_comfyuis_own_patches(name: str, first: bool) -> None:
+    """The picture keeps its bits, and steps that were run are read as the model alone would read them."""
+    where, patch, skips = core_nodes()[name]
+    family = FAMILIES[where]
+    clip, model, noise = family.clip(), family.model(), torch.randn((2, *family.latent))
+    phrases = "\n".join(NAMES)
+    patched = patch(model)[0]
+    if first:
+        watching, positive = watched(patched, clip, PROMPT, phrases)
+    else:
+        watching, positive = watched(model, clip, PROMPT, phrases)
+        watching = patch(watching)[0]
+    expected = drawn(family, patched, noise, positive, 4)
+    assert not torch.equal(expected, drawn(family, model, noise, positive, 4))
+    assert torch.equal(drawn(family, watching, noise, positive, 4), expected)
+    trace = last_trace(watching)
+    plain = read(model, [find_phrases(clip, PROMPT, NAMES)], noise, sigma=float(trace.sigmas[0]))[0][0]
+    mean = torch.stack(list(plain.values())).mean(0)
+    assert name == "NAGuidance" or torch.allclose(trace.maps()[0], mean, rtol=1e-4, atol=1e-8)
+    read_steps = trace.maps().isfinite().all(-1).all(-1).all(-1).all(-1)
+    assert bool(read_steps[0]) and bool(read_steps.all()) != skips
+    assert bool(trace.notes) == skips

@@ -200,14 +200,14 @@ def cosmos_clip() -> Any:
 @cache
 def klein_clip() -> Any:
     flux = comfy.text_encoders.flux
-    layers = {**LLM, "hidden_size": 16, "num_hidden_layers": 28}
+    layers = {**LLM, "hidden_size": 16, "num_hidden_layers": 28, "num_attention_heads": 1}
     return make_clip(flux.KleinTokenizer, flux.klein_te(), qwen3_4b=layers)
 
 
 @cache
 def krea_clip() -> Any:
     krea2 = comfy.text_encoders.krea2
-    layers = {**LLM, "hidden_size": 16, "num_hidden_layers": 36}
+    layers = {**LLM, "hidden_size": 16, "num_hidden_layers": 36, "num_attention_heads": 1}
     return make_clip(krea2.Krea2Tokenizer, krea2.te(), qwen3vl_4b=layers)
 
 
