@@ -67,7 +67,7 @@ from winning_tickets.tickets.score import paper_score
 from winning_tickets.tickets.search.candidates import SwapProposer, TicketProposer, plain_candidate, refine
 from winning_tickets.tickets.search.fit import fit
 from winning_tickets.tickets.search.swap import swap
-from winning_tickets.trial.figures import paired, share
+from winning_tickets.trial.figures import Share, paired, share
 
 FILE = "deeper.jsonl"
 FIRST_SEED, NOISES, CFG, MOST = 70_000, 128, 5.0, 4
@@ -273,22 +273,24 @@ def there(found: dict[tuple[Any, ...], list[Any]]) -> None:
     head = "| | n | one | first step | third after 2 | won : lost | all after 2 | all after 3 | any"
     print(f"{head} | all there, one | third after 2 |")
     print("| --- " * 11 + "|")
-    won = lost = 0
+    together: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for (name, layer, steps, objects, kind), cases in sorted(found.items()):
         rules = [by([layer], *how) for how in ((0,), (2, 1 / 3), (2,), (3,))]
         first, third, *every = ([c[rule(c)] for c in cases] for rule in rules)
         both = paired([(a["hit"], b["hit"]) for a, b in zip(third, first, strict=True)])
-        won, lost = won + both.won, lost + both.lost
+        together[name] = [a + b for a, b in zip(together[name], (both.won, both.lost), strict=True)]
         one = [c[0] for c in cases]
         hits = [sum(x["hit"] for x in xs) / len(xs) for xs in (one, first, third, *every)]
         any_of = sum(any(x["hit"] for x in c) for c in cases) / len(cases)
         present = [sum(x["present"] for x in xs) / len(xs) for xs in (one, third)]
         print(
             f"| {name}, {objects}, {kind}, {steps} steps | {len(cases)} | {hits[0]:.3f} | {hits[1]:.3f}"
-            f" | {hits[2]:.3f} | {both.won} : {both.lost} (p {both.p:.2g}) | {hits[3]:.3f} | {hits[4]:.3f}"
+            f" | {Share.of(x['hit'] for x in third)} | {both.won} : {both.lost} (p {both.p:.2g})"
+            f" | {hits[3]:.3f} | {hits[4]:.3f}"
             f" | {any_of:.3f} | {present[0]:.2f} | {present[1]:.2f} |"
         )
-    print(f"\nTogether {won} won, {lost} lost.")
+    for name, (won, lost) in together.items():
+        print(f"\nTogether on {name}: {won} won, {lost} lost.")
 
 
 def main() -> None:
