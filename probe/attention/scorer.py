@@ -123,9 +123,9 @@ class Scorer:
         """The layers' own maps of noise [images, C, h, w]; with sigma, of latents that hold so much noise, as
         a sampler leaves them after some steps.
 
-        As many rows at once as fit into memory. progress: rows done, after each evaluation. Where patches on
-        the MODEL draw random numbers, rows are evaluated one by one, each with the same ones, so that a
-        noise's maps depend on nothing else.
+        As many rows at once as fit into memory. progress: rows evaluated, after each evaluation, those that
+        have to be evaluated again included. Where patches on the MODEL draw random numbers, rows are
+        evaluated one by one, each with the same ones, so that a noise's maps depend on nothing else.
         """
         rows = len(prompts) * len(noise)
         if rows > self.rows.count and len(prompts) > 1:
@@ -149,10 +149,10 @@ class Scorer:
         if found is None:
             self.rows.halve()
             return self.maps(prompts, noise, progress, sigma)
+        progress(rows)
         if self._drew and rows > 1:
             self.rows.count = 1
             return self.maps(prompts, noise, progress, sigma)
-        progress(rows)
         return found
 
     @torch.no_grad()

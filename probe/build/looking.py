@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from ...tickets.search.candidates import Look, narrowed
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 from ..model.family import ProbeError
+from ..sampling.batches import Batches
 from ..sampling.first_steps import FirstSteps, Run
 from ..server import announce
 
@@ -49,9 +50,15 @@ class AfterSteps:
     negative: Any = None
 
     def __post_init__(self) -> None:
+        require_finite("after_percent", 100 * self.share)
         require("steps", self.steps, 2)
-        if not math.isfinite(self.cfg):
-            raise ProbeError(f"cfg is {self.cfg}; a finite number is needed.")
+        require_finite("cfg", self.cfg)
+
+
+def require_finite(name: str, value: float) -> None:
+    """ProbeError for NaN and Inf, which pass ComfyUI's test of a range."""
+    if not math.isfinite(value):
+        raise ProbeError(f"{name} is {value}; a finite number is needed.")
 
 
 def looked_again(model: Any, candidates: int) -> int:
@@ -89,17 +96,25 @@ def _batch_of(embedding: torch.Tensor, options: Mapping[str, Any]) -> str:
 
 
 def first_steps(
-    model: Any, clip: Any, node: str, shape: tuple[int, ...], text: str, after: AfterSteps
+    model: Any,
+    clip: Any,
+    node: str,
+    shape: tuple[int, ...],
+    text: str,
+    after: AfterSteps,
+    whole: bool = False,
+    batches: Batches | None = None,
 ) -> FirstSteps:
     """The first steps of the run that a noise is for; shape: of its latent, as the model takes it.
 
-    text: of the prompt where none is connected. ProbeError where it is no whole run of two steps or more.
+    text: of the prompt where none is connected. whole: the run is known to be one. batches: see `FirstSteps`.
+    ProbeError where it is no whole run of two steps or more.
     """
     sampling = model.get_model_object("model_sampling")
     sigmas = after.sigmas
     if sigmas is None:
         sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", after.steps)
-    elif len(sigmas) and float(sigmas[0]) < float(sampling.percent_to_sigma(LEFT_OUT)):
+    elif not whole and len(sigmas) and float(sigmas[0]) < float(sampling.percent_to_sigma(LEFT_OUT)):
         raise ProbeError(
             f"{node}: sigmas begin at {float(sigmas[0]):.3g}, the model's noise at"
             f" {float(sampling.sigma_max):.3g}: connect those of a whole run, with denoise 1 and not split."
@@ -118,7 +133,7 @@ def first_steps(
     positive, negative = encoded(after.positive, text), encoded(after.negative, "")
     sampler = after.sampler if after.sampler is not None else comfy.samplers.sampler_object("euler")
     run = Run(sampler, sigmas, positive, negative, after.cfg)
-    return FirstSteps(model, run, steps_after(after.share, run.steps), shape, node)
+    return FirstSteps(model, run, steps_after(after.share, run.steps), shape, node, batches)
 
 
 class Looking:
@@ -160,7 +175,7 @@ class Looking:
 
     def first(self, noise: torch.Tensor) -> torch.Tensor:
         """Noise [images, C, h, w] to attention [images, categories, rows, columns] of the first step."""
-        return self.scorer.blocks(self._prompts, noise, self.grid, self._looked)[0]
+        return self.scorer.blocks(self._prompts, noise, self.grid, self._spending(self.scorer.share))[0]
 
     @property
     def deeper(self) -> Look | None:
@@ -169,12 +184,12 @@ class Looking:
 
     def _after(self, noise: torch.Tensor) -> torch.Tensor:
         assert self.steps
-        latents, sigmas, each = self.steps.take(noise, self._seed)
-        self._spend(len(noise) * each)
+        latents, sigmas, _ = self.steps.take(noise, self._seed, self._spending())
+        read = self._spending(self.scorer.share)
         found: dict[int, torch.Tensor] = {}
         for sigma in dict.fromkeys(sigmas):
             some = [k for k, level in enumerate(sigmas) if level == sigma]
-            maps = self.scorer.blocks(self._prompts, latents[some], self.grid, self._looked, sigma)[0]
+            maps = self.scorer.blocks(self._prompts, latents[some], self.grid, read, sigma)[0]
             found.update(zip(some, maps, strict=True))
         return torch.stack([found[k] for k in range(len(noise))])
 
@@ -197,12 +212,15 @@ class Looking:
         """Looks that come later are of another node's run: its progress bar is not this one's."""
         self._bar = None
 
-    def _looked(self, rows: int) -> None:
-        self._spend(rows * self.scorer.share)
+    def _spending(self, share: float = 1.0) -> Callable[[int], None]:
+        """Called with rows evaluated, also by threads, of so much of a forward each."""
+        searches = tuple(dict.fromkeys((self, *_searching.get())))
 
-    def _spend(self, forwards: float) -> None:
-        for looking in dict.fromkeys((self, *_searching.get())):
-            looking.forwards += forwards
-        self._own += forwards
-        if self._bar:
-            self._bar.update_absolute(round(PARTS * self._own))
+        def spend(rows: int) -> None:
+            for looking in searches:
+                looking.forwards += rows * share
+            self._own += rows * share
+            if self._bar:
+                self._bar.update_absolute(round(PARTS * self._own))
+
+        return spend

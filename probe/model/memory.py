@@ -21,5 +21,9 @@ class Rows:
 
     def halve(self) -> None:
         """After memory ran out."""
-        self.count = max(1, self.count // 2)
+        self.limit(self.count // 2)
+
+    def limit(self, count: int) -> None:
+        """After memory ran out."""
+        self.count = max(1, count)
         comfy.model_management.soft_empty_cache()

@@ -14,14 +14,6 @@ from ...tickets.noise import SEED_RANGE
 from ..model.memory import Rows
 from ..model.random import seeded
 
-# These add no noise of their own and take the same steps for any batch: an image is the same in each.
-BATCHED = frozenset(
-    [
-        *("euler", "euler_cfg_pp", "heun", "heunpp2", "exp_heun_2_x0", "dpm_2", "lms", "ddim"),
-        *("dpmpp_2m", "dpmpp_2m_cfg_pp", "ipndm", "ipndm_v", "deis", "uni_pc", "uni_pc_bh2"),
-        *("res_multistep", "res_multistep_cfg_pp", "gradient_estimation", "gradient_estimation_cfg_pp"),
-    ]
-)
 Result = TypeVar("Result")
 
 
@@ -61,8 +53,8 @@ class Batches:
                     raise
                 full = True
             if full:
-                self._rows.count = min(self._rows.count, 2 * size)
-                self._rows.halve()
+                # Half as many images, each of two rows.
+                self._rows.limit(2 * -(-size // 2))
             elif drawn and size > 1:
                 self._alone = True
             else:

@@ -17,19 +17,13 @@ from comfy.patcher_extension import WrappersMP
 from ...tickets.recent import Recent
 from ..attention.scorer import require
 from ..model.family import ProbeError
-from .batches import BATCHED, Batches
+from .batches import Batches
 from .forwards import Forwards
+from .samplers import BATCHED, forwards_about
 
 KEY = "winning_tickets_trial"
 ENCODED_KEPT = 64
 DECODED_AT_ONCE = 8
-# Evaluations of the model in a step, where it is not one; for the estimate before the first image.
-EVALUATIONS = {
-    **dict.fromkeys(("heun", "heunpp2", "exp_heun_2_x0", "exp_heun_2_x0_sde", "dpm_2", "dpm_2_ancestral"), 2),
-    **dict.fromkeys(("dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp", "dpmpp_sde", "dpmpp_sde_gpu"), 2),
-    **dict.fromkeys(("seeds_2", "sa_solver_pece"), 2),
-    "seeds_3": 3,
-}
 
 OnStep = Callable[[int, int, torch.Tensor], None]
 """Called with the steps done, of all, and what is seen of the images [images, C, h, w]."""
@@ -59,8 +53,7 @@ class Sampling:
     @property
     def about(self) -> float:
         """Forwards of one image, as far as they can be known beforehand."""
-        guided = 1 if abs(self.cfg - 1) < 1e-9 else 2
-        return self.steps * guided * EVALUATIONS.get(self.sampler_name, 1)
+        return forwards_about(self.sampler_name, self.cfg, self.steps)
 
     def sigmas(self, model: Any) -> torch.Tensor:
         """Noise levels [steps + 1] of a MODEL's run, as the stock KSampler has them."""
@@ -92,28 +85,26 @@ class Drawing:
     def draw(
         self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
     ) -> tuple[torch.Tensor, float]:
-        """Latents [images, C, h, w] of noise as large, and the forwards that each took.
+        """Latents [images, C, h, w] of noise as large, and the forwards that each took (mean), those of
+        batches that had to be run again included.
 
         Raises what the sampler does.
         """
+        self._ran = 0
         parts = self._batches.run(
             len(noise),
             lambda image: seeds[image],
             lambda some: self._draw(noise[some], prompt, seeds[some], on_step),
         )
-        share = sum(len(part) * each for part, each in parts) / len(noise)
-        return torch.cat([part for part, _ in parts]), share
+        return torch.cat(parts), self._ran / len(noise)
 
-    def _draw(
-        self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
-    ) -> tuple[torch.Tensor, float]:
+    def _draw(self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep) -> torch.Tensor:
         how = self.how
 
         def seen(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
             on_step(step + 1, steps, denoised)
 
-        self._ran = 0
-        latents = comfy.sample.sample(
+        latents: torch.Tensor = comfy.sample.sample(
             self._model,
             noise,
             how.steps,
@@ -127,7 +118,7 @@ class Drawing:
             disable_pbar=True,
             seed=seeds[0],
         )
-        return latents, self._ran / len(noise)
+        return latents
 
     def _encode(self, text: str) -> Any:
         return self._encoded.get(

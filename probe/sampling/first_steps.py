@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,9 @@ from comfy.patcher_extension import WrappersMP
 from ...tickets.noise import SEED_RANGE
 from ..model.clone import plain_clone
 from ..model.family import ProbeError
-from .batches import BATCHED, Batches
-from .draw import EVALUATIONS
+from .batches import Batches
 from .forwards import Forwards
+from .samplers import BATCHED, evaluations, forwards_about, is_guided
 
 KEY = "winning_tickets_first_steps"
 # A sampler's noise level of a step and the schedule's may differ in the last bits.
@@ -37,16 +38,6 @@ class Run:
         return len(self.sigmas) - 1
 
     @property
-    def guided(self) -> bool:
-        """Whether a step evaluates the negative prompt, too."""
-        return not math.isclose(self.cfg, 1)
-
-    @property
-    def evaluations(self) -> int:
-        """Of the model in a step, as far as they can be known beforehand."""
-        return EVALUATIONS.get(self.name, 1)
-
-    @property
     def name(self) -> str:
         """The sampler's, as KSampler lists it; empty if it has none."""
         function = getattr(self.sampler, "sampler_function", None)
@@ -64,11 +55,20 @@ class FirstSteps:
     """Takes the first steps of a run as the whole run would, and evaluates nothing of the rest.
 
     Of samplers that evaluate a step's end before they take it (heun), that first estimate is what is taken.
-    after: so many steps. shape: of a latent, as the model
-    takes it. node: whose run it is, for errors.
+    after: so many steps. shape: of a latent, as the model takes it. node: whose run it is, for errors.
+    batches: of another run of this kind on this MODEL, for what was learnt there of how many images go at
+    once.
     """
 
-    def __init__(self, model: Any, run: Run, after: int, shape: tuple[int, ...], node: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        run: Run,
+        after: int,
+        shape: tuple[int, ...],
+        node: str,
+        batches: Batches | None = None,
+    ) -> None:
         if run.steps < 2:
             raise ProbeError(
                 f"{node}: looking after some steps needs a run of at least 2 steps, but this one has"
@@ -78,11 +78,19 @@ class FirstSteps:
             raise ProbeError(
                 f"{node}: after is {after} of {run.steps} steps; it must be 1 to {run.steps - 1}."
             )
+        start, level = float(run.sigmas[0]), float(run.sigmas[after])
+        if not level < start:
+            raise ProbeError(
+                f"{node}: after step {after} of {run.steps} the noise level is {level:.3g}, no lower than at"
+                f" the start ({start:.3g}), so that there is nothing to look at yet: look after more of the"
+                " steps, or connect other sigmas."
+            )
         self.run, self.after, self.shape, self.node = run, after, shape, node
-        self._batches = Batches(model, shape, not run.batched)
+        self.batches = batches or Batches(model, shape, not run.batched)
         self._model = plain_clone(model)
         self._model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._counted)
         self._ran, self._evaluated, self._reported = 0, 0, -1
+        self._progress: Callable[[int], None] = lambda forwards: None
         # The latents and their sigma when the step begins, and at the first level below it.
         self._reached: tuple[torch.Tensor, float] | None = None
         self._beyond: tuple[torch.Tensor, float] | None = None
@@ -90,27 +98,30 @@ class FirstSteps:
     @property
     def about(self) -> float:
         """Forwards of one image, as far as they can be known beforehand."""
-        return self.after * (2 if self.run.guided else 1) * self.run.evaluations
+        return forwards_about(self.run.name, self.run.cfg, self.after)
 
     @property
     def saved(self) -> int:
         """Forwards of one image that a guidance cutoff after half of the run would save, about."""
-        run = self.run
+        run, each = self.run, evaluations(self.run.name)
         late = run.steps - run.steps // 2
         # The step to no noise at all takes one evaluation with any sampler.
-        last = run.evaluations - 1 if float(run.sigmas[-1]) == 0 else 0
-        return late * run.evaluations - last if run.guided else 0
+        last = each - 1 if float(run.sigmas[-1]) == 0 else 0
+        return late * each - last if is_guided(run.cfg) else 0
 
-    def take(self, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor, list[float], float]:
+    def take(
+        self, noise: torch.Tensor, seed: int, progress: Callable[[int], None] = lambda forwards: None
+    ) -> tuple[torch.Tensor, list[float], float]:
         """Latents of noise [images, C, h, w], of the same shape; the sigma of each, and its forwards (mean),
         those of batches that had to be run again included.
 
-        seed: of the run, for samplers that draw noise of their own. Raises what the sampler does, and
-        ProbeError for one that never gets so far or changes the size.
+        seed: of the run, for samplers that draw noise of their own. progress: forwards of one image done,
+        after each evaluation. Raises what the sampler does, and ProbeError for one that never gets so far or
+        changes the size.
         """
-        self._ran = 0
+        self._ran, self._progress = 0, progress
         whole = noise.reshape(-1, *self.shape)
-        parts = self._batches.run(len(noise), lambda _: seed, lambda some: self._take(whole[some], seed))
+        parts = self.batches.run(len(noise), lambda _: seed, lambda some: self._take(whole[some], seed))
         levels = [sigma for latents, sigma in parts for _ in latents]
         found = torch.cat([latents for latents, _ in parts]).reshape(noise.shape)
         return found, levels, self._ran / len(noise)
@@ -189,3 +200,4 @@ class FirstSteps:
 
     def _count(self, rows: int) -> None:
         self._ran += rows
+        self._progress(rows)

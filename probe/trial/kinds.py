@@ -22,14 +22,23 @@ from ...tickets.recent import Recent
 from ...trial.cases import CONTROL, PLAIN, Case, turned
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
-from ..build.looking import AfterSteps, Looking, first_steps, looked_again, steps_after
+from ..build.looking import (
+    AfterSteps,
+    Looking,
+    first_steps,
+    looked_again,
+    require_finite,
+    steps_after,
+)
 from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
 from ..layers.choose import AUTO, choose_layer, is_auto
 from ..model.architecture import require_unet
 from ..model.family import ProbeError
 from ..preview import ChoiceBar
+from ..sampling.batches import Batches
 from ..sampling.draw import Sampling
+from ..sampling.samplers import forwards_about
 
 PROMPTS_KEPT = 256
 NONE = "none"
@@ -69,6 +78,7 @@ class Choice:
         require("best of", self.best_of, 0)
         require("candidates", self.candidates, 1)
         require("rounds", self.rounds, 0)
+        require_finite("look_after_percent", 100 * self.after)
 
 
 @dataclass(frozen=True)
@@ -108,10 +118,15 @@ class Noises:
         require_unet(model, node)
         self.bank, self.choice, self.notes, self.node = bank, choice, list[str](), node
         self._sampling = sampling if choice.after else None
-        if self._sampling and self._sampling.steps < 2:
+        # Some schedulers take other steps than were asked for.
+        self._steps = len(sampling.sigmas(model)) - 1 if sampling and self._sampling else 0
+        if self._sampling and self._steps < 2:
             raise ProbeError(
-                f"{node}: to look after some steps, raise steps (now 1) or set look_after_percent to 0."
+                f"{node}: to look after some steps, raise steps (now {self._sampling.steps}) or set"
+                " look_after_percent to 0."
             )
+        # What was learnt of how many images go at once holds for all cases.
+        self._batches: Batches | None = None
         self._encoded: Recent[Any] = Recent(PROMPTS_KEPT)
         self._latest: Looking | None = None
         asked = CollectRequest(tuple(categories), 1, 0, width, height, layer)
@@ -176,8 +191,8 @@ class Noises:
         scorer = self._of_bank if kind.name == LOOKED else self.scorer
         if not (kind.looks and self._sampling):
             return kind.looks * scorer.share
-        steps = steps_after(self.choice.after, self._sampling.steps)
-        each = self._sampling.about * steps / self._sampling.steps + scorer.share
+        how, steps = self._sampling, steps_after(self.choice.after, self._steps)
+        each = forwards_about(how.sampler_name, how.cfg, steps) + scorer.share
         return kind.looks * scorer.share + kind.deeper * each
 
     def make(self, kind: Kind, case: Case) -> tuple[torch.Tensor, float]:
@@ -232,7 +247,9 @@ class Noises:
             self._encode(case.prompt.text),
             self._encode(how.negative),
         )
-        steps = first_steps(scorer.model, scorer.clip, self.node, scorer.latent, prompt.text, after)
+        latent, text = scorer.latent, prompt.text
+        steps = first_steps(scorer.model, scorer.clip, self.node, latent, text, after, True, self._batches)
+        self._batches = steps.batches
         return Looking(scorer, [tokens], grid, steps, case.seed)
 
     def _encode(self, text: str) -> Any:

@@ -22,6 +22,7 @@ from forwards import counted
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.sampling.first_steps import FirstSteps, Run
+from winning_tickets.probe.sampling.samplers import EVALUATIONS
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
 
@@ -213,7 +214,7 @@ def test_what_a_cutoff_saves_is_what_the_second_half_evaluates(
     )
     evaluations = len(whole(model, run, plain_noise(8, SHAPE), 8))
     steps = FirstSteps(model, run, 2, SHAPE, "test")
-    assert steps.saved == evaluations - 2 * run.evaluations
+    assert steps.saved == evaluations - 2 * EVALUATIONS.get(sampler, 1)
     assert FirstSteps(model, replace(run, cfg=1.0), 2, SHAPE, "test").saved == 0
 
 
@@ -241,6 +242,16 @@ def test_nothing_is_left_behind(model: Any, encode: Encode) -> None:
 def test_a_run_has_fewer_steps(model: Any, encode: Encode, after: int) -> None:
     with pytest.raises(ProbeError, match="Pick: after is . of 6 steps; it must be 1 to 5"):
         FirstSteps(model, run_of(model, encode), after, SHAPE, "Pick")
+
+
+def test_a_step_that_takes_no_noise_away_is_refused(make_model: Callable[..., Any], encode: Encode) -> None:
+    """It was divided by no signal at all, and half precision was blamed."""
+    flow = make_model(0, comfy.model_base.ModelType.FLOW)
+    run = replace(run_of(flow, encode, scheduler="simple"), sigmas=torch.tensor([1.0, 1.0, 0.5, 0.0]))
+    with pytest.raises(ProbeError, match="Pick: after step 1 of 3 the noise level is 1, no lower .* more of"):
+        FirstSteps(flow, run, 1, SHAPE, "Pick")
+    latents, _, _ = FirstSteps(flow, run, 2, SHAPE, "Pick").take(plain_noise(8, SHAPE), 8)
+    assert bool(latents.isfinite().all())
 
 
 def test_what_is_read_is_the_runs_own_attention(model: Any, clip: Any, encode: Encode) -> None:

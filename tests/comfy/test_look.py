@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
+import comfy.utils
 import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
@@ -426,6 +427,25 @@ class TestAfterSteps:
             AfterSteps(steps=1)
         with pytest.raises(ProbeError, match="cfg is nan; a finite number is needed"):
             AfterSteps(cfg=float("nan"))
+        with pytest.raises(ProbeError, match="after_percent is nan; a finite number is needed"):
+            AfterSteps(float("nan"))
+
+    def test_progress_follows_the_steps(self, model: Any, clip: Any, monkeypatch: Any) -> None:
+        """The bar stood still for the whole of a deeper look."""
+        scorer = Scorer(model, clip, "test", 192, 128, "input 3")
+        prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
+        looking = Looking(scorer, prompts, scorer.grid(), self.steps(scorer, self.AFTER), 3)
+        shown: list[float] = []
+        monkeypatch.setattr(
+            comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *more, **named: shown.append(value / total)
+        )
+        monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_INTERVAL", 0)
+        looking.announce(1, 3, 0)
+        noise = torch.cat([plain_noise(seed, SHAPE) for seed in range(3)])
+        looking.first(noise)
+        assert looking.deeper and len(shown) == 1
+        looking.deeper(noise[:2])
+        assert len(shown) == 1 + 2 + 1 and shown == sorted(shown) and shown[-1] == 1
 
     def test_a_whole_run_may_begin_below_the_highest_level(
         self, make_model: Callable[..., Any], clip: Any

@@ -41,9 +41,9 @@ from winning_tickets.probe.layers import remembered
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.probe.preview import LiveTrial
-from winning_tickets.probe.sampling.batches import BATCHED
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.draw import Drawing, Sampling
+from winning_tickets.probe.sampling.samplers import BATCHED
 from winning_tickets.probe.sampling.watch import watched
 from winning_tickets.probe.trial.kinds import (
     LOOKED,
@@ -198,12 +198,34 @@ class TestKinds:
             asked = TrialRequest(cases, 5, {"categories": list(NAMES)}, *SIZE, how, choice, LAYER)
             (plain, swap) = run_trial(counting, clip, asked, Halves).records
             share = Noises(model, clip, "test", NAMES, *SIZE, LAYER).scorer.share
-            looks = 4 * 2 + 2
+            # Of the first batch that is looked at, then of all.
+            looks = 4 * 2 + 2 + (4 if patched is not model else 0)
             assert swap.look_nfe == pytest.approx(looks * share + 2 * evaluated, abs=1e-3)
             assert plain.look_nfe == 0 and swap.nfe == plain.nfe
-            # First looks, and the images themselves.
-            again = 4 + 2 * 2 * 3 if patched is not model else 0
-            assert seen.total == plain.nfe + swap.nfe + looks + again + 2 * evaluated
+            assert seen.total == plain.nfe + swap.nfe + looks + 2 * evaluated
+
+    def test_what_the_first_case_showed_holds_for_all(self, model: Any, clip: Any) -> None:
+        """The deeper look of every image ran twice where patches draw random numbers."""
+        choice = replace(QUICK, candidates=4, after=0.6)
+        patched = other_patches.random_numbers(model)
+        noises = Noises(patched, clip, "test", NAMES, *SIZE, LAYER, choice=choice, sampling=EULER)
+        _, swap = noises.kinds(cases_of(3))
+        took = [noises.make(swap, case)[1] for case in cases_of(3)]
+        assert took[0] > noises.cost(swap)
+        assert took[1:] == pytest.approx([noises.cost(swap)] * 2)
+
+    @pytest.mark.parametrize("steps", [2, 3])
+    def test_levels_of_every_scheduler_are_a_whole_run(self, model: Any, clip: Any, steps: int) -> None:
+        """Those of ddim_uniform were refused, after plain images were drawn, as if they were split."""
+        how = replace(EULER, steps=steps, scheduler="ddim_uniform")
+        choice = replace(QUICK, candidates=4, after=0.4)
+        noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=choice, sampling=how)
+        _, swap = noises.kinds(cases_of(1))
+        assert noises.make(swap, cases_of(1)[0])[1] == pytest.approx(noises.cost(swap))
+
+    def test_a_share_that_is_no_number_is_named(self) -> None:
+        with pytest.raises(ProbeError, match="look_after_percent is nan; a finite number is needed"):
+            Choice(after=float("nan"))
 
     def test_without_a_bank_there_are_no_tickets(self, model: Any, clip: Any) -> None:
         noises = Noises(model, clip, "test", NAMES, *SIZE, LAYER, choice=FEW)
@@ -270,7 +292,8 @@ class TestDrawing:
         patched = getattr(other_patches, patch)(model)
         noise = torch.cat([plain_noise(seed, SHAPE) for seed in (3, 8)])
         together, nfe = Drawing(patched, clip, EULER, SHAPE).draw(noise, "a cat", [3, 8], lambda *step: None)
-        assert nfe == (9 if patch == "twice" else 6)
+        # The batch that drew random numbers was drawn, too.
+        assert nfe == (9 if patch == "twice" else 12)
         for seed, image in zip((3, 8), together, strict=True):
             expected = self.stock(patched, encode, seed, EULER)[0]
             if patch == "random_numbers":
@@ -293,6 +316,21 @@ class TestDrawing:
             results.append(drawing.draw(noise, "a cat", range(5), lambda *step: None)[0])
         assert drawing.at_once == 2
         torch.testing.assert_close(*results, rtol=0, atol=0.01)
+
+    def test_of_three_images_that_do_not_fit_two_are_tried(self, model: Any, clip: Any) -> None:
+        """It went on with one by one."""
+
+        def small(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if len(x) > 4:
+                raise torch.OutOfMemoryError
+            return executor(x, *args, **kwargs)
+
+        narrow = model.clone()
+        narrow.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "small", small)
+        noise = torch.cat([plain_noise(seed, SHAPE) for seed in range(3)])
+        drawing = Drawing(narrow, clip, EULER, SHAPE)
+        drawing.draw(noise, "a cat", range(3), lambda *step: None)
+        assert drawing.at_once == 2
 
     def test_without_guidance_a_step_is_one_forward(self, model: Any, clip: Any) -> None:
         how = Sampling(3, 1.0, "euler", "normal")
