@@ -23,7 +23,7 @@ from ..layers.choose import choose_layer, is_auto
 from ..model.architecture import family_of, require_unet
 from ..model.family import ProbeError
 from ..preview import ChoiceBar
-from .foreign import Redrawn, seed_of
+from .foreign import Variants, seed_of
 from .looking import AfterSteps, Looking, first_steps
 from .noise import (
     BuiltNoise,
@@ -178,8 +178,8 @@ def pick_noise(model: Any, clip: Any, request: PlaceRequest, noise: Any = None) 
     seed, off = seed_of(noise, request.seed), noise if request.candidates == 1 else None
 
     def start(looking: Looking, groups: Groups) -> Searching:
-        redrawn = Redrawn(noise, looking.scorer.shape, seed, PICK)
-        return searched_noises(groups, redrawn, looking, request.candidates, request.batch)
+        variants = Variants(noise, looking.scorer.shape, seed, PICK)
+        return searched_noises(groups, variants, looking, request.candidates, request.batch)
 
     return _place(model, clip, request, PICK, start, seed, off)
 

@@ -133,7 +133,7 @@ def _parts_reseeded(value: Any, candidate: int, copies: dict[int, Any]) -> Any:
     return _reseeded(value, candidate, copies) if hasattr(value, "generate_noise") else value
 
 
-class Redrawn:
+class Variants:
     """Single images [C, h, w] of a NOISE of any pack, as in a batch, under its own seed and derived ones.
 
     NoiseError for a NOISE that gives every image of a batch, or every seed, the same noise.
@@ -179,13 +179,13 @@ class Redrawn:
             )
         return last
 
-    def under(self, seed: int) -> Redrawn:
+    def under(self, seed: int) -> Variants:
         """The same for another seed, from which all others are derived; this one for its own."""
         if seed == self.seed:
             return self
         # What of a varied noise is kept may be drawn from torch's generators.
         own = self.seed if isinstance(self.noise, Varied) else seed
-        return Redrawn(reseeded(self.noise, seed), self.shape, own, self.node)
+        return Variants(reseeded(self.noise, seed), self.shape, own, self.node)
 
     def check_seeds(self, images: int = 1) -> None:
         """NoiseError if none of the images of a batch follows the seed, or does so without one."""

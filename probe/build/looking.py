@@ -65,9 +65,18 @@ def looked_again(model: Any, candidates: int) -> int:
     """How many candidates have the deeper look: a third, two at least, between which it can choose; all where
     the first step is of noise alone, with no trace of an image (flow, zero terminal SNR).
     """
+    return candidates if starts_blind(model) and candidates > 1 else narrowed(candidates)
+
+
+def rounds_worth(model: Any, candidates: int, rounds: int, deeper: bool) -> int:
+    """How many rounds are made: none where the first look shows nothing and a deeper one follows."""
+    return 0 if deeper and candidates > 1 and starts_blind(model) else rounds
+
+
+def starts_blind(model: Any) -> bool:
+    """Whether the first step of a run is of noise alone."""
     sampling = model.get_model_object("model_sampling")
-    blind = isinstance(sampling, comfy.model_sampling.CONST) or float(sampling.sigma_max) > BLIND
-    return candidates if blind and candidates > 1 else narrowed(candidates)
+    return isinstance(sampling, comfy.model_sampling.CONST) or float(sampling.sigma_max) > BLIND
 
 
 def steps_after(share: float, steps: int) -> int:
@@ -161,8 +170,20 @@ class Looking:
         """How many of an image's candidates have the deeper look."""
         return looked_again(self.scorer.model, candidates) if self.steps else 0
 
+    def rounds(self, candidates: int, asked: int) -> int:
+        """How many are made."""
+        return rounds_worth(self.scorer.model, candidates, asked, self.steps is not None)
+
+    @property
+    def blind(self) -> bool:
+        """Whether the first look is at noise alone, where a model shows nothing of an image."""
+        model = self.scorer.model
+        start = float(model.get_model_object("model_sampling").sigma_max)
+        return starts_blind(model) and self.scorer.family.noise_level() >= start
+
     def announce(self, images: int, candidates: int, rounds: int) -> None:
         """Before any look, what all of them will take; ComfyUI's progress bar follows them."""
+        rounds = self.rounds(candidates, rounds)
         looks = images * candidates * (1 + rounds)
         total = looks * self.scorer.share
         text = f"{looks} looks of about {self.scorer.share:.0%} of a forward each"

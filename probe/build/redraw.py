@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from .noise import PlainNoise, indices_of, noise_latent
 NODE = "Redraw Noise in Region"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class RedrawnNoise(Varied):
     """NOISE that is `noise` but for the regions, where it is that of `redraw`, a second seed.
 
@@ -38,6 +39,13 @@ class RedrawnNoise(Varied):
     def seed(self) -> int:
         """The first noise's: what a sampler draws of its own stays as it was."""
         return seed_of(self.noise, 0)
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        """As others set it on any NOISE; the one connected keeps its own."""
+        other = copy.copy(self.noise)
+        other.seed = seed
+        self.noise = other
 
     def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
         """CPU float32 noise of the shape of input_latent["samples"], batch_index honoured.

@@ -18,9 +18,13 @@ from ...tickets.search.candidates import (
     search,
 )
 from ...tickets.search.fit import verdict
-from .foreign import Redrawn, Shape
+from ..sampling.first_steps import FirstSteps
+from .foreign import Shape, Variants
 from .looking import Looking
 
+BLIND = (
+    "at the first step of this model (flow or zero terminal SNR) there is nothing of an image to be seen yet"
+)
 Groups = Callable[[int], torch.Tensor]
 """Index of an image in its batch -> the group of each of its cells, see `fit`."""
 
@@ -40,7 +44,8 @@ class Searching:
         rounds: int,
     ) -> None:
         self.proposer, self.groups, self.looking = proposer, groups, looking
-        self.candidates, self.rounds = candidates, rounds
+        self.candidates, self.rounds = candidates, looking.rounds(candidates, rounds)
+        self._dropped = rounds - self.rounds
         self.found: dict[tuple[int, int], Found] = {}
         self._reported = False
 
@@ -64,20 +69,43 @@ class Searching:
 
     def describe(self) -> str:
         """For people: fit before and after, and what the looks cost."""
-        found, looking = self.found.values(), self.looking
-        looks, share = sum(f.looks for f in found), looking.scorer.share
-        before, after = (sum(getattr(f, name) for f in found) / len(found) for name in ("before", "after"))
-        (_, index), lowest = min(self.found.items(), key=lambda item: item[1].after)
-        mean = f" (mean of the batch; lowest {lowest.after:.3f})" if len(found) > 1 else ""
-        seen = sum(f.deeper for f in found)
-        if not (looking.steps and seen):
-            return (
-                f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of {share:.0%} of a"
-                f" forward each, together {looking.forwards:.1f} forwards of one image (a guided step takes"
-                f" 2{looking.others}).\n{verdict(lowest.after, self.groups(index))}"
+        steps = self.looking.steps
+        deeper = steps is not None and any(f.deeper for f in self.found.values())
+        text = self._after_steps(steps) if steps is not None and deeper else self._first_step()
+        if self._dropped:
+            text += f"\nNo rounds were made: {BLIND}, so that only looks after steps tell noises apart."
+        elif self.looking.blind and not deeper and self.candidates * (1 + self.rounds) > 1:
+            text += (
+                f"\nWarning: {BLIND}, so that this fit tells little: set look to after steps, with 2"
+                " candidates or more."
             )
-        steps, run = looking.steps, looking.steps.run
-        new, old = (sum(f.deep[k] for f in found) / len(found) for k in (0, 1))
+        return text
+
+    @property
+    def _looks(self) -> tuple[int, float, str]:
+        """How many at the first step, the mean fit after them, and for a batch the lowest, for people."""
+        found = self.found.values()
+        after = [f.after for f in found]
+        lowest = f" (mean of the batch; lowest {min(after):.3f})" if len(after) > 1 else ""
+        return sum(f.looks for f in found), sum(after) / len(after), lowest
+
+    def _first_step(self) -> str:
+        found, looking = self.found.values(), self.looking
+        looks, after, mean = self._looks
+        before = sum(f.before for f in found) / len(found)
+        (_, index), lowest = min(self.found.items(), key=lambda item: item[1].after)
+        return (
+            f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of"
+            f" {looking.scorer.share:.0%} of a forward each, together {looking.forwards:.1f} forwards of one"
+            f" image (a guided step takes 2{looking.others}).\n{verdict(lowest.after, self.groups(index))}"
+        )
+
+    def _after_steps(self, steps: FirstSteps) -> str:
+        found, looking, run = self.found.values(), self.looking, steps.run
+        looks, after, mean = self._looks
+        share, seen = looking.scorer.share, sum(f.deeper for f in found)
+        new = sum(f.deep.taken for f in found) / len(found)
+        old = sum(f.deep.first for f in found) / len(found)
         saved = steps.saved * len(found)
         return (
             f"After {steps.after} of {run.steps} steps: fit {new:.3f}, {old:.3f} of the one that fitted best"
@@ -108,7 +136,7 @@ def searched_swaps(groups: Groups, shape: Shape, looking: Looking, candidates: i
 
 
 def searched_noises(
-    groups: Groups, redrawn: Redrawn, looking: Looking, candidates: int, images: int
+    groups: Groups, variants: Variants, looking: Looking, candidates: int, images: int
 ) -> Searching:
     """The best of any NOISE under its seed and derived ones; NoiseError for one that has none.
 
@@ -116,9 +144,9 @@ def searched_noises(
     """
     if candidates > 1:
         with looking.searching():
-            redrawn.check_seeds(images)
+            variants.check_seeds(images)
 
     def proposer(seed: int, index: int) -> Proposer:
-        return SwapProposer(partial(redrawn.under(seed).image, index), groups(index), looking.grid.block)
+        return SwapProposer(partial(variants.under(seed).image, index), groups(index), looking.grid.block)
 
     return Searching(proposer, groups, looking, candidates, 0)

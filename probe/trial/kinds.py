@@ -28,6 +28,7 @@ from ..build.looking import (
     first_steps,
     looked_again,
     require_finite,
+    rounds_worth,
     steps_after,
 )
 from ..build.searching import searched_swaps, searched_tickets
@@ -166,7 +167,8 @@ class Noises:
         """What these cases are drawn with, plain noise first; the control only if each has two categories."""
         choice = self.choice
         again = partial(looked_again, self.scorer.model)
-        looks = choice.candidates * (1 + choice.rounds), again(choice.candidates)
+        rounds = rounds_worth(self.scorer.model, choice.candidates, choice.rounds, bool(choice.after))
+        looks = choice.candidates * (1 + rounds), again(choice.candidates)
         found = [Kind(PLAIN, self._plain)]
         if choice.best_of:
             make = partial(self._swapped, choice.best_of, 0)

@@ -397,6 +397,23 @@ class TestAfterSteps:
         assert "; 7 candidates were looked at then" in result.report
         assert seen.total == 7 + 7 * (2 * 2 + 1)
 
+    @pytest.mark.parametrize("kind", ["tickets", "arrange"])
+    def test_no_rounds_are_judged_by_a_first_step_that_shows_nothing(
+        self, make_model: Callable[..., Any], clip: Any, layout: Layout, kind: str
+    ) -> None:
+        """They cost a look each, and moved noise by what nothing had been seen of."""
+        v = make_model(0, comfy.model_base.ModelType.V_PREDICTION)
+        (zero,) = ModelSamplingDiscrete().patch(v, "v_prediction", True)
+        counting, seen = counted(zero)
+        report = self.build(kind, counting, clip, layout, 1).report
+        assert seen.total == 7 + 7 * (2 * 2 + 1)
+        assert "No rounds were made: at the first step of this model" in report
+        advice = "tells little: set look to after steps, with 2 candidates or more"
+        assert advice not in report
+        for request in (replace(REQUEST, rounds=1), replace(REQUEST, candidates=1, after=self.AFTER)):
+            assert advice in arrange_noise(zero, clip, request).report
+        assert advice not in arrange_noise(v, clip, replace(REQUEST, rounds=1)).report
+
     def test_noises_at_levels_of_their_own_are_read_there(self, model: Any, clip: Any) -> None:
         """Samplers that choose levels reach others with every noise: all were read at the first one's."""
         scorer = Scorer(model, clip, "test", 192, 128, "input 3")
@@ -500,7 +517,7 @@ class TestAfterSteps:
         (found,) = searching.found.values()
         assert looking.deeper
         torch.testing.assert_close(found.scores, paper_score(looking.deeper(noise[None]))[0])
-        assert fit(found.scores[None], groups)[0] == pytest.approx(found.deep[0])
+        assert fit(found.scores[None], groups)[0] == pytest.approx(found.deep.taken)
 
     def test_a_controlnet_of_the_connected_prompt_takes_part(
         self, model: Any, clip: Any, encode: Callable[[str], Any], control_net: Any

@@ -12,7 +12,7 @@ import torch
 from comfy.nested_tensor import NestedTensor
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.probe.build.build import PlaceRequest, pick_noise
-from winning_tickets.probe.build.foreign import NoiseError, Redrawn, reseeded
+from winning_tickets.probe.build.foreign import NoiseError, Variants, reseeded
 from winning_tickets.probe.build.noise import compared
 from winning_tickets.probe.sampling import ksampler
 from winning_tickets.tickets.layout.parse import parse_regions
@@ -192,14 +192,14 @@ def test_a_noise_of_another_pack_gives_its_own_images_under_other_seeds(kind: st
     """The rules: image k is the same alone and in a batch; candidate 0 is the noise itself; what it
     draws from torch's global generator depends on the seed alone."""
     noise = USABLE[kind]()
-    redrawn = Redrawn(noise, SHAPE, 4, "Pick Best Noise")
+    redrawn = Variants(noise, SHAPE, 4, "Pick Best Noise")
     redrawn.check_seeds()
     images = {(k, c): redrawn.image(k, c) for k in range(3) for c in range(3)}
     assert all(i.shape == SHAPE and i.dtype == torch.float32 for i in images.values())
     different = [i.flatten().tolist() for i in images.values()]
     assert len({tuple(d) for d in different}) == 9
     torch.manual_seed(99)
-    again = Redrawn(noise, SHAPE, 4, "Pick Best Noise")
+    again = Variants(noise, SHAPE, 4, "Pick Best Noise")
     for (k, c), image in reversed(images.items()):
         assert torch.equal(again.image(k, c), image)
     if kind in ("plain", "frozen", "read-only seed", "slots"):
@@ -217,7 +217,7 @@ def test_images_that_cannot_be_drawn_alone_are_those_of_the_batch(kind: str) -> 
     # At other sizes torch draws an image differently in batches of two and of three.
     shape = (4, 20, 12)
     batch = USABLE[kind]().generate_noise({"samples": torch.zeros(3, *shape)})
-    redrawn = Redrawn(USABLE[kind](), shape, 4, "Pick Best Noise")
+    redrawn = Variants(USABLE[kind](), shape, 4, "Pick Best Noise")
     assert torch.equal(torch.stack([redrawn.image(k, 0) for k in range(3)]), batch)
 
 
@@ -256,7 +256,7 @@ def test_pick_best_noise_gives_what_it_looked_at(model: Any, clip: Any, kind: st
     noise = USABLE[kind]()
     result = pick_noise(model, clip, REQUEST, noise)
     built = result.noise.generate_noise(result.empty)
-    redrawn = Redrawn(USABLE[kind](), SHAPE, result.noise.seed, "")
+    redrawn = Variants(USABLE[kind](), SHAPE, result.noise.seed, "")
     for k in range(2):
         assert any(torch.equal(built[k], redrawn.image(k, c)) for c in range(3))
     assert not torch.equal(built[0], built[1])
@@ -360,7 +360,7 @@ class Typed:
 def test_a_seed_is_changed_on_a_copy_of_any_object(make: Any) -> None:
     """The rule: no error of the object's own, and no claim that the noise does not follow its seed."""
     noise = make(4)
-    redrawn = Redrawn(noise, SHAPE, 4, "Pick Best Noise")
+    redrawn = Variants(noise, SHAPE, 4, "Pick Best Noise")
     redrawn.check_seeds()
     assert torch.equal(
         redrawn.image(0, 1)[None], stock({"samples": torch.zeros(1, *SHAPE)}, derived_seed(4, 1))
@@ -378,7 +378,7 @@ def test_a_seed_is_changed_on_a_copy_of_any_object(make: Any) -> None:
 )
 def test_what_cannot_be_picked_from_is_refused_in_a_sentence(make: Any, why: str) -> None:
     with pytest.raises(NoiseError, match=f"^Pick Best Noise: the noise connected {why}"):
-        Redrawn(make(4), SHAPE, 4, "Pick Best Noise").check_seeds()
+        Variants(make(4), SHAPE, 4, "Pick Best Noise").check_seeds()
 
 
 @pytest.mark.parametrize("index", [torch.tensor([3, 1]), np.array([3, 1]), (3, 1)], ids=str)

@@ -84,6 +84,16 @@ def test_samplers_draw_what_they_drew_before(latent: dict[str, Any]) -> None:
     assert torch.equal(*after)
 
 
+def test_its_seed_can_be_set(latent: dict[str, Any]) -> None:
+    """The rule: as on the pack's other noises; the noise connected, which others use, stays as it was."""
+    noise = PlainNoise(3)
+    redrawn = RedrawnNoise(noise, LEFT, 8)
+    redrawn.seed = 4
+    assert (noise.seed, redrawn.seed) == (3, 4)
+    expected = RedrawnNoise(PlainNoise(4), LEFT, 8).generate_noise(latent)
+    assert torch.equal(redrawn.generate_noise(latent), expected)
+
+
 def test_pick_best_noise_varies_the_new_part_only(model: Any, clip: Any) -> None:
     """The rule: with candidates, what was to be kept is kept."""
     redrawn = RedrawnNoise(PlainNoise(3), LEFT, 8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -35,13 +35,19 @@ class Proposer(Protocol):
         """[C, h, w]."""
 
 
+class Deep(NamedTuple):
+    """`fit` by the deeper look, of the noise that was taken and of the best one by the first look."""
+
+    taken: float
+    first: float
+
+
 @dataclass(frozen=True)
 class Found:
     """The noise [C, h, w] that fits best, which candidate it came from, `fit` of the first and of this one.
 
     scores [categories, rows, columns]: of this noise, by the deeper look if it had one. looks: model
-    evaluations of one image each. deeper: how many had the deeper look; deep: the fit by that, of this one
-    and of the best one by the first look.
+    evaluations of one image each. deeper: how many had the deeper look; deep: what it found.
     """
 
     noise: torch.Tensor
@@ -51,7 +57,7 @@ class Found:
     after: float
     looks: int
     deeper: int = 0
-    deep: tuple[float, float] = (math.nan, math.nan)
+    deep: Deep = Deep(math.nan, math.nan)
 
 
 def narrowed(candidates: int) -> int:
@@ -118,14 +124,14 @@ def search(
     deeper: a look that costs more and knows more, which chooses among the `seen` ones that fit best.
     """
     found = refine(proposer, look, groups, candidates, rounds, generators, check)
-    best, deep = int(found.value.argmax()), (math.nan, math.nan)
+    best, deep = int(found.value.argmax()), Deep(math.nan, math.nan)
     scores = found.scores[best]
     if deeper and seen:
         order = found.value.argsort(descending=True, stable=True)[:seen].tolist()
         then = _scores(deeper, proposer, [found.states[j] for j in order])
         values = fit(then, groups)
         place = int(values.argmax())
-        best, scores, deep = order[place], then[place], (float(values[place]), float(values[0]))
+        best, scores, deep = order[place], then[place], Deep(float(values[place]), float(values[0]))
     return Found(
         proposer.noise(found.states[best]),
         scores,
