@@ -6,10 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..probe.build.redraw import redraw_noise
-from ..tickets.grid import PIXELS
+from ..probe.build.redraw import pixel_side, redraw_noise
 from .inputs import CATEGORY, Array, names_itself, preview, seed_input
-from .regions import Regions, read_places
+from .regions import Regions, are_boxes, read_places
 
 LEFT_THIRD = "left third: 0.0 0.0 0.33 1.0"
 
@@ -51,8 +50,8 @@ class RedrawNoiseInRegion(io.ComfyNode):
                     default=0,
                     min=0,
                     max=64,
-                    tooltip="Over so many latent pixels (of 8 pixels each) inside the region's border old and"
-                    " new noise are mixed. Outside nothing changes.",
+                    tooltip="Over so many latent pixels (of 8 pixels each with most models) inside the"
+                    " region's border old and new noise are mixed. Outside nothing changes.",
                 ),
                 io.Noise.Input(
                     "fill",
@@ -60,7 +59,9 @@ class RedrawNoiseInRegion(io.ComfyNode):
                     tooltip="Noise to use there instead of plain noise of the seed: Ticket Latent from"
                     " Regions, Arrange Noise by Regions.",
                 ),
-                io.Model.Input("model", optional=True, tooltip="Only for the noise latent."),
+                io.Model.Input(
+                    "model", optional=True, tooltip="For the noise latent, and for boxes in pixels."
+                ),
             ],
             outputs=[
                 io.Noise.Output(
@@ -90,8 +91,15 @@ class RedrawNoiseInRegion(io.ComfyNode):
         fill: Any = None,
         model: Any = None,
     ) -> io.NodeOutput:
-        height, width = latent_image["samples"].shape[-2:]
-        places = read_places(region, width * PIXELS, height * PIXELS)
+        side, known = pixel_side(latent_image, model)
+        height, width = (side * count for count in latent_image["samples"].shape[-2:])
+        places = read_places(region, width, height)
         found = redraw_noise(noise, latent_image, places, seed, edge, fill, model)
-        ui = preview(cls, found.picture, found.report)
-        return io.NodeOutput(found.noise, found.latent, found.picture, found.report, ui=ui)
+        report = found.report
+        if are_boxes(region) and not known:
+            report += (
+                f"\nThe boxes were read as pixels of an image of {width}x{height}, {side} for each latent"
+                " pixel: connect model if yours has others."
+            )
+        ui = preview(cls, found.picture, report)
+        return io.NodeOutput(found.noise, found.latent, found.picture, report, ui=ui)

@@ -74,7 +74,7 @@ def read_regions(
     given = [g for g in (regions, more) if g is not None]
     sides, note = read_size(given, size, otherwise, whose)
     found = [region for g in given for region in _regions_of(g, *sides)]
-    require_regions(found)
+    require_regions(found, all(are_boxes(g) for g in given))
     return Placed(tuple(found), *sides, note)
 
 
@@ -99,8 +99,13 @@ def read_places(given: Any, width: int, height: int) -> tuple[AnyRegion, ...]:
             raise RegionError("region is an empty mask: paint where to redraw.")
         return (MaskRegion("mask", masks, may_be_empty=True),)
     found = tuple(_regions_of(given, width, height, "box"))
-    require_regions(found)
+    require_regions(found, are_boxes(given))
     return found
+
+
+def are_boxes(given: Any) -> bool:
+    """Whether places are given as boxes of a detector or elements."""
+    return not isinstance(given, (str, SizedRegions, torch.Tensor))
 
 
 def _regions_of(given: Any, width: int, height: int, unnamed: str = "") -> Sequence[AnyRegion]:
@@ -183,7 +188,7 @@ class TicketRegionsFromBoxes(io.ComfyNode):
         cls, boxes: Any, category: str, width: int, height: int, regions: SizedRegions | None = None
     ) -> io.NodeOutput:
         mine = parse_boxes(boxes, category, width, height)
-        require_regions(mine)
+        require_regions(mine, True)
         lines = [f"{r.category}: {r.x0:.4g} {r.y0:.4g} {r.x1:.4g} {r.y1:.4g}" for r in mine]
         found = (regions or SizedRegions()) + SizedRegions(tuple(mine), (width, height))
         return io.NodeOutput(found, ui=ui.PreviewText("\n".join(lines)))

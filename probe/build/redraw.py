@@ -11,6 +11,7 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...show.redraw import picture
+from ...tickets.grid import PIXELS
 from ...tickets.layout.redraw import redrawn_share
 from ...tickets.layout.regions import AnyRegion
 from ...tickets.noise import blended
@@ -78,6 +79,16 @@ class RedrawnNoise(Varied):
             return self
         fill = None if self.fill is None else reseeded(self.fill, number)
         return replace(self, redraw=derived_seed(self.redraw, number), fill=fill)
+
+
+def pixel_side(latent: dict[str, Any], model: Any = None) -> tuple[int, bool]:
+    """Pixels of the image along the side of a LATENT's pixel; whether they are known: from the LATENT
+    itself, as stock nodes make empty ones, or else from a MODEL.
+    """
+    side = latent.get("downscale_ratio_spacial")
+    if side is None and model is not None:
+        side = model.get_model_object("latent_format").spacial_downscale_ratio
+    return (PIXELS, False) if side is None else (int(side), True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from winning_tickets.probe.build.build import PlaceRequest, arrange_noise, pick_noise
 from winning_tickets.probe.build.foreign import NoiseError, seed_of
 from winning_tickets.probe.build.noise import PlainNoise
-from winning_tickets.probe.build.redraw import RedrawnNoise, redraw_noise
+from winning_tickets.probe.build.redraw import RedrawnNoise, pixel_side, redraw_noise
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.redraw import redrawn_share
 from winning_tickets.tickets.layout.regions import MaskRegion
@@ -158,6 +158,18 @@ def test_places_may_overlap_and_an_image_may_have_none(latent: dict[str, Any]) -
     assert "Warning" not in report and "13.2% of the noise is new" in report, "of both images"
     thin = tuple(parse_regions("a: 0.5 0.5 0.51 0.51"))
     assert int((redrawn_share(thin, 19, 13, 0) > 0).sum()) == 1
+
+
+def test_a_latent_pixel_is_as_large_as_the_latent_or_the_model_says(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boxes in pixels lay elsewhere where latents are not 8 times smaller, as Flux.2's are 16 times."""
+    latent = {"samples": torch.zeros(1, 4, 19, 13)}
+    assert pixel_side(latent) == (8, False) and pixel_side(latent, model) == (8, True)
+    monkeypatch.setattr(model.get_model_object("latent_format"), "spacial_downscale_ratio", 16, raising=False)
+    assert pixel_side(latent, model) == (16, True)
+    # A stock empty latent says for itself, and is made smaller by the sampler.
+    assert pixel_side({**latent, "downscale_ratio_spacial": 8}, model) == (8, True)
 
 
 def test_a_grey_mask_is_all_new() -> None:

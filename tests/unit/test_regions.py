@@ -44,6 +44,12 @@ class TestText:
         with pytest.raises(RegionError, match="No regions: write one a line"):
             require_regions([])
 
+    def test_a_detector_that_found_nothing_is_named(self) -> None:
+        """The user was asked to write regions, where boxes are connected."""
+        with pytest.raises(RegionError, match="No boxes: the detector found nothing"):
+            require_regions([], boxes=True)
+        require_regions([1], boxes=True)
+
     @pytest.mark.parametrize(
         "text, complaint",
         [

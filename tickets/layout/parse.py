@@ -52,8 +52,12 @@ def names_only(text: str) -> bool:
     )
 
 
-def require_regions(regions: Sequence[Any]) -> None:
-    """RegionError when there are none."""
+def require_regions(regions: Sequence[Any], boxes: bool = False) -> None:
+    """RegionError when there are none. boxes: they were given as boxes."""
+    if boxes and not regions:
+        raise RegionError(
+            "No boxes: the detector found nothing. Lower its threshold, or connect boxes that hold one."
+        )
     if not regions:
         raise RegionError(
             f'No regions: write one a line, like "{EXAMPLE}", draw one in the region editor, or connect some.'
