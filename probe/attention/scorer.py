@@ -50,10 +50,11 @@ class Scorer:
         height: int,
         layers: str | Sequence[Layer] | None = None,
         stop: bool = True,
+        joint: bool = True,
     ) -> None:
-        """stop: whether each forward ends at the last of the layers."""
+        """stop: whether each forward ends at the last of the layers. joint: as of `Transformer`."""
         self.model, self.clip, self.node = model, clip, node
-        self.family = family_of(model)
+        self.family = family_of(model, joint)
         if isinstance(layers, str):
             layers = find_layers(self.family, layers)
         self.layers = list(layers or self.family.layers)
