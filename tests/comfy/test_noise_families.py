@@ -10,6 +10,7 @@ import comfy.model_sampling
 import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
+import flops_transformers
 import pytest
 import torch
 from forwards import counted
@@ -166,3 +167,14 @@ def test_the_share_of_a_forward_grows_with_the_layer(family: Family, model: Any)
     own = family_of(model)
     shares = [own.share(layer, 64, 64) for layer in own.layers]
     assert shares == sorted(shares) and 0 < shares[0] < 0.5 < shares[-1] < 1
+
+
+@pytest.mark.parametrize("name", flops_transformers.SIZES)
+def test_what_a_look_is_announced_to_cost_is_what_it_does_at_real_sizes(name: str) -> None:
+    """Operations counted on the meta device."""
+    size = flops_transformers.SIZES[name]
+    model = flops_transformers.model_of(size)
+    own = family_of(model)
+    layer = own.layers[len(own.layers) // 3]
+    found = flops_transformers.flops(model, size, layer) / flops_transformers.flops(model, size)
+    assert own.share(layer, *size.latent[-2:]) == pytest.approx(found, abs=0.01)
