@@ -218,8 +218,8 @@ def tables(parts: Any) -> None:
         one, some = [c[0]["hit"] for c in cases], [any(x["hit"] for x in c) for c in cases]
         print(f"One: {share(one)}; any of {count}: {share(some)}.\n")
         if kind == "again":
-            parts = slice(BEST), slice(BEST, None)
-            old, new = ([x["hit"] for c in cases for x in c[part]] for part in parts)
+            halves = slice(BEST), slice(BEST, None)
+            old, new = ([x["hit"] for c in cases for x in c[part]] for part in halves)
             print(f"Before the further exchange: {share(old)}; after it: {share(new)}.\n")
         layers = list(cases[0][0]["fits"])
         # Earlier lines have no fourth step.
