@@ -73,14 +73,14 @@ class Fixed:
 
 
 def in_bfloat16(executor: Any, *inputs: Any, **options: Any) -> torch.Tensor:
-    """A wrapper of the UNet: what runs in it runs in bfloat16, all else stays as it is."""
+    """A wrapper of the denoiser: what runs in it runs in bfloat16, all else stays as it is."""
     with torch.autocast("cpu", torch.bfloat16):
         return executor(*inputs, **options)
 
 
 def use_bfloat16(model: Any) -> None:
-    """Let the UNet of this MODEL run so."""
-    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "bfloat16", in_bfloat16)
+    """Let the denoiser of this MODEL run so."""
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "bfloat16", in_bfloat16)
 
 
 def conditioning(clip: Any, prompts: Sequence[str]) -> Any:
