@@ -3,9 +3,9 @@
     [DEMO_VARIANT=NAME] python benchmarks/deeper.py --comfyui DIR [--sets two ...] [--cases 200] [--steps 10]
     python benchmarks/deeper.py --comfyui DIR --table
 
-Run with the Python of that ComfyUI. Candidates of several kinds: plain seeds, ticket draws, seeds whose
-blocks were exchanged three times; tickets after three exchanges (*rounds*); and the three best of the
-exchanged seeds with one more exchange of each by what is seen after two steps (*again*). Each is drawn to
+Run with the Python of that ComfyUI. Candidates of several kinds: 16 plain seeds, or 64 (*many*); tickets;
+seeds whose blocks were exchanged three times; tickets after three exchanges (*rounds*); and the three best of
+the exchanged seeds with one more exchange of each by what is seen after two steps (*again*). Each is drawn to
 its end (euler, guided with cfg 5, in bfloat16), judged by the trained judge, and read at every layer at its
 first step and after one to four steps. Which candidate a rule takes, and what the best one would have
 been, then follows from what is kept in demo/progress/deeper.jsonl, a line a case; started again, it resumes.
@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).parent.parent / "demo"))
 import start
 
 SETS = ("two", "unequal", "three", "four")
-KINDS = ("plain", "tickets", "swap", "rounds", "again")
+KINDS = ("plain", "tickets", "swap", "rounds", "again", "many")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
 parser.add_argument("--layer", default="input 3", help="of the tickets and the exchanges")
@@ -71,7 +71,7 @@ from winning_tickets.trial.figures import Share, paired, share
 
 FILE = "deeper.jsonl"
 FIRST_SEED, NOISES, CFG, MOST = 70_000, 128, 5.0, 4
-CANDIDATES = {"plain": 16, "tickets": 8, "swap": 8, "rounds": 16, "again": 8}
+CANDIDATES = {"plain": 16, "tickets": 8, "swap": 8, "rounds": 16, "again": 8, "many": 64}
 ROUNDS, BEST = 3, 3
 
 
@@ -90,7 +90,7 @@ class Looked:
         """Noises [candidates, C, h, w]."""
         count = CANDIDATES[kind]
         draw = partial(plain_candidate, seed, 0, SHAPE)
-        if kind == "plain":
+        if kind in ("plain", "many"):
             return torch.stack([draw(j) for j in range(count)])
         regions = regions_of(case)
         prompts = self.own.encode(make_prompts([r.category for r in regions], JOINT))
