@@ -13,7 +13,7 @@ from ..probe.layers.choose import AUTO
 from ..probe.layers.probe import LayerProbe, measure, report
 from ..probe.preview import ChoiceBar, LiveMaps
 from ..tickets.bank.bank import TicketBank
-from ..tickets.grid import PIXELS, latent_side
+from ..tickets.grid import latent_side
 from ..tickets.layout.build import BACKGROUNDS, LOSERS, Layout
 from ..tickets.layout.calibrate import CALIBRATIONS, STANDARDIZE
 from ..tickets.layout.regions import OVERLAPS, SMALLER
@@ -408,13 +408,12 @@ class TicketLatentFromRegions(io.ComfyNode):
     ) -> io.NodeOutput:
         rule = chosen("selection", selection, SELECTIONS)
         rare = read_advanced(advanced, _build_advanced())
-        own_size = bank.recipe.width * PIXELS, bank.recipe.height * PIXELS
-        placed = read_regions(regions, more_regions, size, own_size, "the bank's")
+        placed = read_regions(regions, more_regions, size, bank.recipe.size, "the bank's")
         layout = Layout(
             bank,
             placed.regions,
-            latent_side(placed.width),
-            latent_side(placed.height),
+            latent_side(placed.width, bank.recipe.pixels),
+            latent_side(placed.height, bank.recipe.pixels),
             _selection(rule, rare),
             rare["overlap"],
             rare["shortage"],

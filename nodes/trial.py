@@ -16,7 +16,6 @@ from ..probe.trial.kinds import Choice
 from ..probe.trial.score import score_trial
 from ..probe.trial.trial import TrialRequest, give, run_trial
 from ..tickets.bank.bank import TicketBank
-from ..tickets.grid import PIXELS
 from ..tickets.layout.parse import names_only
 from ..tickets.prompts import MOST, PLACE, parse_categories
 from ..trial.cases import OBJECTS, PAIRS, Case, given_cases, made_cases
@@ -278,7 +277,7 @@ def _cases(
     require("images", images, 1)
     own, whose = usual_size(model), "usual for this model"
     if bank:
-        own, whose = (bank.recipe.width * PIXELS, bank.recipe.height * PIXELS), "the bank's"
+        own, whose = bank.recipe.size, "the bank's"
     asked = {"prompt": rare["prompt"]}
     if not (isinstance(regions, str) and names_only(regions)):
         placed = read_regions(regions, None, size, own, whose)

@@ -48,8 +48,8 @@ class Grid:
     def __post_init__(self) -> None:
         if self.block < 1 or min(self.height, self.width) < self.block:
             raise GridError(
-                f"Blocks of {self.block * PIXELS} pixels do not fit an image of {self.width * PIXELS}x"
-                f"{self.height * PIXELS}: raise width and height or choose a finer layer."
+                f"Blocks of {self.block}x{self.block} latent pixels do not fit a latent of {self.width}x"
+                f"{self.height}: raise width and height or choose a finer layer."
             )
 
     @classmethod

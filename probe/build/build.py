@@ -12,7 +12,6 @@ import torch
 from ...show.draw import unwritten
 from ...show.layout import layout_picture
 from ...tickets.bank.bank import model_changes
-from ...tickets.grid import PIXELS
 from ...tickets.layout.build import Layout
 from ...tickets.layout.regions import SMALLER, AnyRegion, assign_cells, by_category, categories_of
 from ...tickets.prompts import JOINT, make_prompts
@@ -235,7 +234,8 @@ def _place(
 
 def _pixels(layout: Layout) -> tuple[int, int]:
     """Width and height of the image."""
-    return layout.width * PIXELS, layout.height * PIXELS
+    pixels = layout.bank.recipe.pixels
+    return layout.width * pixels, layout.height * pixels
 
 
 def _worth(searching: Searching, groups: Groups) -> torch.Tensor:

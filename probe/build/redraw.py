@@ -16,6 +16,7 @@ from ...tickets.layout.redraw import redrawn_share
 from ...tickets.layout.regions import AnyRegion
 from ...tickets.noise import blended
 from ...tickets.search.candidates import derived_seed
+from ..model.family import pixels_of
 from ..model.random import seeded
 from .foreign import NoiseError, Varied, drawn, image_size, reseeded, seed_of
 from .noise import PlainNoise, indices_of, noise_latent
@@ -87,7 +88,7 @@ def pixel_side(latent: dict[str, Any], model: Any = None) -> tuple[int, bool]:
     """
     side = latent.get("downscale_ratio_spacial")
     if side is None and model is not None:
-        side = model.get_model_object("latent_format").spacial_downscale_ratio
+        side = pixels_of(model)
     return (PIXELS, False) if side is None else (int(side), True)
 
 

@@ -17,6 +17,7 @@ from ...tickets.noise import SEED_RANGE, plain_noise, to_blocks
 from ...tickets.prompts import PAIRS, PLACE, Prompt, make_prompts, parse_template
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
+from ..model.family import pixels_of
 
 NODE = "Collect Tickets"
 KEEP_EVERY = 30.0
@@ -73,19 +74,22 @@ class Collector:
 
     def recipe(self) -> Recipe:
         channels, height, width = self.scorer.shape
-        model = self.scorer.model
+        model, level = self.scorer.model, self.scorer.family.noise_level()
+        # What is scaled for another level than a run's first is no noise for it.
+        first = level == float(model.get_model_object("model_sampling").sigma_max)
         return Recipe(
             layer=", ".join(map(str, self.scorer.layers)),
             block=self.grid.block,
             channels=channels,
             height=height,
             width=width,
-            sigma=self.scorer.family.noise_level(),
-            latent_scale=_latent_scale(model.get_model_object("latent_format")),
+            sigma=level,
+            latent_scale=_latent_scale(model.get_model_object("latent_format")) if first else 0.0,
             model=type(model.model).__name__,
             scheme=self.request.scheme,
             template=parse_template(self.request.template),
             fingerprint=self.scorer.fingerprint,
+            pixels=pixels_of(model),
         )
 
     def check(self, before: TicketBank) -> None:

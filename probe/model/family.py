@@ -34,6 +34,11 @@ class Layer(NamedTuple):
         return f"{self.block} {self.number}" + (f".{self.depth}" if self.depth else "")
 
 
+def pixels_of(model: Any) -> int:
+    """Pixels of an image along the side of a pixel of this MODEL's latents."""
+    return int(model.get_model_object("latent_format").spacial_downscale_ratio)
+
+
 @dataclass(frozen=True)
 class AttentionCall:
     """One call of a layer's attention from image to text, inside a forward.

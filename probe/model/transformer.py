@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...tickets.grid import latent_side, map_size
 from .clone import COMPILE_KEY, plain_clone, uncompiled
-from .family import AttentionCall, Layer, ProbeError, Read
+from .family import AttentionCall, Layer, ProbeError, Read, pixels_of
 
 MARK = "winning_tickets_layer"
 IMAGE, TEXT = "image", "text"
@@ -244,8 +244,8 @@ class Transformer:
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
         latent_format = self.model.get_model_object("latent_format")
-        ratio = latent_format.spacial_downscale_ratio
         length = (1,) * (latent_format.latent_dimensions - 2)
+        ratio = pixels_of(self.model)
         sides = latent_side(height, ratio), latent_side(width, ratio)
         return (latent_format.latent_channels, *length, *sides)
 

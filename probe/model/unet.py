@@ -12,7 +12,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 
 from ...tickets.grid import latent_side, map_size
 from .clone import plain_clone, uncompiled
-from .family import AttentionCall, Layer, ProbeError, Read, shares
+from .family import AttentionCall, Layer, ProbeError, Read, pixels_of, shares
 
 TOKENS = 77
 
@@ -93,7 +93,7 @@ class UNet:
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         latent_format = self.model.get_model_object("latent_format")
-        ratio = latent_format.spacial_downscale_ratio
+        ratio = pixels_of(self.model)
         return latent_format.latent_channels, latent_side(height, ratio), latent_side(width, ratio)
 
     def share(self, layer: Layer, height: int, width: int) -> float:

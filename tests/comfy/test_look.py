@@ -282,7 +282,7 @@ def test_the_latent_is_the_first_input_of_the_unet(
 
 
 def test_an_image_smaller_than_a_block_is_refused(model: Any, clip: Any) -> None:
-    with pytest.raises(GridError, match="do not fit an image of 64x64: raise"):
+    with pytest.raises(GridError, match="do not fit a latent of 8x8: raise"):
         arrange_noise(model, clip, replace(REQUEST, width=64, height=64, cells=8))
 
 

@@ -37,7 +37,9 @@ def test_cells_coarser_than_blocks_are_refused() -> None:
 
 
 def test_blocks_larger_than_the_image_are_refused() -> None:
-    with pytest.raises(GridError, match="Blocks of 64 pixels do not fit an image of 320x56: raise width"):
+    with pytest.raises(
+        GridError, match="Blocks of 8x8 latent pixels do not fit a latent of 40x7: raise width"
+    ):
         Grid(7, 40, 8)
 
 

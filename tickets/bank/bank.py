@@ -36,8 +36,9 @@ class Recipe:
     """How a bank was collected; banks of different recipes do not mix.
 
     layer: cross-attention read, e.g. "input 8"; several are averaged. block: side of a block in latent
-    pixels. channels, height, width: of the latents. sigma: the noise level, the model's highest.
-    latent_scale: what the model multiplies latents by, 0: it does something else. model: its family. scheme
+    pixels. channels, height, width: of the latents. sigma: the noise level at which noise was read.
+    latent_scale: what the model multiplies latents by, 0: it does something else, or its own noise level is
+    another. pixels: of the image, along the side of a latent pixel. model: its family. scheme
     and template: how prompts were made of the categories. fingerprint: of the weights, how the text is
     encoded, how the model is run; joined by dashes, in the first banks the weights alone.
     """
@@ -53,11 +54,17 @@ class Recipe:
     scheme: str = "pairs"
     template: str = "{}"
     fingerprint: str = ""
+    pixels: int = PIXELS
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of whole blocks in one noise."""
         return self.height // self.block, self.width // self.block
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the images in pixels."""
+        return self.width * self.pixels, self.height * self.pixels
 
     def differences(self, other: Recipe) -> list[str]:
         """Names of the fields in which two recipes differ."""
@@ -289,7 +296,7 @@ class TicketBank:
         return (
             f"{len(self.blocks):,} tickets of {len(self.categories)} {categories}"
             f" ({', '.join(self.categories)}){best} from {len(self.seeds)} noises of"
-            f" {r.width * PIXELS}x{r.height * PIXELS}, {y}x{x} blocks of {r.block}x{r.block}, layer"
+            f" {r.size[0]}x{r.size[1]}, {y}x{x} blocks of {r.block}x{r.block}, layer"
             f" {r.layer}, model {' '.join(filter(None, (r.model, r.fingerprint)))}"
         )
 
