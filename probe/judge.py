@@ -11,7 +11,6 @@ import comfy.samplers
 import numpy as np
 import torch
 
-from ..tickets.grid import latent_side
 from ..tickets.noise import plain_noise
 from ..tickets.prompts import Prompt, without
 from ..tickets.recent import Recent
@@ -20,7 +19,7 @@ from ..trial.verdict import Finding
 from .attention.first_step import SideBySide
 from .compat import others_on
 from .model.clone import plain_clone
-from .model.family import ProbeError, require_clip
+from .model.family import ProbeError, latent_shape, require_clip
 from .model.memory import Rows
 from .model.random import seeded
 
@@ -69,7 +68,8 @@ class ModelJudge:
 
     Noise is added to the finished latents at a few levels, and the model predicts the image from each with
     the prompt, and with the prompt without each category; see `evidence`. Needs no attention, so it is for
-    every architecture with a latent [images, channels, h, w]. Nothing stays on the MODEL.
+    every architecture with a latent [images, channels, h, w], or of videos, whose single frames are images
+    [images, channels, 1, h, w]. Nothing stays on the MODEL.
 
     node: whose run it is, for errors. width, height: of the image in pixels.
     """
@@ -77,14 +77,16 @@ class ModelJudge:
     def __init__(self, model: Any, clip: Any, node: str, width: int, height: int) -> None:
         require_clip(clip)
         self.model, self.clip, self.node = model, clip, node
-        latent_format = model.get_model_object("latent_format")
-        if getattr(latent_format, "latent_dimensions", 2) != 2:
+        if model.get_model_object("latent_format").latent_dimensions not in (2, 3):
             raise ProbeError(
-                f"{node}: this model makes video or sound, which cannot be judged: use one for images."
+                f"{node}: this model is {type(model.model).__name__}, which makes no images, and nothing else"
+                " can be judged: use a model for images."
             )
-        ratio = latent_format.spacial_downscale_ratio
-        self.shape = latent_format.latent_channels, latent_side(height, ratio), latent_side(width, ratio)
-        self.rows = Rows(model, self.shape)
+        # As the model takes it.
+        self.latent = latent_shape(model, width, height)
+        channels, *_, latent_height, latent_width = self.latent
+        self.shape = channels, latent_height, latent_width
+        self.rows = Rows(model, self.latent)
         self.levels = noise_levels(model.get_model_object("model_sampling"))
         # Whether patches drew random numbers in the last evaluation.
         self._drew = False
@@ -105,9 +107,10 @@ class ModelJudge:
     ) -> list[list[Finding]]:
         """Of each image the findings of its prompt's categories, in the order of the prompt's phrases.
 
-        prompts: one for each image, or one for all. latents [images, channels, h, w], as a sampler returns
-        them. seed: of the noise that is added. progress: forwards of one image done, after each evaluation.
-        An image's findings depend on nothing else in its batch. ProbeError for what cannot be judged.
+        prompts: one for each image, or one for all. latents: as a sampler returns them, [images, channels, h,
+        w] or [images, channels, 1, h, w]. seed: of the noise that is added. progress: forwards of one image
+        done, after each evaluation. An image's findings depend on nothing else in its batch. ProbeError for
+        what cannot be judged.
         """
         latents = self._checked(latents)
         every = list(prompts) * len(latents) if len(prompts) == 1 else list(prompts)
@@ -227,9 +230,10 @@ class ModelJudge:
         guider.inner_set_conds({"positive": conditioning})
         sigmas = torch.tensor([sigma, 0.0])
         with seeded(0) as drew:
-            guider.sample(noise, latents, once, sigmas, seed=0, disable_pbar=True)
+            both = (x.reshape(-1, *self.latent) for x in (noise, latents))
+            guider.sample(*both, once, sigmas, seed=0, disable_pbar=True)
             self._drew = drew()
-        return once.clean, once.denoised
+        return once.clean.reshape(-1, *self.shape), once.denoised.reshape(-1, *self.shape)
 
     def _conditioning(self, text: str) -> Any:
         return self._encoded.get(
@@ -237,13 +241,14 @@ class ModelJudge:
         )
 
     def _checked(self, latents: torch.Tensor) -> torch.Tensor:
-        if getattr(latents, "is_nested", False) or tuple(latents.shape[1:]) != self.shape:
-            got = "parts" if getattr(latents, "is_nested", False) else tuple(latents.shape)
+        nested = getattr(latents, "is_nested", False)
+        if nested or tuple(latents.shape[1:]) not in (self.shape, self.latent):
+            got = "parts" if nested else tuple(latents.shape)
             raise ProbeError(
                 f"{self.node}: the latents are {got} (images, channels, height, width) instead of"
                 f" {('images', *self.shape)}: judge the images of this model and size."
             )
-        latents = latents.detach().to("cpu", torch.float32)
+        latents = latents.detach().to("cpu", torch.float32).reshape(-1, *self.shape)
         if not bool(latents.isfinite().all()):
             raise ProbeError(f"{self.node}: the latents contain NaN or Inf, so there is no image to judge.")
         return latents

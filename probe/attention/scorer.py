@@ -14,7 +14,7 @@ from ...tickets.grid import Grid
 from ...tickets.prompts import Prompt
 from ..compat import others_on
 from ..model.architecture import family_of
-from ..model.family import Layer, ProbeError, find_layers
+from ..model.family import Layer, ProbeError, find_layers, latent_shape
 from ..model.fingerprint import fingerprint
 from ..model.memory import Rows
 from ..model.random import seeded
@@ -59,7 +59,7 @@ class Scorer:
             layers = find_layers(self.family, layers)
         self.layers = list(layers or self.family.layers)
         # As the model takes it; a noise is an image's in any case.
-        self.latent = self.family.latent_shape(width, height)
+        self.latent = latent_shape(model, width, height)
         channels, *_, latent_height, latent_width = self.latent
         self.shape = channels, latent_height, latent_width
         self.rows = Rows(model, self.latent)

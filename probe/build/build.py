@@ -19,8 +19,8 @@ from ...tickets.search.fit import cell_worth
 from ..attention.scorer import Scorer, require
 from ..collect.collect import CollectRequest
 from ..layers.choose import choose_layer, is_auto
-from ..model.architecture import family_of, require_unet
-from ..model.family import ProbeError
+from ..model.architecture import require_unet
+from ..model.family import ProbeError, latent_shape
 from ..preview import ChoiceBar
 from .foreign import Variants, seed_of
 from .looking import AfterSteps, Looking, first_steps
@@ -199,7 +199,7 @@ def _place(
     steps = None
     if request.after:
         # Before the layer is looked for, which takes longer.
-        shape = family_of(model).latent_shape(*size)
+        shape = latent_shape(model, *size)
         steps = first_steps(model, clip, node, shape, texts[0].text, request.after)
     asked = CollectRequest(request.categories, 1, request.seed, *size, request.layer)
     if is_auto(asked):

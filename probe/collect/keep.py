@@ -13,7 +13,8 @@ from ...tickets.bank.combine import merge
 from ...tickets.bank.file import check_path, load_bank, save_bank, stamp
 from ..files import advised, new_bank_path
 from ..layers.choose import choose_layer, is_auto
-from ..model.architecture import family_of, require_unet
+from ..model.architecture import require_unet
+from ..model.family import latent_shape
 from .collect import NODE, CollectRequest, collect
 
 
@@ -86,5 +87,5 @@ def collect_and_keep(
 
 def _least_size(model: Any, request: CollectRequest) -> int:
     """Bytes that the blocks of a request take in a file at least: whole blocks cover half of each side."""
-    channels, *_, height, width = family_of(model).latent_shape(request.width, request.height)
+    channels, *_, height, width = latent_shape(model, request.width, request.height)
     return 4 * request.noises * channels * (height // 2) * (width // 2)

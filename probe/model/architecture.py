@@ -9,7 +9,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .clone import plain_clone
 from .family import Family, ProbeError
-from .transformer import Transformer, class_of
+from .transformer import Transformer, class_of, is_known, unknown
 from .unet import UNet
 
 # Known to compute attention where nothing can look on: by class, why.
@@ -22,16 +22,44 @@ CLOSED = {
 
 def family_of(model: Any, joint: bool = True) -> Family:
     """The family of a MODEL; ProbeError for those whose attention cannot be read. joint: as `Transformer`."""
-    dit = plain_clone(model).get_model_object("diffusion_model")
-    if isinstance(dit, UNetModel):
+    if is_unet(model):
         return UNet(model)
-    name = class_of(dit)
-    if name in CLOSED:
-        raise ProbeError(
-            f"This model is {CLOSED[name]}: ComfyUI gives its attention no transformer_options, so that no"
-            " patch can read it. Use a model of another kind."
-        )
+    if class_of(_dit(model)) in CLOSED:
+        raise ProbeError(f"{unreadable(model)} Use a model of another kind.")
     return Transformer(model, joint)
+
+
+def is_unet(model: Any) -> bool:
+    return isinstance(_dit(model), UNetModel)
+
+
+def unreadable(model: Any) -> str:
+    """Why a MODEL's attention cannot be read, as a sentence; empty if it can."""
+    dit = _dit(model)
+    if isinstance(dit, UNetModel) or is_known(dit):
+        return ""
+    if name := CLOSED.get(class_of(dit)):
+        return (
+            f"This model is {name}: ComfyUI gives its attention no transformer_options, so that no patch can"
+            " read it."
+        )
+    return unknown(model, dit)
+
+
+def unarranged(model: Any) -> str:
+    """Why blocks of a MODEL's noise are not moved, as a sentence; empty where they are known to take things
+    along.
+    """
+    if is_unet(model):
+        return ""
+    return (
+        f"This model is {type(model.model).__name__}, a transformer: whether its noise can be arranged has"
+        " not been shown yet."
+    )
+
+
+def _dit(model: Any) -> Any:
+    return plain_clone(model).get_model_object("diffusion_model")
 
 
 def usual_size(model: Any) -> tuple[int, int]:
@@ -44,10 +72,8 @@ def usual_size(model: Any) -> tuple[int, int]:
 
 def require_unet(model: Any, node: str) -> None:
     """ProbeError for models of which nobody has shown that blocks of noise, moved, take things along."""
-    dit = plain_clone(model).get_model_object("diffusion_model")
-    if not isinstance(dit, UNetModel):
+    if why := unarranged(model):
+        other = "" if unreadable(model) else " Pick Best Noise works with it."
         raise ProbeError(
-            f"{node}: this model is {type(model.model).__name__}, a transformer. Whether its noise can be"
-            " arranged has not been shown yet, so this works with SD1.x, SD2.x and SDXL only. Pick Best Noise"
-            " works with it."
+            f"{node}: {why[0].lower()}{why[1:-1]}, so this works with SD1.x, SD2.x and SDXL only.{other}"
         )

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from ...tickets.grid import latent_side
+
 
 class ProbeError(ValueError):
     """A model, layer or prompt that cannot be read; the message says what to change."""
@@ -37,6 +39,17 @@ class Layer(NamedTuple):
 def pixels_of(model: Any) -> int:
     """Pixels of an image along the side of a pixel of this MODEL's latents."""
     return int(model.get_model_object("latent_format").spacial_downscale_ratio)
+
+
+def latent_shape(model: Any, width: int, height: int) -> tuple[int, ...]:
+    """Channels, height and width of the latent of an image of width x height pixels, with a length of 1 after
+    the channels where latents may be videos.
+    """
+    latent_format = model.get_model_object("latent_format")
+    ratio = pixels_of(model)
+    length = (1,) * (latent_format.latent_dimensions - 2)
+    sides = latent_side(height, ratio), latent_side(width, ratio)
+    return (latent_format.latent_channels, *length, *sides)
 
 
 @dataclass(frozen=True)
@@ -99,11 +112,6 @@ class Family(Protocol):
 
     def noise_level(self) -> float:
         """The sigma at which a noise is read."""
-
-    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Channels, height and width of the latent of an image of width x height pixels, with a length of 1
-        after the channels where latents may be videos.
-        """
 
     def share(self, layer: Layer, height: int, width: int) -> float:
         """Share of a forward on a latent of height x width that lies before a layer's attention weights."""

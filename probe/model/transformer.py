@@ -11,9 +11,9 @@ import comfy.model_sampling
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...tickets.grid import latent_side, map_size
+from ...tickets.grid import map_size
 from .clone import COMPILE_KEY, plain_clone, uncompiled
-from .family import AttentionCall, Layer, ProbeError, Read, pixels_of
+from .family import AttentionCall, Layer, ProbeError, Read
 
 MARK = "winning_tickets_layer"
 IMAGE, TEXT = "image", "text"
@@ -188,13 +188,9 @@ class Transformer:
     def __init__(self, model: Any, joint: bool = True) -> None:
         self.model = model
         self.dit = plain_clone(model).get_model_object("diffusion_model")
-        kind = KINDS.get(class_of(self.dit))
-        if kind is None or kind.unlike(self.dit):
-            raise ProbeError(
-                f"This model is {type(model.model).__name__}, a {type(self.dit).__name__}: its attention"
-                f" cannot be read. This works with SD1.x, SD2.x, SDXL, {NAMES}."
-            )
-        self.kind, self.joint = kind, joint
+        if not is_known(self.dit):
+            raise ProbeError(f"{unknown(model, self.dit)} This works with SD1.x, SD2.x, SDXL, {NAMES}.")
+        self.kind, self.joint = KINDS[class_of(self.dit)], joint
 
     @property
     def layers(self) -> list[Layer]:
@@ -242,13 +238,6 @@ class Transformer:
         """By the number of blocks, which are about equal; what comes before and after them left out."""
         return (self.layers.index(layer) + (JOINT if self.kind.joint else CROSS)) / len(self.layers)
 
-    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        latent_format = self.model.get_model_object("latent_format")
-        length = (1,) * (latent_format.latent_dimensions - 2)
-        ratio = pixels_of(self.model)
-        sides = latent_side(height, ratio), latent_side(width, ratio)
-        return (latent_format.latent_channels, *length, *sides)
-
     def hooked(
         self,
         options: Mapping[str, Any],
@@ -280,6 +269,19 @@ class Transformer:
 def class_of(dit: Any) -> str:
     """Module and name of a model's class, by which it is known without importing it."""
     return f"{type(dit).__module__}.{type(dit).__qualname__}"
+
+
+def is_known(dit: Any) -> bool:
+    """Whether a diffusion model is of one of KINDS."""
+    kind = KINDS.get(class_of(dit))
+    return kind is not None and not kind.unlike(dit)
+
+
+def unknown(model: Any, dit: Any) -> str:
+    """For people, of a MODEL and its diffusion model of another kind."""
+    return (
+        f"This model is {type(model.model).__name__}, a {type(dit).__name__}: its attention cannot be read."
+    )
 
 
 def _part(module: Any, path: str) -> Any:

@@ -10,9 +10,9 @@ import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 
-from ...tickets.grid import latent_side, map_size
+from ...tickets.grid import map_size
 from .clone import plain_clone, uncompiled
-from .family import AttentionCall, Layer, ProbeError, Read, pixels_of, shares
+from .family import AttentionCall, Layer, ProbeError, Read, shares
 
 TOKENS = 77
 
@@ -90,11 +90,6 @@ class UNet:
     def noise_level(self) -> float:
         """Where the first step of a sampler starts."""
         return float(self.model.get_model_object("model_sampling").sigma_max)
-
-    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        latent_format = self.model.get_model_object("latent_format")
-        ratio = pixels_of(self.model)
-        return latent_format.latent_channels, latent_side(height, ratio), latent_side(width, ratio)
 
     def share(self, layer: Layer, height: int, width: int) -> float:
         """By multiplications, counted from the sizes of the weights: nothing is run or built."""

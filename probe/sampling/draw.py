@@ -26,7 +26,7 @@ ENCODED_KEPT = 64
 DECODED_AT_ONCE = 8
 
 OnStep = Callable[[int, int, torch.Tensor], None]
-"""Called with the steps done, of all, and what is seen of the images [images, C, h, w]."""
+"""Called with the steps done, of all, and what is seen of the images, as large as their latents."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Drawing:
     where patches draw random numbers, each from its own seed, so that an image depends on no other.
     """
 
-    def __init__(self, model: Any, clip: Any, how: Sampling, shape: tuple[int, int, int]) -> None:
+    def __init__(self, model: Any, clip: Any, how: Sampling, shape: tuple[int, ...]) -> None:
+        """shape: of a latent, as the model takes it."""
         self.clip, self.how, self.shape = clip, how, shape
         self._batches = Batches(model, shape, how.sampler_name not in BATCHED)
         self._encoded: Recent[Any] = Recent(ENCODED_KEPT)
@@ -85,12 +86,13 @@ class Drawing:
     def draw(
         self, noise: torch.Tensor, prompt: str, seeds: Sequence[int], on_step: OnStep
     ) -> tuple[torch.Tensor, float]:
-        """Latents [images, C, h, w] of noise as large, and the forwards that each took (mean), those of
-        batches that had to be run again included.
+        """Latents [images, *shape] of noise [images, C, h, w], and the forwards that each took (mean), those
+        of batches that had to be run again included.
 
         Raises what the sampler does.
         """
         self._ran = 0
+        noise = noise.reshape(-1, *self.shape)
         parts = self._batches.run(
             len(noise),
             lambda image: seeds[image],
@@ -134,13 +136,16 @@ class Drawing:
 
 
 def decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Images [images, height, width, 3] of latents [images, C, h, w]; can be cancelled between them."""
+    """Images [images, height, width, 3] of latents [images, C, h, w] or, of videos, [images, C, 1, h, w]: the
+    first frame. Can be cancelled between them.
+    """
     found: torch.Tensor | None = None
     bar = comfy.utils.ProgressBar(len(latents))
     for start in range(0, len(latents), DECODED_AT_ONCE):
         comfy.model_management.throw_exception_if_processing_interrupted()
         part = vae.decode(latents[start : start + DECODED_AT_ONCE])
-        part = part.reshape(-1, *part.shape[-3:]).to("cpu", torch.float32)
+        # Of videos [images, frames, height, width, 3].
+        part = (part[:, 0] if part.dim() == 5 else part).to("cpu", torch.float32)
         found = torch.empty(len(latents), *part.shape[1:]) if found is None else found
         found[start : start + len(part)] = part
         bar.update(len(part))

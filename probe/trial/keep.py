@@ -24,8 +24,8 @@ LATENT, VERSION, MASKS = "latent_tensor", "latent_format_version_0", "found"
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """An image: what is recorded of it, its latent [C, h, w], and the masks bool [categories, rows, columns]
-    of what was found in it."""
+    """An image: what is recorded of it, its latent [C, h, w] or [C, 1, h, w], and the masks bool [categories,
+    rows, columns] of what was found in it."""
 
     record: Record
     latent: torch.Tensor

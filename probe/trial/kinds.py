@@ -34,8 +34,8 @@ from ..build.looking import (
 from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
 from ..layers.choose import AUTO, choose_layer, is_auto
-from ..model.architecture import require_unet
-from ..model.family import ProbeError
+from ..model.architecture import unarranged, unreadable
+from ..model.family import ProbeError, latent_shape
 from ..preview import ChoiceBar
 from ..sampling.batches import Batches
 from ..sampling.draw import Sampling
@@ -51,6 +51,10 @@ NO_OTHER = (
     "The control was left out: it needs tickets of another category, and some images of this trial have only"
     " one."
 )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def best_of(seeds: int) -> str:
@@ -81,6 +85,17 @@ class Choice:
         require("rounds", self.rounds, 0)
         require_finite("look_after_percent", 100 * self.after)
 
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        return self.best_of, self.swap, self.tickets, self.looked, self.control
+
+    @property
+    def named(self) -> list[str]:
+        """Kinds beside plain noise, for people."""
+        found = [best_of(self.best_of)] if self.best_of else []
+        found += [SWAP] if self.swap else []
+        return found + ([TICKETS] if self.tickets or self.looked or self.control else [])
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -99,7 +114,7 @@ class Noises:
     layer: a name, or `auto`: the bank's; without a bank, if any kind of `choice` looks, `kept`, by which
     images of the same trial were looked at before, or else what Arrange Noise by Regions would choose for
     all categories. width, height: of the image in pixels. sampling: of the images, for looks after some of
-    their steps. notes: for people.
+    their steps. latent: the shape of one, as the model takes it. notes: for people.
     """
 
     def __init__(
@@ -116,8 +131,11 @@ class Noises:
         kept: str = "",
         sampling: Sampling | None = None,
     ) -> None:
-        require_unet(model, node)
-        self.bank, self.choice, self.notes, self.node = bank, choice, list[str](), node
+        self.notes, self.node = list[str](), node
+        choice = self._possible(model, choice)
+        # Collected on another kind of model where nothing can be made of it.
+        bank = None if unarranged(model) else bank
+        self.model, self.bank, self.choice = model, bank, choice
         self._sampling = sampling if choice.after else None
         # Some schedulers take other steps than were asked for.
         self._steps = len(sampling.sigmas(model)) - 1 if sampling and self._sampling else 0
@@ -139,16 +157,42 @@ class Noises:
         elif is_auto(asked) and (choice.best_of or choice.swap):
             asked, why = choose_layer(model, clip, asked, node, ChoiceBar())
             self.notes.append(why)
-        self.layer = NONE if is_auto(asked) else asked.layer
-        self.scorer = Scorer(model, clip, node, width, height, None if is_auto(asked) else self.layer)
-        self.shape = self.scorer.shape
-        self.grid = self.scorer.grid()
+        self.latent = latent_shape(model, width, height)
+        channels, *_, latent_height, latent_width = self.latent
+        self.shape = channels, latent_height, latent_width
+        self.layer = NONE
+        if not unreadable(model):
+            self.layer = NONE if is_auto(asked) else asked.layer
+            self.scorer = Scorer(model, clip, node, width, height, None if is_auto(asked) else self.layer)
+            self.grid = self.scorer.grid()
         self._prompts: Recent[PromptTokens] = Recent(PROMPTS_KEPT)
         if bank is not None:
             self._of_bank = self.scorer
             if bank.recipe.layer != self.layer:
                 self._of_bank = Scorer(model, clip, node, width, height, bank.recipe.layer)
             self._check(bank, categories)
+
+    def _possible(self, model: Any, choice: Choice) -> Choice:
+        """What of a choice this MODEL can do; ProbeError if of one that was made there is nothing left."""
+        why, left = unarranged(model), choice
+        if why:
+            left = replace(left, swap=False, tickets=False, looked=False, control=False)
+        closed = unreadable(model)
+        if closed:
+            why, left = closed, replace(left, best_of=0)
+        names = [name for name in choice.named if name not in left.named]
+        if not names:
+            return left
+        if not left.named and choice.kinds != Choice().kinds:
+            can = (
+                "Choose usual ones to try plain noise alone." if closed else "Set best_of to 2 or more there."
+            )
+            raise ProbeError(
+                f"{self.node}: what kinds asks for ({_listed(names)}) cannot be tried. {why} {can}"
+            )
+        were = "was" if len(names) == 1 else "were"
+        self.notes.append(f"{_listed(names).capitalize()} {were} left out. {why}")
+        return left
 
     def _check(self, bank: TicketBank, categories: Sequence[str]) -> None:
         if bank.recipe.channels != self.shape[0]:
@@ -166,8 +210,8 @@ class Noises:
     def kinds(self, cases: Sequence[Case]) -> list[Kind]:
         """What these cases are drawn with, plain noise first; the control only if each has two categories."""
         choice = self.choice
-        again = partial(looked_again, self.scorer.model)
-        rounds = rounds_worth(self.scorer.model, choice.candidates, choice.rounds, bool(choice.after))
+        again = partial(looked_again, self.model)
+        rounds = rounds_worth(self.model, choice.candidates, choice.rounds, bool(choice.after))
         looks = choice.candidates * (1 + rounds), again(choice.candidates)
         found = [Kind(PLAIN, self._plain)]
         if choice.best_of:
@@ -190,8 +234,10 @@ class Noises:
 
     def cost(self, kind: Kind) -> float:
         """Of one noise of a kind, in forwards of one image, as far as they can be known beforehand."""
+        if not kind.looks:
+            return 0.0
         scorer = self._of_bank if kind.name == LOOKED else self.scorer
-        if not (kind.looks and self._sampling):
+        if not self._sampling:
             return kind.looks * scorer.share
         how, steps = self._sampling, steps_after(self.choice.after, self._steps)
         each = forwards_about(how.sampler_name, how.cfg, steps) + scorer.share

@@ -48,7 +48,7 @@ class Judge(Protocol):
     """Says where the categories of a prompt are in an image."""
 
     def find(self, prompts: Sequence[Prompt], latents: torch.Tensor, seed: int) -> list[list[Finding]]:
-        """Of each latent [images, C, h, w] and its prompt, for each phrase."""
+        """Of each latent [images, C, h, w] or [images, C, 1, h, w] and its prompt, for each phrase."""
 
     def nfe(self, categories: int) -> float:
         """What it takes for an image, in forwards of one image without guidance."""
@@ -130,7 +130,7 @@ class Trial:
             sampling=request.sampling,
         )
         self.kinds = self.noises.kinds(request.cases)
-        self.drawing = Drawing(model, clip, request.sampling, self.noises.shape)
+        self.drawing = Drawing(model, clip, request.sampling, self.noises.latent)
         self.judge = make_judge(model, clip, NODE, *size)
         self.settings = settings(self.noises.layer)
         self._require_readable()
@@ -274,7 +274,7 @@ class Trial:
     def outcome(self) -> Outcome:
         order = [(kind.name, number) for number in range(len(self.request.cases)) for kind in self.kinds]
         records = [self.keeper.records[key] for key in order if key in self.keeper.records]
-        drawn = [image for record in records if (image := self.keeper.drawn(record, self.noises.shape))]
+        drawn = [image for record in records if (image := self.keeper.drawn(record, self.noises.latent))]
         notes = [*self.noises.notes, *self.keeper.notes]
         if self.resumed:
             notes.append(f"{self.resumed} of {len(records)} images were drawn before.")

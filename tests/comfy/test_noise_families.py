@@ -23,7 +23,6 @@ from winning_tickets.probe.collect.keep import collect_and_keep
 from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.model.architecture import family_of
 from winning_tickets.probe.model.family import ProbeError
-from winning_tickets.probe.trial.kinds import Noises
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
@@ -153,7 +152,6 @@ def test_what_moves_blocks_of_noise_is_refused_by_name(family: Family, model: An
     for node, run in (
         ("Arrange Noise by Regions", lambda: arrange_noise(model, clip, request)),
         ("Collect Tickets", lambda: collect_and_keep(model, clip, collecting)),
-        ("Layout Trial", lambda: Noises(model, clip, "Layout Trial", ("cat", "tree"), *size)),
         ("Ticket Layer Report", lambda: LayerProbe(model, clip, ("cat", "tree"), 2, 0, *size)),
     ):
         with pytest.raises(ProbeError, match=f"^{node}: this model is .*, a transformer"):
