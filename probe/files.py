@@ -14,7 +14,7 @@ from ..trial.cases import TrialError
 FOLDER = "ticket_banks"
 SUFFIX = ".safetensors"
 TRIALS, TRIAL_SUFFIX = "layout_trials", ".jsonl"
-LONGEST = 255
+LONGEST, LONGEST_PATH = 255, 1000
 MOST_NAMED = 20
 PORTS = (f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))
 RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *PORTS}
@@ -35,11 +35,15 @@ def bank_names() -> list[str]:
 
 def bank_path(name: str) -> Path:
     """Path of a bank by the name in the list."""
-    path = None if "\0" in name else folder_paths.get_full_path(FOLDER, name)
+    try:
+        path = None if "\0" in name else folder_paths.get_full_path(FOLDER, name)
+    except ValueError:
+        # On Windows: a name on another drive, or on a share of the network.
+        path = None
     if path is None:
         names = bank_names()
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        known = ", ".join(names[:MOST_NAMED]) + more or "none yet"
+        known = ", ".join(_quoted(n)[1:-1] for n in names[:MOST_NAMED]) + more or "none yet"
         raise BankError(f"There is no ticket bank called {_quoted(name)}; there are: {known}.")
     return Path(path)
 
@@ -69,7 +73,8 @@ def _inside(folder: Path, shown: str, name: str, suffix: str, source: str, refus
     wanted = name.strip().replace("\\", "/").removesuffix(suffix)
     path = Path(os.path.join(folder, wanted + suffix))
     fault = _fault(wanted, suffix)
-    if not fault and not path.resolve().is_relative_to(folder.resolve()):
+    # Path.resolve, before Python 3.13, has an error of its own for links that lead to themselves.
+    if not fault and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         fault = "it leads out of the folder"
     if fault:
         raise refused(
@@ -84,6 +89,8 @@ def _fault(wanted: str, suffix: str) -> str:
         return "it has characters that cannot be shown"
     if found := [c for c in wanted if c in '<>:"|?*']:
         return f"file names have no {found[0]}"
+    if len(wanted) > LONGEST_PATH:
+        return f"it has {len(wanted)} characters, more than {LONGEST_PATH}"
     *folders, last = wanted.split("/")
     for part in (*folders, last + suffix):
         if not part.removesuffix(suffix).strip(". "):
@@ -98,10 +105,16 @@ def _fault(wanted: str, suffix: str) -> str:
     return ""
 
 
+def _line(text: str) -> str:
+    """A text without what cannot be shown in a line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _quoted(name: str) -> str:
     """A name in an error, however long."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[: LONGEST + 1])
-    return f'"{shown}"' if len(name) <= LONGEST else f'"{shown[:60]}..." ({len(name)} characters)'
+    if len(name) > LONGEST:
+        return f'"{_line(name[:60])}..." ({len(name)} characters)'
+    return f'"{_line(name)}"'
 
 
 def advised(error: BankError, advice: str) -> BankError:

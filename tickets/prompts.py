@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from .words import category_name, same_category, written
+from .words import category_name, one_line, same_category, written
 
 MOST = 50
 PAIRS, SINGLES, JOINT = SCHEMES = ("pairs", "singles", "joint")
@@ -42,7 +42,7 @@ def parse_categories(text: str) -> tuple[str, ...]:
 
 def parse_template(text: str) -> str:
     """A template with its spaces tidied; it must hold {} once, where the categories go."""
-    template = re.sub(r"[{\uff5b]\s*[}\uff5d]", PLACE, " ".join(text.split()))
+    template = re.sub(r"[{\uff5b]\s*[}\uff5d]", PLACE, one_line(text))
     if template.count(PLACE) != 1:
         raise CategoryError(f'template is "{text}": write {PLACE} once, where the categories go.')
     return template

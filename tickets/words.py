@@ -180,13 +180,19 @@ AS_CONSONANT = re.compile(
 AS_VOWEL = re.compile(r"hour|honest|hono|heir|x-?ray|suv\b|led\b|mri\b|f1\b|8|11\b|18\b")
 
 
+def one_line(text: str) -> str:
+    """Single spaces, also for what cannot be shown: codes that steer a terminal, halves of letters."""
+    seen = (" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+    return " ".join("".join(seen).split())
+
+
 def category_name(text: str) -> str:
     """A category as banks list it, so that it is found however it is typed.
 
-    Lower case but for the names of embeddings, single spaces, no final period, letters of full width as
+    Lower case but for the names of embeddings, on one line, no final period, letters of full width as
     usual. Quotes around it are kept where they make a difference: they ask for no article.
     """
-    parts = re.split(rf"(?i)\b{EMBEDDING}(\S+)", text)
+    parts = re.split(rf"(?i)\b{EMBEDDING}(\S+)", one_line(text))
     for n, part in enumerate(parts):
         parts[n] = EMBEDDING + part if n % 2 else unicodedata.normalize("NFKC", part).lower()
     name = " ".join("".join(parts).split()).rstrip(".\u3002")

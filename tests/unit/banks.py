@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
 import torch
 from winning_tickets.tickets import noise
 from winning_tickets.tickets.bank.bank import Recipe, TicketBank
@@ -39,3 +44,18 @@ def make_bank(
         recipe=RECIPE,
         made_by="the tests",
     )
+
+
+def container(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Header and data of a safetensors file."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    return json.loads(raw[8 : 8 + length]), raw[8 + length :]
+
+
+def write_container(path: Path, header: bytes, data: bytes = b"") -> None:
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
+def is_a_sentence(text: str) -> bool:
+    return text.endswith(".") and len(text) < 600 and text.isprintable()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from banks import make_bank, slow_rank
+from banks import is_a_sentence, make_bank, slow_rank
 from safetensors.torch import load_file, save_file
 from winning_tickets.show.bank import report
 from winning_tickets.tickets.bank import file as bank_file
@@ -429,10 +429,6 @@ def change(chance: random.Random, where: Any) -> None:
         where[chance.choice(["extra", "format", "shape"])] = chance.choice(WILD)
     else:
         where.append(chance.choice(WILD))
-
-
-def is_a_sentence(text: str) -> bool:
-    return text.endswith(".") and "\n" not in text and len(text) < 600 and text.isprintable()
 
 
 class TestSaving:

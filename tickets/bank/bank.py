@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..grid import PIXELS
@@ -162,7 +164,7 @@ class TicketBank:
         for name, (tensor, shape) in shapes.items():
             if tuple(tensor.shape) != shape:
                 raise BankError(f"Damaged ticket bank: {name} is {tuple(tensor.shape)}, not {shape}.")
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            if tensor.is_floating_point() and not _finite(tensor):
                 raise BankError(f"Damaged ticket bank: {name} is not finite.")
         named = all(0 <= c < len(self.categories) and 0 <= p < len(self.prompts) for c, p in self.measured)
         scored = {c for c, _ in self.measured}
@@ -172,10 +174,10 @@ class TicketBank:
             (len(set(self.categories)) == len(self.categories), "a category is listed twice"),
             (len(scored) == len(self.categories), "it does not score all of its categories"),
             (len(set(self.measured)) == rows, "a score is listed twice"),
-            (len(set(self.seeds)) == noises, "a noise is listed twice"),
+            (_distinct(np.array(self.seeds, np.uint64)), "a noise is listed twice"),
             (tickets > 0, "it holds no tickets"),
             (_within(self.noise, noises) and _within(self.cell, cells), "a ticket comes from nowhere"),
-            (len(self._places.unique()) == tickets, "a ticket is listed twice"),
+            (_distinct(self._places.numpy()), "a ticket is listed twice"),
         ]
         for fine, complaint in expected:
             if not fine:
@@ -184,7 +186,8 @@ class TicketBank:
     @property
     def _places(self) -> torch.Tensor:
         """A number for each ticket that no other has [tickets]."""
-        return self.noise.long() * (self.recipe.grid[0] * self.recipe.grid[1]) + self.cell
+        cells = self.recipe.grid[0] * self.recipe.grid[1]
+        return self.noise.to(torch.int64, copy=True).mul_(cells).add_(self.cell)
 
     @cached_property
     def _rows(self) -> dict[tuple[int, int], int]:
@@ -301,5 +304,21 @@ class TicketBank:
         )
 
 
+# What follows makes no copy as large as a bank's tensors: those may be as large as the memory.
+
+
+def _finite(values: torch.Tensor) -> bool:
+    return not values.numel() or all(math.isfinite(v) for v in torch.aminmax(values))
+
+
 def _within(index: torch.Tensor, size: int) -> bool:
-    return bool(((index >= 0) & (index < size)).all())
+    if not index.numel():
+        return True
+    low, high = torch.aminmax(index)
+    return int(low) >= 0 and int(high) < size
+
+
+def _distinct(values: np.ndarray) -> bool:
+    """Sorts them in place."""
+    values.sort()
+    return not bool((values[1:] == values[:-1]).any())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import re
 import reprlib
 import shutil
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
@@ -40,8 +42,14 @@ DTYPES = {
     "seeds": ("I64",),
 }
 NUMPY = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "I64": "<i8"}
-LONGEST_HEADER = 16 * 2**20
+# What a file may take beside twice its size: its header, as Python's objects, and its seeds.
+LONGEST_HEADER = 4 * 2**20
+PLACES = 2**13
+MOST_VALUES = 2**18
+MOST_NOISES = 2**20
+MOST_ROWS = 2**14
 MOST_DIMENSIONS = 4
+PIECE = 2**18
 MOST_SHOWN = 200
 # Of this version, and `name.safetensors.PID.tmp` of earlier ones.
 TEMPORARY = re.compile(r"\.bank-[0-9a-f]{32}\.tmp|.+\.safetensors\.[0-9]+\.tmp")
@@ -132,6 +140,15 @@ def save_bank(bank: TicketBank, path: Path, half: bool = False) -> None:
         "recipe": json.dumps(asdict(bank.recipe)),
         "made_by": bank.made_by,
     }
+    text = json.dumps(header)
+    # As safetensors writes it, within its own JSON.
+    if len(json.dumps(text)) > LONGEST_HEADER - PLACES or _values(text) > MOST_VALUES:
+        raise SaveError(
+            f"{path.name} cannot be written: its {len(bank.prompts)} prompts of up to"
+            f" {max(map(len, bank.prompts))} characters are too much text for a bank."
+        )
+    if len(bank.seeds) > MOST_NOISES:
+        raise SaveError(f"{path.name} cannot be written: {len(bank.seeds)} noises are too many for a bank.")
     dtype = torch.float16 if half else torch.float32
     tensors = {
         "blocks": bank.blocks.to(dtype).contiguous(),
@@ -150,7 +167,7 @@ def save_bank(bank: TicketBank, path: Path, half: bool = False) -> None:
         _sweep(path.parent)
         temporary = _temporary(path)
         try:
-            save_file(tensors, str(temporary), metadata={"ticket_bank": json.dumps(header)})
+            save_file(tensors, str(temporary), metadata={"ticket_bank": text})
             _flush(temporary)
             os.replace(temporary, path)
         finally:
@@ -174,8 +191,13 @@ def _shown(value: object) -> str:
 
 def _for_people(value: object) -> str:
     """A text of a file that nothing depends on, as one line of a length that can be shown."""
-    text = str(value).encode("utf-8", "replace").decode("utf-8")
+    text = "".join(c if c.isprintable() else " " for c in str(value)[: 2 * MOST_SHOWN])
     return " ".join(text.split())[:MOST_SHOWN]
+
+
+def _can_be_shown(text: str) -> bool:
+    """Whether it is one line without what steers a terminal or is half a letter."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -185,10 +207,18 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _values(text: str | bytes) -> int:
+    """How many values JSON may have: a few bytes of it are an object of many."""
+    marks: tuple[Any, ...] = (b"[", b"{", b",") if isinstance(text, bytes) else ("[", "{", ",")
+    return sum(text.count(mark) for mark in marks)
+
+
 def _json(text: Any) -> Any:
     """JSON of a file; ValueError or RecursionError for what is none."""
     if not isinstance(text, (str, bytes)):
         raise TypeError(f"its header has {_shown(text)} instead of a string")
+    if _values(text) > MOST_VALUES:
+        raise ValueError(f"its header has more than {MOST_VALUES} values")
     return json.loads(text, object_pairs_hook=_once)
 
 
@@ -197,7 +227,7 @@ def _strings(value: Any) -> tuple[str, ...]:
         raise TypeError(f"{_shown(value)} in its header is not a list of strings")
     for text in value:
         text.encode("utf-8")
-        if not text.strip() or any(ord(c) < 32 or ord(c) == 127 for c in text):
+        if not text.strip() or not _can_be_shown(text):
             raise ValueError(f"{_shown(text)} in its header is not a line of text")
     return tuple(value)
 
@@ -217,8 +247,8 @@ def _recipe(value: Any) -> Recipe:
             raise TypeError(f"{name} of its recipe is {_shown(given)}")
         if isinstance(given, (int, float)) and not 0 < given < 1e6:
             raise ValueError(f"{name} of its recipe is {_shown(given)}")
-        if isinstance(given, str):
-            given.encode("utf-8")
+        if isinstance(given, str) and not _can_be_shown(given):
+            raise ValueError(f"{name} of its recipe is {_shown(given)}")
     return Recipe(**value)
 
 
@@ -249,25 +279,51 @@ class _File:
             raise TypeError("its metadata are not an object")
         return _json(metadata["ticket_bank"]) if "ticket_bank" in metadata else None
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """A tensor in memory of its own."""
+    def _entry(self, name: str) -> tuple[str, list[int], tuple[int, int]]:
+        """Type, shape, and first and last + 1 byte of a tensor."""
         entry = self.header.get(name)
         if not isinstance(entry, dict):
             raise TypeError(f"it has no {name}")
         kind = entry.get("dtype")
         if kind not in DTYPES[name]:
-            raise TypeError(f"{name} is of type {str(kind)[:MOST_SHOWN]}")
+            raise TypeError(f"{name} is of type {_shown(kind)}".replace("'", ""))
         shape, offsets = (_sizes(name, entry.get(key)) for key in ("shape", "data_offsets"))
-        dtype = np.dtype(NUMPY[kind])
-        size = math.prod(shape) * dtype.itemsize
+        size = math.prod(shape) * np.dtype(NUMPY[kind]).itemsize
         if len(offsets) != 2 or offsets[1] - offsets[0] != size or self.start + offsets[1] > self.size:
             raise ValueError(f"{name} of shape {_shown(shape)} is not in it")
-        data = bytearray(size)
-        self.file.seek(self.start + offsets[0])
-        if self.file.readinto(data) < size:
+        return kind, shape, (offsets[0], offsets[1])
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Those of a bank, in memory of their own; float16 as float32."""
+        entries = {name: self._entry(name) for name in DTYPES}
+        spans = sorted((*span, name) for name, (_, _, span) in entries.items() if span[0] < span[1])
+        for (_, end, name), (start, _, other) in itertools.pairwise(spans):
+            # Else a small file could fill the memory, many times over.
+            if start < end:
+                raise ValueError(f"{name} and {other} are in the same place")
+        for name, columns, most in (("measured", [2], MOST_ROWS), ("seeds", [], MOST_NOISES)):
+            shape = entries[name][1]
+            if shape[1:] != columns or not shape or shape[0] > most:
+                raise ValueError(f"{name} has shape {tuple(shape)}")
+        return {name: self._tensor(kind, shape, span[0]) for name, (kind, shape, span) in entries.items()}
+
+    def _tensor(self, kind: str, shape: list[int], start: int) -> torch.Tensor:
+        values = np.empty(shape, NUMPY[kind].replace("f2", "f4"))
+        flat = values.reshape(-1)
+        self.file.seek(self.start + start)
+        if kind == "F16":
+            # Piece by piece: both of them whole would be more than the result.
+            for first in range(0, len(flat), PIECE):
+                piece = np.empty(min(PIECE, len(flat) - first), NUMPY[kind])
+                self._fill(piece)
+                flat[first : first + PIECE] = piece
+        else:
+            self._fill(flat)
+        return torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
+
+    def _fill(self, values: np.ndarray) -> None:
+        if self.file.readinto(values.view(np.uint8).data) < values.nbytes:
             raise ValueError("it ends too early")
-        values = np.frombuffer(data, dtype).reshape(shape)
-        return torch.from_numpy(values.astype(dtype.newbyteorder("="), copy=False))
 
 
 def _sizes(name: str, value: Any) -> list[int]:
@@ -280,22 +336,26 @@ def _sizes(name: str, value: Any) -> list[int]:
 @contextmanager
 def _opened(path: Path) -> Iterator[_File]:
     """The file of a bank; BankError in one sentence for whatever is wrong with it."""
+    name = _for_people(path.name)
     try:
+        # A pipe, or a link to a device, would never end.
+        if path.exists() and not path.is_file():
+            raise BankError("this is no file.")
         with path.open("rb") as file:
             yield _File(file)
     except FileNotFoundError:
-        raise BankError(f"No ticket bank at {path}.") from None
+        raise BankError(f"No ticket bank at {path.with_name(name)}.") from None
     except BankError as error:
-        raise BankError(f"{path.name}: {error}") from None
+        raise BankError(f"{name}: {error}") from None
     except RecursionError:
-        raise BankError(f"{path.name} is damaged (its header is nested too deeply).") from None
+        raise BankError(f"{name} is damaged (its header is nested too deeply).") from None
     except MemoryError:
-        raise BankError(f"{path.name} does not fit into memory.") from None
+        raise BankError(f"{name} does not fit into memory.") from None
     except OSError as error:
-        raise BankError(f"{path.name} cannot be read ({error.strerror or error}).") from None
+        raise BankError(f"{name} cannot be read ({error.strerror or error}).") from None
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise BankError(f"{path.name} is damaged ({' '.join(reason.split())}).") from None
+        raise BankError(f"{name} is damaged ({' '.join(reason.split())}).") from None
 
 
 def _header(file: _File) -> dict[str, Any]:
@@ -362,21 +422,18 @@ def _read_bank(file: _File) -> TicketBank:
     header = _header(file)
     recipe = _recipe(_json(header["recipe"]))
     categories, prompts = (_strings(_json(header[name])) for name in ("categories", "prompts"))
-    tensors = {name: file.tensor(name) for name in DTYPES}
-    for name, columns in (("measured", [2]), ("seeds", [])):
-        if list(tensors[name].shape[1:]) != columns or not tensors[name].dim():
-            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
+    tensors = file.tensors()
     return TicketBank(
         categories=categories,
         prompts=prompts,
         measured=tuple((c, p) for c, p in tensors["measured"].tolist()),
-        seeds=tuple(s % SEED_RANGE for s in tensors["seeds"].tolist()),
-        blocks=tensors["blocks"].float(),
+        seeds=tuple(int(s) % SEED_RANGE for s in tensors["seeds"].numpy()),
+        blocks=tensors["blocks"],
         noise=tensors["noise"],
         cell=tensors["cell"],
-        attention=tensors["attention"].float(),
-        low=tensors["low"].float(),
-        high=tensors["high"].float(),
+        attention=tensors["attention"],
+        low=tensors["low"],
+        high=tensors["high"],
         recipe=recipe,
         made_by=_for_people(header.get("made_by", "")),
     )

@@ -3,6 +3,7 @@
 /** As the nodes read them (tickets/layout/parse.py): colons of any keyboard; without one, a tab, a dash or the like. */
 const LINE = /^(.*?)\s*[:\uff1a\u2236\ufe55]\s*([^:\uff1a\u2236\ufe55]*)$/;
 const BARE = /^(.*?[^\d.,\s])?(?:\s+[-\u2013\u2014]\s|\s*[,;=|\t]\s*)([[\](){}\d.,;\s+-]+)$/;
+const NEWLINE = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/;
 const COMMENT = /(^|\s)[#\uff03].*/;
 const QUOTED = /^["'`\u2018-\u201e\u00ab\u00bb\u300c-\u300f](.+)["'`\u2018-\u201e\u00ab\u00bb\u300c-\u300f]$/;
 const DIGITS = 5;
@@ -10,9 +11,10 @@ const DIGITS = 5;
 const SHADES = [[0.62, 0.92], [0.9, 0.72], [0.38, 1.0]];
 const EXAMPLE = "castle: 0.62 0.18 1.0 0.69";
 
-/** A category as the nodes name it (tickets/words.py): lower case but for embeddings, single spaces, no final period. */
+/** A category as the nodes name it (tickets/words.py): lower case but for embeddings, on one line, no final period. */
 export function named(category) {
-  const parts = category.split(/\bembedding:(\S+)/i);
+  const seen = category.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/gu, " ");
+  const parts = seen.split(/\bembedding:(\S+)/i);
   const plain = parts.map((part, i) => (i % 2 ? `embedding:${part}` : part.normalize("NFKC").toLowerCase()));
   const name = plain.join("").trim().split(/\s+/).join(" ").replace(/[.\u3002]+$/, "");
   return name.replace(QUOTED, (_, bare) => `"${bare.trim()}"`);
@@ -45,7 +47,7 @@ function ofJson(text) {
 }
 
 function ofLines(text) {
-  const lines = text.split(/\r?\n/).map((line) => line.replace(COMMENT, "").trim());
+  const lines = text.split(NEWLINE).map((line) => line.replace(COMMENT, "").trim());
   return lines.filter(Boolean).map((line, i) => {
     let found = LINE.exec(line);
     if (!found || found[1].trim() === "embedding") found = BARE.exec(line.normalize("NFKC"));
