@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import comfy.sample
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 
@@ -111,7 +112,16 @@ def redraw_noise(
     fill: Any = None,
     model: Any = None,
 ) -> Redrawing:
-    """NoiseError for a NOISE that does not fit the LATENT, or where nothing would be new."""
+    """NoiseError for a NOISE that does not fit the LATENT, or where nothing would be new.
+
+    An empty LATENT of other channels than the MODEL's is taken as samplers take it.
+    """
+    if model is not None:
+        ratios = latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
+        latent = {
+            **latent,
+            "samples": comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios),
+        }
     redrawn = RedrawnNoise(noise, tuple(regions), seed, edge, fill)
     with seeded(redrawn.seed):
         old = drawn(noise, latent, NODE)

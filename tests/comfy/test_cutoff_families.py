@@ -8,7 +8,7 @@ import pytest
 import torch
 from cutoff_runs import cutoff, ours, stock
 from forwards import counted
-from tiny import FAMILIES, UNREADABLE, chroma_clip
+from tiny import FAMILIES, UNREADABLE
 from winning_tickets.guidance.cutoff import Cutoff, Similar
 from winning_tickets.guidance.suggest import suggest
 from winning_tickets.guidance.trace import StepsError
@@ -16,10 +16,8 @@ from winning_tickets.probe.sampling.watch import last_trace, watched
 
 VIDEO = (16, 3, 8, 6)
 MODELS = {
-    **{name: (family.model, family.clip, family.latent) for name, family in FAMILIES.items()},
+    **{name: (family.model, family.clip, family.latent) for name, family in (FAMILIES | UNREADABLE).items()},
     "a video of Wan": (FAMILIES["Wan"].model, FAMILIES["Wan"].clip, VIDEO),
-    "PixArt": (UNREADABLE["PixArt"][0], chroma_clip, (4, 34, 36)),
-    "Ernie-Image": (UNREADABLE["Ernie-Image"][0], chroma_clip, (128, 9, 7)),
 }
 
 

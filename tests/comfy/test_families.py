@@ -13,7 +13,7 @@ import comfy.sd
 import comfy.supported_models
 import pytest
 import torch
-from tiny import FAMILIES, FLUX, QWEN, SD3, UNREADABLE, WAN, Family, chroma_clip, make_model
+from tiny import FAMILIES, FLUX, QWEN, SD3, UNREADABLE, WAN, Family, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from winning_tickets.probe.attention.first_step import FirstStep, SideBySide
 from winning_tickets.probe.attention.reader import Reader, token_attention
@@ -441,10 +441,10 @@ class TestAttentionOverSteps:
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_models_that_cannot_be_read_are_refused_by_name(name: str) -> None:
     """With the reason where it is known."""
-    make, why = UNREADABLE[name]
-    for refused in (family_of, lambda model: watched(model, chroma_clip(), "a cat", "cat")):
-        with pytest.raises(ProbeError, match=f"This model is {name}.*{why}"):
-            refused(make())
+    family = UNREADABLE[name]
+    for refused in (family_of, lambda model: watched(model, family.clip(), "a cat", "cat")):
+        with pytest.raises(ProbeError, match=f"This model is {name}.* no patch can read it"):
+            refused(family.model())
 
 
 def test_the_classes_that_are_told_apart_are_comfyuis() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from forwards import counted
-from tiny import FAMILIES, UNREADABLE, chroma_clip
+from tiny import FAMILIES, UNREADABLE
 from winning_tickets.probe.build.build import PlaceRequest, arrange_noise, pick_noise
 from winning_tickets.probe.build.looking import AfterSteps
 from winning_tickets.probe.collect.collect import CollectRequest, collect
@@ -32,22 +32,16 @@ EULER = Sampling(2, 4.0, "euler", "simple", "ugly")
 QUICK = Choice(best_of=3, swap=False, tickets=False, looked=False)
 # Images, and videos of one frame; joint and cross attention; a latent pixel of 8 and of 16 pixels.
 SOME = ("SD3", "Anima", "Flux.2 Klein")
-# PixArt takes no smaller ones.
-CLOSED = {"PixArt": ((4, 34, 36), 8), "Ernie-Image": ((128, 9, 7), 16)}
 
 
 class Parts:
     """model, clip, and the latent of an image of `size`, width and height in pixels."""
 
     def __init__(self, name: str) -> None:
-        if name in CLOSED:
-            self.latent, side = CLOSED[name]
-            self.model, self.clip, self.layer = UNREADABLE[name][0](), chroma_clip(), "auto"
-        else:
-            family = FAMILIES[name]
-            self.latent, side = family.latent, family.pixels
-            self.model, self.clip, self.layer = family.model(), family.clip(), family.layers[1]
-        self.size = self.latent[-1] * side, self.latent[-2] * side
+        family = (FAMILIES | UNREADABLE)[name]
+        self.latent, self.model, self.clip = family.latent, family.model(), family.clip()
+        self.layer = family.layers[1] if family.layers else "auto"
+        self.size = self.latent[-1] * family.pixels, self.latent[-2] * family.pixels
 
     def encode(self, text: str) -> Any:
         return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
@@ -90,7 +84,7 @@ def predicted(parts: Parts, text: str, latents: torch.Tensor, noise: torch.Tenso
     return parts.model.model.process_latent_in(out)
 
 
-@pytest.mark.parametrize("parts", [*FAMILIES, *CLOSED], indirect=True)
+@pytest.mark.parametrize("parts", FAMILIES | UNREADABLE, indirect=True)
 def test_the_judge_compares_the_models_own_predictions(parts: Parts) -> None:
     """The rule: the evidence is that of stock runs, one text at a time, with latents as samplers leave them;
     models that make videos and those whose attention cannot be read were refused."""
@@ -199,7 +193,7 @@ def test_a_bank_of_another_model_is_left_out(model: Any, clip: Any) -> None:
     assert len(noises.notes) == 1 and "tickets were left out" in noises.notes[0]
 
 
-@pytest.mark.parametrize("parts", CLOSED, indirect=True)
+@pytest.mark.parametrize("parts", UNREADABLE, indirect=True)
 def test_where_no_attention_can_be_read_plain_noise_is_tried(parts: Parts) -> None:
     """The rule: what needs no attention works: drawing and judging."""
     outcome = run_trial(parts.model, parts.clip, parts.request(Choice(), 1), ModelJudge)

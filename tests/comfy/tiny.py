@@ -519,7 +519,9 @@ def ernie() -> Any:
     return make_model(comfy.supported_models.ErnieImage, ERNIE)
 
 
-UNREADABLE: dict[str, tuple[Callable[[], Any], str]] = {
-    "PixArt": (pixart, "no patch can read it"),
-    "Ernie-Image": (ernie, "no patch can read it"),
+# PixArt takes no smaller images.
+UNREADABLE = {
+    "PixArt": Family(pixart, chroma_clip, (4, 34, 36), ()),
+    "Ernie-Image": Family(ernie, chroma_clip, (128, 9, 7), (), patch=1, pixels=16),
 }
+"""Families that show their attention to no patch."""
