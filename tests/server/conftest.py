@@ -8,6 +8,8 @@ import io
 import json
 import os
 import queue
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -140,7 +142,17 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(elsewhere: Path) -> Iterator[Server]:
+def text_encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack with a loader of small text encoders."""
+    folder = tmp_path_factory.mktemp("text_encoders")
+    here = Path(__file__).parent
+    shutil.copyfile(here / "text_encoders.py", folder / "__init__.py")
+    shutil.copyfile(here.parent / "comfy" / "tiny.py", folder / "tiny.py")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(elsewhere: Path, text_encoders: Path) -> Iterator[Server]:
     elsewhere.mkdir()
     paths = elsewhere.parent / "extra_model_paths.yaml"
     lines = ("others:", f"  base_path: {elsewhere.parent.as_posix()}", f"  ticket_banks: {elsewhere.name}")
@@ -150,10 +162,30 @@ def server(elsewhere: Path) -> Iterator[Server]:
         extra += ["--front-end-root", page]
     root = Path(os.environ.get("COMFYUI_DIR") or HOME / "ComfyUI")
     packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
+    packs["text-encoders"] = text_encoders
     if not WEIGHTS.is_file():
         pytest.fail(f"The demo model is missing: there is no {WEIGHTS}.")
     with Server(Install(root, Path(sys.executable)), packs, extra=extra) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def model_files(server: Server) -> Iterator[Callable[..., dict[str, str]]]:
+    """Writes files of checkpoints.py among the server's models, for one module, and gives their names."""
+    models = server.log_path.parent / "models"
+    written: list[Path] = []
+
+    def write(*names: str) -> dict[str, str]:
+        script = Path(__file__).with_name("checkpoints.py")
+        command = [sys.executable, str(script), str(server.install.root), str(models), *names]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        files = [Path(line) for line in done.stdout.splitlines()]
+        written.extend(files)
+        return {name: file.name for name, file in zip(names, files, strict=True)}
+
+    yield write
+    for file in written:
+        file.unlink()
 
 
 @pytest.fixture

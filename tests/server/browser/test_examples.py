@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import browser as browsers
@@ -37,15 +34,9 @@ FIT = "app.extensionManager.command.execute('Comfy.Canvas.FitView')"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(server: Server) -> Iterator[str]:
+def checkpoint(model_files: Callable[..., dict[str, str]]) -> str:
     """The name of a checkpoint of SD1.5's layout with random weights."""
-    folder = server.log_path.parent / "models" / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "random.safetensors"
-    script = Path(__file__).with_name("sd1_checkpoint.py")
-    subprocess.run([sys.executable, str(script), str(server.install.root), str(file)], check=True)
-    yield file.name
-    file.unlink()
+    return model_files("sd1")["sd1"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,299 @@
+"""Transformers out of files, by ComfyUI's own loaders: what the loaders make of a model has to be read too.
+
+The files have the real layouts, by which detection knows them, and random weights (checkpoints.py). SD3's has
+its own CLIP and autoencoder. The other families' text encoders have sizes that no file can make smaller, from
+5 thousand million weights up: text_encoders.py makes small ones with the real tokenizers.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from comfyui_server import Server
+from PIL import Image
+from safetensors.numpy import load_file
+
+Prompt = dict[str, Any]
+HEIGHT, WIDTH = 152, 104
+TEXT = "a big castle and an old tree"
+PLACES = "castle: 0 0 0.5 1\ntree: 0.5 0 1 1"
+
+
+def node(kind: str, **inputs: Any) -> Prompt:
+    return {"class_type": kind, "inputs": inputs}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as people load and sample it.
+
+    file, vae: names in checkpoints.py. text: a kind in text_encoders.py; without one the file is a checkpoint
+    with text encoder and autoencoder. model: ComfyUI's class. layers: all there are. layer: to be read.
+    sampling: the node that sets the noise levels. guidance: distilled into the model.
+    """
+
+    file: str
+    model: str
+    layers: str
+    layer: str
+    sampling: Prompt
+    text: str = ""
+    vae: str = ""
+    latent: str = "EmptySD3LatentImage"
+    dtype: str = "default"
+    batch: int = 2
+    steps: int = 4
+    cfg: float = 4.0
+    guidance: float = 0.0
+
+    @property
+    def clip(self) -> list[Any]:
+        return ["2", 0] if self.text else ["1", 1]
+
+    @property
+    def decoder(self) -> list[Any] | None:
+        return ["3", 0] if self.vae else None if self.text else ["1", 2]
+
+
+FLUXES = "double 0, double 1, single 0, single 1"
+THREE = "block 0, block 1, block 2"
+SHIFT = node("ModelSamplingSD3", shift=3.0)
+FLUX = Loaded(
+    "flux",
+    "Flux",
+    FLUXES,
+    "double 1, single 0",
+    node("ModelSamplingFlux", max_shift=1.15, base_shift=0.5, width=WIDTH, height=HEIGHT),
+    text="Flux",
+    vae="flux_vae",
+    cfg=1.0,
+    guidance=3.5,
+)
+FAMILIES = {
+    "SD3.5": Loaded("sd3", "SD3", THREE, "block 1", SHIFT),
+    "Flux.1": FLUX,
+    # One forward takes two seconds: it has to be cast.
+    "Qwen-Image in 8 bits": Loaded(
+        "qwen",
+        "QwenImage",
+        "block 0",
+        "block 0",
+        node("ModelSamplingAuraFlow", shift=3.1),
+        text="Qwen-Image",
+        vae="wan_vae",
+        dtype="fp8_e4m3fn",
+        batch=1,
+        steps=2,
+    ),
+    "Wan": Loaded(
+        *("wan", "WAN21", THREE, "block 2", SHIFT),
+        **{"text": "Wan", "vae": "wan_vae", "latent": "EmptyHunyuanLatentVideo"},
+    ),
+    "Flux.2 Klein": Loaded(
+        *("klein", "Flux2", FLUXES, "single 1", SHIFT),
+        **{"text": "Flux.2 Klein", "latent": "EmptyFlux2LatentImage"},
+    ),
+    "HunyuanImage": Loaded(
+        *("hunyuan", "HunyuanImage21", FLUXES, "double 0", SHIFT),
+        **{"text": "HunyuanImage", "latent": "EmptyHunyuanImageLatent"},
+    ),
+}
+# By the loader, and with a scale for each matrix.
+IN_8_BITS = {"cast": ("flux", "fp8_e4m3fn"), "scaled": ("flux_scaled", "default")}
+
+
+@pytest.fixture(scope="module")
+def files(model_files: Callable[..., dict[str, str]]) -> dict[str, str]:
+    wanted = {name for one in FAMILIES.values() for name in (one.file, one.vae) if name}
+    return model_files(*sorted(wanted | {file for file, _ in IN_8_BITS.values()}))
+
+
+def graph(loaded: Loaded, files: dict[str, str]) -> Prompt:
+    """Loaders 1 to 3, prompts 4 and 5, latent 6, model 7, KSampler 8; 9 saves the latent, 12 the pictures."""
+    found: Prompt = {"1": node("CheckpointLoaderSimple", ckpt_name=files[loaded.file])}
+    if loaded.text:
+        found["1"] = node("UNETLoader", unet_name=files[loaded.file], weight_dtype=loaded.dtype)
+        found["2"] = {"class_type": "LoadTinyTextEncoder", "inputs": {"kind": loaded.text}}
+    if loaded.vae:
+        found["3"] = node("VAELoader", vae_name=files[loaded.vae])
+    found["4"] = node("CLIPTextEncode", text=TEXT, clip=loaded.clip)
+    found["5"] = node("CLIPTextEncode", text="blurry", clip=loaded.clip)
+    length = {"length": 1} if "Video" in loaded.latent else {}
+    found["6"] = node(loaded.latent, width=WIDTH, height=HEIGHT, batch_size=loaded.batch, **length)
+    found["7"] = copy.deepcopy(loaded.sampling)
+    found["7"]["inputs"]["model"] = ["1", 0]
+    found["8"] = node(
+        "KSampler",
+        **{"model": ["7", 0], "positive": ["4", 0], "negative": ["5", 0], "latent_image": ["6", 0]},
+        **{"seed": 7, "steps": loaded.steps, "cfg": loaded.cfg, "denoise": 1.0},
+        **{"sampler_name": "euler", "scheduler": "simple"},
+    )
+    found["9"] = node("SaveLatent", samples=["8", 0], filename_prefix="loaded/latent")
+    if loaded.guidance:
+        found["10"] = node("FluxGuidance", conditioning=["4", 0], guidance=loaded.guidance)
+        found["8"]["inputs"]["positive"] = ["10", 0]
+    if loaded.decoder:
+        found["11"] = node("VAEDecode", samples=["8", 0], vae=loaded.decoder)
+        found["12"] = node("SaveImage", images=["11", 0], filename_prefix="loaded/picture")
+    return found
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a graph made: its latent, its pictures by node, and what nodes said."""
+
+    latent: np.ndarray
+    pictures: dict[str, list[Image.Image]]
+    run: Any
+
+    def same(self, other: Made) -> bool:
+        one, two = ([p.tobytes() for p in made.pictures["12"]] for made in (self, other))
+        return one == two and np.array_equal(self.latent, other.latent)
+
+
+@pytest.fixture(scope="module")
+def make(server: Server, run: Callable[[Prompt], Any]) -> Callable[[Prompt], Made]:
+    def made(prompt: Prompt) -> Made:
+        done = run(prompt)
+        outputs = done.entry["outputs"]
+        (file,) = outputs["9"]["latents"]
+        path = server.log_path.parent / "output" / file["subfolder"] / file["filename"]
+        pictures: dict[str, list[Image.Image]] = {"12": []}
+        for number, output in outputs.items():
+            saved = output.get("images", [])
+            pictures[number] = [Image.open(io.BytesIO(server.client.image(**one))) for one in saved]
+        return Made(load_file(path)["latent_tensor"], pictures, done)
+
+    return made
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def loaded(request: pytest.FixtureRequest) -> Loaded:
+    return FAMILIES[request.param]
+
+
+@pytest.fixture(scope="module")
+def stock(loaded: Loaded, files: Any, make: Any) -> tuple[Prompt, Made]:
+    prompt = graph(loaded, files)
+    return prompt, make(prompt)
+
+
+@pytest.fixture
+def prompt(stock: tuple[Prompt, Made]) -> Prompt:
+    """The stock graph, to be changed at will."""
+    return copy.deepcopy(stock[0])
+
+
+def watching(prompt: Prompt, loaded: Loaded, layer: str = "all") -> Prompt:
+    """The graph with Attention over Steps between its model and its sampler, and all that it reports."""
+    prompt["20"] = node(
+        "AttentionOverSteps",
+        model=["7", 0],
+        clip=loaded.clip,
+        prompt=TEXT,
+        phrases="castle\nold tree",
+        layer=layer,
+    )
+    prompt["8"]["inputs"]["model"] = ["20", 0]
+    if loaded.guidance:
+        prompt["10"]["inputs"]["conditioning"] = ["20", 1]
+    else:
+        prompt["8"]["inputs"]["positive"] = ["20", 1]
+    prompt["21"] = node("AttentionOverStepsReport", latent=["8", 0], model=["20", 0], steps="", number=1)
+    prompt["22"] = node("MaskToImage", mask=["21", 2])
+    prompt["23"] = node("SaveImage", images=["22", 0], filename_prefix="loaded/mask")
+    return prompt
+
+
+def drawn(picture: Image.Image) -> bool:
+    return len(picture.convert("L").getcolors()) > 20
+
+
+def check_watched(stock: Made, watched: Made, loaded: Loaded) -> None:
+    assert watched.same(stock)
+    lines = watched.run.text("21").splitlines()
+    assert lines[0].split()[:5] == ["step", "sigma", "castle", "old", "tree"]
+    rows = [line.split() for line in lines[1 : loaded.steps + 1]]
+    assert [row[0] for row in rows] == [str(step + 1) for step in range(loaded.steps)]
+    masks = watched.pictures["23"]
+    assert len(masks) == 2 and all(map(drawn, masks)) and masks[0].tobytes() != masks[1].tobytes()
+    assert "Traceback" not in watched.run.log
+
+
+def test_a_watched_run_is_the_stock_run_and_its_words_have_maps(
+    loaded: Loaded, stock: tuple[Prompt, Made], prompt: Prompt, make: Any
+) -> None:
+    latent = stock[1].latent
+    assert np.isfinite(latent).all() and latent.shape[0] == loaded.batch
+    assert all(map(drawn, stock[1].pictures["12"]))
+    check_watched(stock[1], make(watching(prompt, loaded)), loaded)
+
+
+def test_forwards_are_counted_and_saved(loaded: Loaded, prompt: Prompt, make: Any) -> None:
+    prompt["8"]["class_type"] = "GuidanceCutoffKSampler"
+    prompt["8"]["inputs"] |= {
+        "cutoff": "share of steps",
+        "cutoff.guided": 0.5,
+        "after_cutoff": "conditional",
+    }
+    told = make(prompt).run.text("8")
+    steps, guided = loaded.steps, loaded.steps // 2
+    if loaded.cfg == 1:
+        assert told.startswith(f"{steps} NFE for {steps} steps") and "as at cfg 1: nothing to save" in told
+    else:
+        nfe = f"{steps + guided} NFE for {steps} steps, {guided} of them guided"
+        assert told.startswith(f"{nfe}; a stock run takes {2 * steps}: 25% saved.")
+
+
+def test_the_best_noise_is_picked_and_a_part_redrawn(loaded: Loaded, prompt: Prompt, make: Any) -> None:
+    size = {"size": "custom", "size.width": WIDTH, "size.height": HEIGHT}
+    prompt["20"] = node(
+        "PickBestNoise",
+        **{"model": ["7", 0], "clip": loaded.clip, "regions": PLACES, "seed": 7, "batch_size": loaded.batch},
+        **{"layer": loaded.layer, "candidates": 2, "advanced": "defaults", **size},
+    )
+    left = {"region": "left: 0 0 0.5 1", "seed": 8, "edge": 0}
+    prompt["21"] = node(
+        "RedrawNoiseInRegion", noise=["20", 0], latent_image=["20", 2], model=["7", 0], **left
+    )
+    prompt["22"] = node("BasicGuider", model=["7", 0], conditioning=prompt["8"]["inputs"]["positive"])
+    prompt["23"] = node("KSamplerSelect", sampler_name="euler")
+    prompt["24"] = node("BasicScheduler", model=["7", 0], scheduler="simple", steps=1, denoise=1.0)
+    chosen = {"guider": ["22", 0], "sampler": ["23", 0], "sigmas": ["24", 0], "latent_image": ["20", 2]}
+    prompt["8"] = node("SamplerCustomAdvanced", noise=["21", 0], **chosen)
+    made = make(prompt)
+    picked, redrawn = made.run.text("20"), made.run.text("21")
+    assert f"; {2 * loaded.batch} looks of " in picked and "Use the noise output instead" in picked
+    assert "% of the noise is new, of seed 8" in redrawn
+    assert np.isfinite(made.latent).all() and "Traceback" not in made.run.log
+
+
+def test_what_does_not_fit_is_refused_in_a_sentence(loaded: Loaded, prompt: Prompt, failure: Any) -> None:
+    """The layers are those of the file."""
+    model = {"model": ["7", 0], "clip": loaded.clip}
+    prompt["20"] = node(
+        "CollectTickets",
+        **{**model, "categories": "castle\ntree", "noises": 1, "seed": 0, "layer": loaded.layer},
+        **{"width": WIDTH, "height": HEIGHT, "advanced": "defaults"},
+    )
+    prompt["21"] = node("TicketBankReport", bank=["20", 0])
+    refused = failure({number: prompt[number] for number in prompt if number in {"1", "2", "7", "20", "21"}})
+    assert refused.node == "CollectTickets"
+    assert refused.message.startswith(f"Collect Tickets: this model is {loaded.model}, a transformer: ")
+    refused = failure(watching(prompt, loaded, "input 8"))
+    known = f"but this model attends to the prompt in: {loaded.layers}."
+    assert refused.node == "AttentionOverSteps"
+    assert refused.message == f'Attention over Steps: layer is "input 8", {known}'
+
+
+@pytest.mark.parametrize(("file", "dtype"), IN_8_BITS.values(), ids=list(IN_8_BITS))
+def test_weights_in_8_bits_are_watched_as_they_are(files: Any, make: Any, file: str, dtype: str) -> None:
+    loaded = replace(FLUX, file=file, dtype=dtype)
+    prompt = graph(loaded, files)
+    check_watched(make(prompt), make(watching(prompt, loaded)), loaded)
