@@ -19,6 +19,7 @@ AGREEMENT_SCALE = (
     f"images whose guidance ended below {SETTLED:g} lost an object about three times as often (on four of"
     " five models of the demo's kind)"
 )
+UNGUIDED = "This run had no guidance: at cfg 1 there is nothing to cut."
 
 
 def suggest(trace: Trace, push: float = PUSH) -> float:
@@ -44,7 +45,7 @@ def suggest(trace: Trace, push: float = PUSH) -> float:
         )
     guided = guidance.amin(1) > 0
     if not bool(guided.any()):
-        raise StepsError("This run had no guidance: at cfg 1 there is nothing to cut.")
+        raise StepsError(UNGUIDED)
     if not bool(guided[-1]):
         raise StepsError(
             "This run was not guided to its end: watch one without a cutoff, and with a negative prompt for"
@@ -86,6 +87,8 @@ def explain(trace: Trace, share: float, push: float = PUSH) -> str:
 def scales(trace: Trace, image: int) -> list[str]:
     """What the figures of image `image` of a watched run mean, for people: of a fully guided run also after
     which step little push is to come."""
+    if not trace.guided:
+        return [UNGUIDED]
     lines = []
     guidance = trace.guidance()[:, image]
     if trace.falls and bool((guidance > 0).all()):

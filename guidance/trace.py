@@ -117,6 +117,11 @@ class Trace:
         return falls(self.sigmas.tolist())
 
     @property
+    def guided(self) -> bool:
+        """Whether any step had guidance, or may have had: at cfg 1 none has."""
+        return bool((self.guidance() != 0).any())
+
+    @property
     def images(self) -> int:
         return len(next(step.low for step in self._known))
 

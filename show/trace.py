@@ -106,8 +106,8 @@ def curves(trace: Trace, image: int, cut: float | None = None) -> torch.Tensor:
     """Charts over the steps [height, width, 3], for image `image` of the batch.
 
     Agreement of each phrase's map with its final form, in the colours of the phrases; share of low
-    frequencies (blue); norm of the guidance term over its greatest value (yellow) and, where the noise
-    falls, its push still to come (red). cut: a share of the steps to mark.
+    frequencies (blue); of a guided run, norm of the guidance term over its greatest value (yellow) and, where
+    the noise falls, its push still to come (red). cut: a share of the steps to mark.
     """
     count = len(trace.sigmas) - 1
     at = torch.arange(1, count + 1)
@@ -129,15 +129,8 @@ def curves(trace: Trace, image: int, cut: float | None = None) -> torch.Tensor:
             marks,
         )
     )
-    charts.append(
-        line_chart(
-            "Guidance",
-            step,
-            Axis("share of the greatest", *SHARES),
-            pushes,
-            marks,
-        )
-    )
+    if trace.guided:
+        charts.append(line_chart("Guidance", step, Axis("share of the greatest", *SHARES), pushes, marks))
     return tensor_of(framed(stacked(charts, 2 * GAP)))
 
 
@@ -165,12 +158,15 @@ def table(trace: Trace, image: int, steps: Sequence[int]) -> str:
     """
     phrases = trace.phrases if trace.is_read else ()
     agree = agreement(trace.maps())[:, image] if phrases else torch.empty(len(trace.sigmas) - 1, 0)
-    guidance, low = trace.guidance(), trace.low()[:, image]
+    guidance, low = trace.guidance()[:, image], trace.low()[:, image]
     left = trace.remaining()
     beside = phrases if len(phrases) <= MOST_BESIDE else ()
-    rows = [
-        ["step", "sigma", *beside, "low freq.", "guidance", *(["still to come"] if left is not None else [])]
-    ]
+    pushes: dict[str, list[str]] = {}
+    if trace.guided:
+        pushes["guidance"] = [figure(value, ".3f") for value in guidance.tolist()]
+        if left is not None:
+            pushes["still to come"] = [f"{value:.0%}" for value in left[:, image].tolist()]
+    rows = [["step", "sigma", *beside, "low freq.", *pushes]]
     for step in steps:
         rows.append(
             [
@@ -178,8 +174,7 @@ def table(trace: Trace, image: int, steps: Sequence[int]) -> str:
                 f"{float(trace.sigmas[step]):.3g}",
                 *(figure(value) for value in agree[step, : len(beside)].tolist()),
                 figure(float(low[step])),
-                figure(float(guidance[step, image]), ".3f"),
-                *([f"{float(left[step, image]):.0%}"] if left is not None else []),
+                *(column[step] for column in pushes.values()),
             ]
         )
     lines = aligned(rows)

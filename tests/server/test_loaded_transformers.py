@@ -221,6 +221,8 @@ def check_watched(stock: Made, watched: Made, loaded: Loaded) -> None:
     assert lines[0].split()[:5] == ["step", "sigma", "castle", "old", "tree"]
     rows = [line.split() for line in lines[1 : loaded.steps + 1]]
     assert [row[0] for row in rows] == [str(step + 1) for step in range(loaded.steps)]
+    without = "This run had no guidance: at cfg 1 there is nothing to cut." in lines
+    assert without == (loaded.cfg == 1) == ("guidance" not in lines[0])
     masks = watched.pictures["23"]
     assert len(masks) == 2 and all(map(drawn, masks)) and masks[0].tobytes() != masks[1].tobytes()
     assert "Traceback" not in watched.run.log

@@ -349,6 +349,16 @@ def test_figures_without_a_meaning_are_left_out() -> None:
     assert trace.heat_maps(run.maps()[:, 0], ("cat",), list(range(5))).isfinite().all()
 
 
+def test_a_run_without_guidance_has_no_figures_of_it() -> None:
+    run = trace_of(("cat",))
+    guided = trace.curves(run, 0)
+    run.steps = [Evaluation(one.low, one.maps, torch.zeros(2)) for one in run.steps if one is not None]
+    assert trace.table(run, 0, [0]).splitlines()[0].split() == ["step", "sigma", "cat", "low", "freq."]
+    assert trace.curves(run, 0).shape[0] < guided.shape[0]
+    run.steps[1] = Evaluation(torch.rand(2), None, None)
+    assert trace.table(run, 0, [0]).splitlines()[0].endswith("guidance"), "not reported is not none"
+
+
 def test_masks_stay_maps() -> None:
     masks = trace.masks(torch.rand(2, 16, 24), 128, 192)
     assert masks.shape == (2, 128, 192)

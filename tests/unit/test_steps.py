@@ -315,6 +315,12 @@ class TestSuggestion:
         rising.sigmas = rising.sigmas.flip(0)
         assert scales(rising, 0) == [maps]
 
+    def test_a_report_without_guidance_says_that_there_is_nothing_to_cut(self) -> None:
+        """Rule: at cfg 1, as distilled models run, it spoke of images whose guidance had ended."""
+        assert scales(self.watched([0.0, 0.0, 0.0, 0.0]), 0) == [
+            "This run had no guidance: at cfg 1 there is nothing to cut."
+        ]
+
     def test_without_maps_the_push_alone_decides(self) -> None:
         trace = self.watched([1.0, 1.0, 0.1, 0.1])
         trace.steps = [Evaluation(e.low, None, e.guidance) for e in trace.steps if e is not None]
