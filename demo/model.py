@@ -28,7 +28,7 @@ else:
 
 WEIGHTS = weights()
 DEMO = HERE / "weights" / "demo.safetensors"
-TRANSFORMER = HERE / "weights" / "transformer.safetensors"
+TRANSFORMER = weights("transformer")
 LATENT_SCALE = 0.18215
 
 TEXT: dict[str, Any] = {

@@ -135,34 +135,37 @@ VARIANTS = {
 }
 
 
-def chosen() -> tuple[str, Variant]:
-    """Name ("" for the demo model) and settings of the model in use; ValueError for an unknown name."""
-    name = os.environ.get("DEMO_VARIANT", "")
+def chosen(name: str | None = None) -> tuple[str, Variant]:
+    """Name ("" for the demo model) and settings of a model, by default the one in use.
+
+    ValueError for an unknown name.
+    """
+    name = os.environ.get("DEMO_VARIANT", "") if name is None else name
     if name and name not in VARIANTS:
         raise ValueError(f"DEMO_VARIANT={name}: known are {', '.join(VARIANTS)}")
     return name, VARIANTS[name] if name else DEMO
 
 
-def progress() -> Path:
-    """Where training the model in use leaves its work; DEMO_VARIANTS can name a folder for all variants."""
-    name, _ = chosen()
+def progress(name: str | None = None) -> Path:
+    """Where training a model leaves its work; DEMO_VARIANTS can name a folder for all variants."""
+    name, _ = chosen(name)
     if not name:
         return HERE / "progress"
     return Path(os.environ.get("DEMO_VARIANTS") or HERE / "progress" / "variants") / name
 
 
-def folder() -> Path:
-    """Where the weights of the model in use are."""
-    name, variant = chosen()
-    if not name or (variant.shipped and "DEMO_VARIANTS" not in os.environ):
+def folder(name: str | None = None) -> Path:
+    """Where the weights of a model are."""
+    name, variant = chosen(name)
+    if not name or (variant.shipped and not os.environ.get("DEMO_VARIANTS")):
         return HERE / "weights"
-    return progress() / "weights"
+    return progress(name) / "weights"
 
 
-def weights() -> Path:
-    """Denoiser and text encoder of the model in use, and its autoencoder if it has one of its own."""
-    name, variant = chosen()
-    return folder() / ("demo.safetensors" if variant.own_judge else f"{name}.safetensors")
+def weights(name: str | None = None) -> Path:
+    """Denoiser and text encoder of a model, and its autoencoder if it has one of its own."""
+    name, variant = chosen(name)
+    return folder(name) / ("demo.safetensors" if variant.own_judge else f"{name}.safetensors")
 
 
 def judge_folder() -> Path:

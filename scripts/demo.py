@@ -47,6 +47,7 @@ SCENES = (
     Scene("flower_and_fish", "a flower and a fish", {"flower": BOTTOM_RIGHT, "fish": TOP_LEFT}),
 )
 SEED = 7
+EMPTY = "empty"
 LOADERS = {"UNet": "LoadDemoModel", "transformer": "LoadDemoTransformer"}
 TICKETS = {"UNet"}
 """The models in which tickets are collected as the example workflow does it."""
@@ -57,7 +58,9 @@ def nodes_of(prompt: Prompt, kind: str) -> list[dict[str, Any]]:
 
 
 def compose(workflow: Prompt, scene: Scene, tickets: bool, model: str = "UNet") -> Prompt:
-    """The example workflow for one scene; without tickets it is the same but for the noise."""
+    """The example workflow for one scene; without tickets it is the same but for the noise, and none are
+    collected.
+    """
     prompt = copy.deepcopy(workflow)
     for loader in nodes_of(prompt, LOADERS["UNet"]):
         loader["class_type"] = LOADERS[model]
@@ -71,13 +74,26 @@ def compose(workflow: Prompt, scene: Scene, tickets: bool, model: str = "UNet") 
         node["inputs"]["seed"] = SEED
     if not tickets:
         del sampler["inputs"]["noise"]
+        size = {side: collect["inputs"][side] for side in ("width", "height")}
+        prompt[EMPTY] = {"class_type": "EmptyLatentImage", "inputs": {**size, "batch_size": 1}}
+        sampler["inputs"]["latent_image"] = [EMPTY, 0]
     sampled = next(key for key, node in prompt.items() if node is sampler)
     decoded = {k for k, n in prompt.items() if n["inputs"].get("samples") == [sampled, 0]}
-    return {
-        key: node
-        for key, node in prompt.items()
-        if node["class_type"] != "SaveImage" or node["inputs"]["images"][0] in decoded
-    }
+    (saved,) = (
+        k for k, n in prompt.items() if n["class_type"] == "SaveImage" and n["inputs"]["images"][0] in decoded
+    )
+    return needed(prompt, saved)
+
+
+def needed(prompt: Prompt, last: str) -> Prompt:
+    """The node `last` and all that it is made of."""
+    found, open_ = set[str](), [last]
+    while open_:
+        key = open_.pop()
+        found.add(key)
+        links = (v for v in prompt[key]["inputs"].values() if isinstance(v, list))
+        open_ += [source for source, _ in links if source not in found]
+    return {key: node for key, node in prompt.items() if key in found}
 
 
 def run(client: Client, prompt: Prompt, target: Path) -> dict[str, Any]:
@@ -101,7 +117,11 @@ def show(install: Install, output: Path, model: str) -> None:
     jobs = []
     print("Starting ComfyUI ...")
     with Server(install, PACKS) as server:
-        print("Collecting tickets and sampling ..." if model in TICKETS else "Sampling ...")
+        print(
+            "Collecting tickets and sampling ..."
+            if model in TICKETS
+            else f"Sampling with plain noise only: whether tickets work on the {model} has not been shown ..."
+        )
         for scene in SCENES:
             runs = {
                 kind: run(

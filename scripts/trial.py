@@ -2,6 +2,7 @@
 
     python scripts/trial.py --checkpoint FILE              layouts made of a few everyday things
     python scripts/trial.py --checkpoint FILE --prompts 7bench.csv
+    python scripts/trial.py --checkpoint FILE --no-tickets --layer "block 12"      a transformer
     python scripts/trial.py --demo                         the same on the demo model
     python scripts/trial.py --join A.jsonl B.jsonl         the table of several people's files
 
@@ -30,7 +31,7 @@ from comfyui_client import Client, PromptError, ServerError
 from comfyui_server import Server
 from installing import held
 from prompt_boxes import PromptsError, read
-from trial_graph import Task, completed, graph
+from trial_graph import LOADERS, Task, completed, graph
 from trial_layer import AUTO, about_trial, layer_together
 from trial_progress import lines_of, waited
 
@@ -41,6 +42,9 @@ DEMO = ("castle", "tree", "car", "sun", "fish", "flower")
 DEMO_SIDE, SIDE, LEAST_SIDE = 256, 512, 64
 IMAGES, IMAGES_OF_EACH = 64, 4
 MOST_AFTER = 90
+# The demo's models in which tickets are tried.
+TICKETS = {"UNet"}
+BLAME, HINT = "a transformer", 'Give --no-tickets, and with it --layer "...", to try all that works there.'
 # What differs from prompt to prompt; with --prompts all are one table.
 OF_A_LAYOUT = ("regions", "prompt", "categories", "objects", "bank")
 
@@ -50,10 +54,11 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="%(prog)s [options]"
     )
     what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", metavar="FILE", help="try this model: SD1.x, SD2.x or SDXL")
+    what.add_argument("--checkpoint", metavar="FILE", help="try this model")
     what.add_argument("--demo", action="store_true", help="try the demo model, on the CPU")
     what.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="print the table of these files")
     tried = parser.add_argument_group("what is tried")
+    tried.add_argument("--model", choices=tuple(LOADERS), default="UNet", help="with --demo (default UNet)")
     tried.add_argument("--categories", nargs="+", metavar="WORDS", help="what to place (everyday things)")
     tried.add_argument("--prompts", type=Path, metavar="CSV", help="prompts with boxes, in 7Bench's format")
     tried.add_argument(
@@ -62,8 +67,15 @@ def parse() -> argparse.Namespace:
         help=f"of each kind of noise (default {IMAGES}; with --prompts {IMAGES_OF_EACH} a prompt)",
     )
     tried.add_argument("--control", action="store_true", help="try tickets of the other category, too")
+    tried.add_argument(
+        "--no-tickets",
+        action="store_true",
+        help="collect none, for models with which that does not work: transformers; with these give a layer",
+    )
     tried.add_argument("--noises", type=int, default=32, help="that tickets are collected from (default 32)")
-    tried.add_argument("--layer", default=AUTO, help="cross-attention layer of the tickets (default auto)")
+    tried.add_argument(
+        "--layer", default=AUTO, help="attention layer by which noise is looked at (default auto)"
+    )
     tried.add_argument(
         "--look-after",
         type=int,
@@ -103,6 +115,10 @@ def check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise SetupError(f"--{name} is {value}: give {least} or more.")
+    if options.model != "UNet" and not options.demo:
+        raise SetupError(f"--model {options.model} is the demo's: give --demo instead of --checkpoint.")
+    if options.control and options.no_tickets:
+        raise SetupError("--control is for tickets, and none are tried here: leave it out.")
     if not 0 <= options.look_after <= MOST_AFTER:
         raise SetupError(f"--look-after is {options.look_after}: give 0 to {MOST_AFTER} percent.")
     for side in options.size or ():
@@ -115,6 +131,7 @@ def name_of(options: argparse.Namespace) -> str:
     if options.name:
         return str(options.name)
     parts = [Path(options.checkpoint).stem if options.checkpoint else "demo"]
+    parts += [options.model] if options.model != "UNet" else []
     parts += [options.prompts.stem] if options.prompts else []
     return "_".join(re.sub(r"[^\w.-]+", "_", part).strip("._") or "model" for part in parts)
 
@@ -171,14 +188,14 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
         for needed in ("CollectTickets", "LayoutTrial"):
             if needed not in info:
                 raise SetupError(f"ComfyUI at {client.url} has no node {needed}: install this pack there.")
-        if layer == AUTO and len(tasks) > 1:
+        if layer == AUTO and len(tasks) > 1 and not options.no_tickets:
             layer = layer_together(options, client, tasks, name) or layer
         failed = 0
         for number, task in enumerate(tasks, 1):
             if task.layout:
                 print(f"{number} of {len(tasks)}: {task.layout.name}: {task.layout.prompt}", flush=True)
             prompt = graph(options, task, name, options.images, layer)
-            for node in ("2", "3"):
+            for node in prompt.keys() - {"1"}:
                 completed(prompt, node, info)
             try:
                 entry = waited(client, client.queue(prompt), name, options.images)
@@ -250,6 +267,7 @@ def main() -> int:
     options = parse()
     if options.join:
         return join(options.comfyui, options.join, options.any_layout)
+    options.no_tickets |= options.model not in TICKETS
     check(options)
     side = DEMO_SIDE if options.demo else SIDE
     options.size = options.size or (side, side)
@@ -264,7 +282,8 @@ def main() -> int:
             raise SetupError(f"{options.prompts} has no prompt that can be tried.")
         file = try_all(options, tasks, name_of(options))
     except (ServerError, PromptError, PromptsError) as error:
-        raise SetupError(str(error)) from error
+        hint = "" if options.no_tickets or BLAME not in str(error) else f"\n{HINT}"
+        raise SetupError(f"{error}{hint}") from error
     status = join(options.comfyui, [file], True) if options.prompts else 0
     print(f"Every image: {file}")
     return status

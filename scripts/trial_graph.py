@@ -22,12 +22,20 @@ class Task:
     layout: Layout | None = None
 
 
+LOADERS = {"UNet": "LoadDemoModel", "transformer": "LoadDemoTransformer"}
+"""Of the demo's models."""
+
+
+def loading(options: argparse.Namespace) -> Prompt:
+    """A prompt in API format: the model alone."""
+    if options.demo:
+        return {"1": {"class_type": LOADERS[options.model], "inputs": {}}}
+    inputs = {"ckpt_name": Path(options.checkpoint).name if not options.url else options.checkpoint}
+    return {"1": {"class_type": "CheckpointLoaderSimple", "inputs": inputs}}
+
+
 def collecting(options: argparse.Namespace, categories: Sequence[str], noises: int, layer: str) -> Prompt:
     """A prompt in API format: the model, and a bank of these categories."""
-    loader: dict[str, Any] = {"class_type": "LoadDemoModel", "inputs": {}}
-    if not options.demo:
-        inputs = {"ckpt_name": Path(options.checkpoint).name if not options.url else options.checkpoint}
-        loader = {"class_type": "CheckpointLoaderSimple", "inputs": inputs}
     width, height = options.size
     collect = {
         "model": ["1", 0],
@@ -41,11 +49,11 @@ def collecting(options: argparse.Namespace, categories: Sequence[str], noises: i
         "advanced": "defaults",
         "save_as": "",
     }
-    return {"1": loader, "2": {"class_type": "CollectTickets", "inputs": collect}}
+    return loading(options) | {"2": {"class_type": "CollectTickets", "inputs": collect}}
 
 
 def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer: str) -> Prompt:
-    """A prompt in API format: the model, a bank of the task's categories, the trial."""
+    """A prompt in API format: the model, if tickets are tried a bank of the task's categories, the trial."""
     width, height = options.size
     regions, template = "\n".join(task.categories), "{}"
     if task.layout:
@@ -54,7 +62,6 @@ def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer
     trial = {
         "model": ["1", 0],
         "clip": ["1", 1],
-        "bank": ["2", 0],
         "regions": regions,
         "size": "custom",
         "size.width": width,
@@ -72,8 +79,13 @@ def graph(options: argparse.Namespace, task: Task, name: str, images: int, layer
     }
     if options.control:
         trial |= {"kinds": "custom", "kinds.control": True}
-    collected = collecting(options, task.categories, options.noises, layer)
-    return collected | {"3": {"class_type": "LayoutTrial", "inputs": trial}}
+    if options.no_tickets:
+        before = loading(options)
+        trial["advanced.layer"] = layer
+    else:
+        before = collecting(options, task.categories, options.noises, layer)
+        trial["bank"] = ["2", 0]
+    return before | {"3": {"class_type": "LayoutTrial", "inputs": trial}}
 
 
 def completed(prompt: Prompt, node: str, info: dict[str, Any]) -> Prompt:

@@ -21,3 +21,8 @@ def test_the_transformer_takes_the_place_of_the_model() -> None:
     assert usual.keys() == twin.keys() and len(changed) == 1
     (key,) = changed
     assert usual[key]["class_type"] == "LoadDemoModel" and twin[key]["class_type"] == "LoadDemoTransformer"
+    # It is no demo of the transformer if the tickets of which nothing is shown end it.
+    assert not [n for n in twin.values() if n["class_type"] in ("CollectTickets", "TicketLatentFromRegions")]
+    (sampler,) = script.nodes_of(twin, "GuidanceCutoffKSampler")
+    empty = twin[sampler["inputs"]["latent_image"][0]]
+    assert empty["class_type"] == "EmptyLatentImage" and empty["inputs"]["width"] == 256

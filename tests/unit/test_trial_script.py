@@ -105,6 +105,30 @@ def test_a_layouts_graph_asks_for_its_boxes_and_its_prompt(
     assert trial["advanced.look_after_percent"] == 20
 
 
+def test_without_tickets_no_bank_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule: a transformer, with which none can be collected, is tried all the same."""
+    options = options_of(monkeypatch, "--demo", "--model", "transformer", "--no-tickets")
+    graph = script.graph(options, script.Task(("castle", "tree")), "mine", 4, "block 2")
+    assert [node["class_type"] for node in graph.values()] == ["LoadDemoTransformer", "LayoutTrial"]
+    trial = graph["3"]["inputs"]
+    assert "bank" not in trial and trial["advanced.layer"] == "block 2" and trial["regions"] == "castle\ntree"
+    assert script.name_of(options) == "demo_transformer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--checkpoint", "x", "--model", "transformer"), "give --demo instead"),
+        (("--demo", "--control", "--no-tickets"), "--control is for tickets"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_comfyui_starts(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(SetupError, match=told):
+        script.check(options_of(monkeypatch, *arguments))
+
+
 def test_the_layer_of_several_prompts_is_chosen_by_the_categories_of_all_of_them() -> None:
     """The words of the first prompt chose for the whole table."""
     tasks = [script.Task(("cat", "red kite")), script.Task(("Red  Kite", "dog")), script.Task(("owl",))]
