@@ -193,6 +193,11 @@ def clip_l() -> State:
         return dict(SDClipModel(device="meta", dtype=torch.float32).state_dict())
 
 
+def clip_alone() -> State:
+    state = drawn(clip_l(), torch.float16)
+    return {name.removeprefix("transformer."): value for name, value in state.items()}
+
+
 def sd1() -> State:
     with torch.device("meta"):
         vae = AutoencoderKL(ddconfig=VAE | {"z_channels": 4}, embed_dim=4).state_dict()
@@ -238,6 +243,8 @@ def model_of(kind: Callable[..., Any], settings: dict[str, Any], dtype: torch.dt
 FILES: dict[str, tuple[str, Callable[[], State]]] = {
     "sd1": ("checkpoints", sd1),
     "sd3": ("checkpoints", sd3),
+    "sd3_alone": ("diffusion_models", model_of(OpenAISignatureMMDITWrapper, SD3, torch.float16)),
+    "clip_l": ("text_encoders", clip_alone),
     "flux": ("diffusion_models", flux),
     "flux_scaled": ("diffusion_models", flux_scaled),
     "qwen": ("diffusion_models", model_of(QwenImageTransformer2DModel, {"num_layers": 1}, FP8)),

@@ -33,9 +33,9 @@ def node(kind: str, **inputs: Any) -> Prompt:
 class Loaded:
     """A model as people load and sample it.
 
-    file, vae: names in checkpoints.py. text: a kind in text_encoders.py; without one the file is a checkpoint
-    with text encoder and autoencoder. model: ComfyUI's class. layers: all there are. layer: to be read.
-    sampling: the node that sets the noise levels. guidance: distilled into the model.
+    file, text, vae: names in checkpoints.py. encoder: one of text_encoders.py. Without text and encoder the
+    file is a checkpoint with all. model: ComfyUI's class. layers: all there are. layer: to be read. sampling:
+    the node that sets the noise levels. guidance: distilled into the model.
     """
 
     file: str
@@ -43,6 +43,7 @@ class Loaded:
     layers: str
     layer: str
     sampling: Prompt
+    encoder: str = ""
     text: str = ""
     vae: str = ""
     latent: str = "EmptySD3LatentImage"
@@ -53,12 +54,20 @@ class Loaded:
     guidance: float = 0.0
 
     @property
+    def files(self) -> list[str]:
+        return [name for name in (self.file, self.text, self.vae) if name]
+
+    @property
+    def whole(self) -> bool:
+        return not (self.encoder or self.text)
+
+    @property
     def clip(self) -> list[Any]:
-        return ["2", 0] if self.text else ["1", 1]
+        return ["1", 1] if self.whole else ["2", 0]
 
     @property
     def decoder(self) -> list[Any] | None:
-        return ["3", 0] if self.vae else None if self.text else ["1", 2]
+        return ["3", 0] if self.vae else ["1", 2] if self.whole else None
 
 
 FLUXES = "double 0, double 1, single 0, single 1"
@@ -70,7 +79,7 @@ FLUX = Loaded(
     FLUXES,
     "double 1, single 0",
     node("ModelSamplingFlux", max_shift=1.15, base_shift=0.5, width=WIDTH, height=HEIGHT),
-    text="Flux",
+    encoder="Flux",
     vae="flux_vae",
     cfg=1.0,
     guidance=3.5,
@@ -85,7 +94,7 @@ FAMILIES = {
         "block 0",
         "block 0",
         node("ModelSamplingAuraFlow", shift=3.1),
-        text="Qwen-Image",
+        encoder="Qwen-Image",
         vae="wan_vae",
         dtype="fp8_e4m3fn",
         batch=1,
@@ -93,33 +102,39 @@ FAMILIES = {
     ),
     "Wan": Loaded(
         *("wan", "WAN21", THREE, "block 2", SHIFT),
-        **{"text": "Wan", "vae": "wan_vae", "latent": "EmptyHunyuanLatentVideo"},
+        **{"encoder": "Wan", "vae": "wan_vae", "latent": "EmptyHunyuanLatentVideo"},
     ),
     "Flux.2 Klein": Loaded(
         *("klein", "Flux2", FLUXES, "single 1", SHIFT),
-        **{"text": "Flux.2 Klein", "latent": "EmptyFlux2LatentImage"},
+        **{"encoder": "Flux.2 Klein", "latent": "EmptyFlux2LatentImage"},
     ),
     "HunyuanImage": Loaded(
         *("hunyuan", "HunyuanImage21", FLUXES, "double 0", SHIFT),
-        **{"text": "HunyuanImage", "latent": "EmptyHunyuanImageLatent"},
+        **{"encoder": "HunyuanImage", "latent": "EmptyHunyuanImageLatent"},
     ),
 }
-# By the loader, and with a scale for each matrix.
-IN_8_BITS = {"cast": ("flux", "fp8_e4m3fn"), "scaled": ("flux_scaled", "default")}
+OTHERS = {
+    "SD3.5 in parts": replace(FAMILIES["SD3.5"], file="sd3_alone", text="clip_l"),
+    "Flux.1 cast to 8 bits": replace(FLUX, dtype="fp8_e4m3fn"),
+    "Flux.1 in 8 bits, with a scale for each matrix": replace(FLUX, file="flux_scaled"),
+}
+FILES = sorted({name for one in (*FAMILIES.values(), *OTHERS.values()) for name in one.files})
 
 
 @pytest.fixture(scope="module")
 def files(model_files: Callable[..., dict[str, str]]) -> dict[str, str]:
-    wanted = {name for one in FAMILIES.values() for name in (one.file, one.vae) if name}
-    return model_files(*sorted(wanted | {file for file, _ in IN_8_BITS.values()}))
+    return model_files(*FILES)
 
 
 def graph(loaded: Loaded, files: dict[str, str]) -> Prompt:
     """Loaders 1 to 3, prompts 4 and 5, latent 6, model 7, KSampler 8; 9 saves the latent, 12 the pictures."""
-    found: Prompt = {"1": node("CheckpointLoaderSimple", ckpt_name=files[loaded.file])}
-    if loaded.text:
-        found["1"] = node("UNETLoader", unet_name=files[loaded.file], weight_dtype=loaded.dtype)
-        found["2"] = {"class_type": "LoadTinyTextEncoder", "inputs": {"kind": loaded.text}}
+    found: Prompt = {"1": node("UNETLoader", unet_name=files[loaded.file], weight_dtype=loaded.dtype)}
+    if loaded.whole:
+        found["1"] = node("CheckpointLoaderSimple", ckpt_name=files[loaded.file])
+    elif loaded.text:
+        found["2"] = node("CLIPLoader", clip_name=files[loaded.text], type="sd3")
+    else:
+        found["2"] = node("LoadTinyTextEncoder", encoder=loaded.encoder)
     if loaded.vae:
         found["3"] = node("VAELoader", vae_name=files[loaded.vae])
     found["4"] = node("CLIPTextEncode", text=TEXT, clip=loaded.clip)
@@ -294,8 +309,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(loaded: Loaded, prompt: Prom
     assert refused.message == f'Attention over Steps: layer is "input 8", {known}'
 
 
-@pytest.mark.parametrize(("file", "dtype"), IN_8_BITS.values(), ids=list(IN_8_BITS))
-def test_weights_in_8_bits_are_watched_as_they_are(files: Any, make: Any, file: str, dtype: str) -> None:
-    loaded = replace(FLUX, file=file, dtype=dtype)
-    prompt = graph(loaded, files)
-    check_watched(make(prompt), make(watching(prompt, loaded)), loaded)
+@pytest.mark.parametrize("other", OTHERS.values(), ids=list(OTHERS))
+def test_other_files_of_a_family_are_watched_as_they_are(files: Any, make: Any, other: Loaded) -> None:
+    prompt = graph(other, files)
+    check_watched(make(prompt), make(watching(prompt, other)), other)

@@ -24,7 +24,7 @@ def _wan() -> Any:
     return tiny.make_clip(wan.WanT5Tokenizer, wan.te(), tiny.pieces(), umt5xxl={**tiny.T5, "d_model": 4096})
 
 
-KINDS = {
+ENCODERS = {
     "Flux": tiny.flux_clip,
     "Qwen-Image": _qwen,
     "Wan": _wan,
@@ -39,13 +39,13 @@ class LoadTinyTextEncoder(io.ComfyNode):
         return io.Schema(
             node_id="LoadTinyTextEncoder",
             category="tests",
-            inputs=[io.Combo.Input("kind", options=list(KINDS))],
+            inputs=[io.Combo.Input("encoder", options=list(ENCODERS))],
             outputs=[io.Clip.Output()],
         )
 
     @classmethod
-    def execute(cls, kind: str) -> io.NodeOutput:
-        return io.NodeOutput(KINDS[kind]())
+    def execute(cls, encoder: str) -> io.NodeOutput:
+        return io.NodeOutput(ENCODERS[encoder]())
 
 
 class Extension(ComfyExtension):
