@@ -101,8 +101,8 @@ def _advanced() -> list[io.WidgetInput]:
         io.String.Input(
             "layer",
             default=AUTO,
-            tooltip="Cross-attention layer by which noise is looked at. auto: the bank's; without a bank, as"
-            " in Arrange Noise by Regions.",
+            tooltip="Attention layer by which noise is looked at. auto: the bank's; without a bank, as in"
+            " Arrange Noise by Regions. For transformers there is no auto: write one.",
         ),
         candidates_input(8, "Of block swap and of tickets that are looked at, for each image."),
         rounds_input(3, 0, "Of block swap and of tickets that are looked at."),
@@ -154,7 +154,9 @@ class LayoutTrial(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model to try it on (SD1.x, SD2.x, SDXL), as you use it."
+                    "model",
+                    tooltip="The model to try it on, as you use it. With transformers plain noise and the"
+                    " best of some seeds are tried.",
                 ),
                 io.Clip.Input("clip", tooltip="Its text encoder."),
                 _layouts_input(),
