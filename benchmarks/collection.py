@@ -43,6 +43,7 @@ from winning_tickets.probe.attention.reader import token_attention
 from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.attention.tokens import encode_prompt
 from winning_tickets.probe.collect.collect import CollectRequest, collect
+from winning_tickets.probe.model.family import latent_shape
 from winning_tickets.probe.model.unet import UNet
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import make_prompts
@@ -65,7 +66,7 @@ def keep(encoded: Any, maps: dict, q: Any, k: Any, v: Any, extra: dict[str, Any]
 def published(model: Any, clip: Any, seeds: range) -> dict[tuple[int, int], torch.Tensor]:
     """The authors' procedure: (prompt, seed) -> attention to the two categories [2, h, w]."""
     family = UNet(model)
-    shape, sigma = family.latent_shape(ARGS.pixels, ARGS.pixels), family.noise_level()
+    shape, sigma = latent_shape(model, ARGS.pixels, ARGS.pixels), family.noise_level()
     layers = family.layers
     found = {}
     for number, prompt in enumerate(make_prompts(CATEGORIES)):
@@ -140,7 +141,7 @@ def times() -> None:
 def peaks(model: Any, clip: Any) -> None:
     """Peak memory of activations: two prompts on one noise, and a stock guided step of one image."""
     family = UNet(model)
-    shape, sigma = family.latent_shape(ARGS.pixels, ARGS.pixels), family.noise_level()
+    shape, sigma = latent_shape(model, ARGS.pixels, ARGS.pixels), family.noise_level()
     encoded = [encode_prompt(clip, p) for p in make_prompts(CATEGORIES)][:2]
     x = plain_noise(0, shape)
     guider = comfy.samplers.CFGGuider(model)

@@ -291,6 +291,38 @@ def test_the_best_noise_is_picked_and_a_part_redrawn(loaded: Loaded, prompt: Pro
     assert np.isfinite(made.latent).all() and "Traceback" not in made.run.log
 
 
+@pytest.mark.parametrize("name", ["SD3.5", "Wan"])
+def test_a_trial_is_drawn_judged_and_shown(name: str, files: Any, make: Any) -> None:
+    """The rule: of a model of videos the images are single frames, in the order of the records."""
+    loaded = FAMILIES[name]
+    prompt = graph(loaded, files)
+    size = {"size": "custom", "size.width": WIDTH, "size.height": HEIGHT}
+    none = dict.fromkeys(("kinds.tickets", "kinds.tickets_looked_at", "kinds.control"), False)
+    kinds = {"kinds": "custom", "kinds.best_of": 2, "kinds.block_swap": True, **none}
+    rare = {"layer": loaded.layer, "objects": "two", "prompt": "{}", "negative": "", "candidates": 2}
+    rare |= {"rounds": 0, "save_as": f"loaded/{loaded.file}", "pass_on": "all", "look_after_percent": 0.0}
+    prompt["20"] = node(
+        "LayoutTrial",
+        **{"model": ["7", 0], "clip": loaded.clip, "vae": loaded.decoder, "regions": PLACES, "images": 2},
+        **{"seed": 7, "steps": 1, "cfg": loaded.cfg, "sampler_name": "euler", "scheduler": "simple"},
+        **{
+            **size,
+            **kinds,
+            "advanced": "custom",
+            **{f"advanced.{key}": value for key, value in rare.items()},
+        },
+    )
+    prompt["9"]["inputs"]["samples"], prompt["11"]["inputs"]["samples"] = ["20", 3], ["20", 3]
+    prompt["21"] = node("SaveImage", images=["20", 2], filename_prefix="loaded/trial")
+    made = make(prompt)
+    report = made.run.text("20")
+    assert "| plain noise " in report and "| best of 2 seeds " in report and "Kept in output/" in report
+    assert f"Block swap was left out. This model is {loaded.model}, a transformer" in report
+    assert made.latent.shape == (4, 16, *(() if name == "SD3.5" else (1,)), HEIGHT // 8, WIDTH // 8)
+    decoded, given = ([picture.tobytes() for picture in made.pictures[n]] for n in ("12", "21"))
+    assert decoded == given and len(given) == 4 and "Traceback" not in made.run.log
+
+
 def test_what_does_not_fit_is_refused_in_a_sentence(loaded: Loaded, prompt: Prompt, failure: Any) -> None:
     """The layers are those of the file."""
     model = {"model": ["7", 0], "clip": loaded.clip}
