@@ -10,6 +10,7 @@ import comfy.sample
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import FAMILIES, UNREADABLE
 from winning_tickets.probe.attention.tokens import find_phrases
 from winning_tickets.probe.sampling.eos import EosError, read_ends, swap_eos
 
@@ -175,6 +176,15 @@ def test_an_embedding_that_one_encoder_leaves_out_leaves_no_common_eos(
 def test_other_encoders_are_refused_with_the_reason(t5: Any) -> None:
     with pytest.raises(EosError, match=r"\(t5xxl\) is not CLIP alone.*reads in both directions"):
         swap_eos(t5, "a castle", "a tree")
+
+
+@pytest.mark.parametrize("name", FAMILIES | UNREADABLE)
+def test_the_text_encoders_of_transformers_are_refused_with_the_reason(name: str) -> None:
+    clip = (FAMILIES | UNREADABLE)[name].clip()
+    with pytest.raises(
+        EosError, match="^Swap End Tokens: .* is not CLIP alone.* no token stands for the end"
+    ):
+        swap_eos(clip, "a castle", "a tree")
 
 
 def test_embeddings_count_as_words(clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import comfy.text_encoders.aura_t5
 import comfy.text_encoders.cosmos
 import comfy.text_encoders.flux
 import comfy.text_encoders.hunyuan_image
+import comfy.text_encoders.hydit
 import comfy.text_encoders.krea2
 import comfy.text_encoders.lumina2
 import comfy.text_encoders.pixart_t5
@@ -519,9 +520,39 @@ def ernie() -> Any:
     return make_model(comfy.supported_models.ErnieImage, ERNIE)
 
 
+HUNYUAN_DIT = {
+    "image_model": "hydit",
+    "hidden_size": 64,
+    "depth": 4,
+    "num_heads": 2,
+    "mlp_ratio": 2.0,
+    "text_states_dim": 64,
+    "text_states_dim_t5": 64,
+    "size_cond": True,
+    "use_style_cond": True,
+}
+BERT = {
+    "num_hidden_layers": 1,
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 512,
+    "vocab_size": 47020,
+    "layer_norm_eps": 1e-12,
+}
+
+
+@cache
+def hydit_clip() -> Any:
+    hydit = comfy.text_encoders.hydit
+    data = {f"mt5xl.{name}": model for name, model in pieces().items()}
+    return make_clip(hydit.HyditTokenizer, hydit.HyditModel, data, hydit_clip=BERT, mt5xl=T5)
+
+
 # PixArt takes no smaller images.
 UNREADABLE = {
     "PixArt": Family(pixart, chroma_clip, (4, 34, 36), ()),
+    "HunyuanDiT": Family(_built("HunyuanDiT", HUNYUAN_DIT), hydit_clip, (4, 19, 13), ()),
     "Ernie-Image": Family(ernie, chroma_clip, (128, 9, 7), (), patch=1, pixels=16),
 }
 """Families that show their attention to no patch."""
