@@ -153,7 +153,7 @@ class LayerProbe:
         sampling = Sampling(TRIAL_STEPS, TRIAL_CFG, "euler", "normal")
         # Plain: a cutoff's or a watch's report is of the user's runs, not of these.
         model = plain_clone(self.scorer.model)
-        return Drawing(model, self.scorer.clip, sampling, self.scorer.shape)
+        return Drawing(model, self.scorer.clip, sampling, self.scorer.latent)
 
     @cached_property
     def _judge(self) -> ModelJudge:

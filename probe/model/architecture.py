@@ -73,7 +73,8 @@ def usual_size(model: Any) -> tuple[int, int]:
 def require_unet(model: Any, node: str) -> None:
     """ProbeError for models of which nobody has shown that blocks of noise, moved, take things along."""
     if why := unarranged(model):
-        other = "" if unreadable(model) else " Pick Best Noise works with it."
+        other = " Pick Best Noise and, without a bank, Layout Trial work with it."
+        other = "" if unreadable(model) else other
         raise ProbeError(
             f"{node}: {why[0].lower()}{why[1:-1]}, so this works with SD1.x, SD2.x and SDXL only.{other}"
         )
