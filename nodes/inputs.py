@@ -14,6 +14,7 @@ from ..probe.build.looking import AfterSteps
 from ..tickets.grid import PIXELS
 from ..tickets.noise import SEED_RANGE
 from ..tickets.search.candidates import MOST_CANDIDATES
+from .checks import InputError, check
 
 CATEGORY = "tickets"
 PACK = __name__.rsplit(".", 2)[0]
@@ -21,37 +22,50 @@ Bank = io.Custom("TICKET_BANK")
 # As io.Array, which older versions of ComfyUI lack.
 Array = io.Custom("ARRAY")
 
+LONGEST_ERROR = 600
 Chosen = dict[str, Any]
 """What a dynamic combo gives: the option under its own name, and the option's inputs."""
 DEFAULTS, CUSTOM = ("defaults", "custom")
 
 
-class InputError(ValueError):
-    """An input that a node cannot use; the message names it and what to change."""
-
-
 def names_itself(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
-    """An execute whose errors of this pack begin with the node's display name.
+    """An execute whose inputs are checked, and whose errors of this pack begin with the node's display name.
 
     The papers' folders state a fact; which node it was for is known here.
     """
 
     @functools.wraps(execute)
     def named(cls: type[io.ComfyNode], *given: Any, **named: Any) -> io.NodeOutput:
+        schema = cls.SCHEMA or cls.define_schema()
         try:
+            check(schema.inputs, named)
             return execute(cls, *given, **named)
         except ValueError as error:
-            name = cls.SCHEMA.display_name if cls.SCHEMA else cls.__name__
-            if not type(error).__module__.startswith(PACK) or str(error).startswith(name):
+            if not type(error).__module__.startswith(PACK):
                 raise
-            raise type(error)(f"{name}: {error}") from error
+            told = _one_line(str(error))
+            if told == str(error) and told.startswith(schema.display_name):
+                raise
+            raise type(error)(
+                f"{schema.display_name}: {told.removeprefix(schema.display_name + ': ')}"
+            ) from error
 
     return named
 
 
+def _one_line(text: str) -> str:
+    """An error that can be read, however long what was typed is."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return (
+        line
+        if len(line) <= LONGEST_ERROR
+        else f"{line[: LONGEST_ERROR // 2]} ... {line[-LONGEST_ERROR // 2 :]}"
+    )
+
+
 def chosen(name: str, value: Chosen | None, options: Sequence[str]) -> Chosen:
     """The value of a dynamic combo, which ComfyUI drops when it is none of the options."""
-    if value is None:
+    if not isinstance(value, dict) or value.get(name) not in options:
         raise InputError(f"{name} is missing, or none of its options: {', '.join(options)}.")
     return value
 

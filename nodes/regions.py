@@ -254,6 +254,9 @@ class TicketRegions(io.ComfyNode):
         width, height = found.size or (width, height)
         for_page: dict[str, Any] = {"width": width, "height": height}
         if background is not None:
-            for_page["background"] = ui.PreviewImage(background[:1], cls=cls).values[0]
+            picture = background[:1]
+            if picture.shape[-1] not in (3, 4):
+                picture = picture[..., :1].expand(-1, -1, -1, 3)
+            for_page["background"] = ui.PreviewImage(picture, cls=cls).values[0]
         categories = "\n".join(categories_of(found.regions))
         return io.NodeOutput(found, categories, width, height, ui={"ticket_regions": [for_page]})

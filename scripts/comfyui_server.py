@@ -31,7 +31,15 @@ if TYPE_CHECKING:
 PACK = {
     *("__init__.py", "nodes", "probe", "show", "guidance", "trial", "tickets"),
     *("ticket_banks", "web", "locales"),
-    *("example_workflows", "subgraphs", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"),
+    *(
+        "example_workflows",
+        "subgraphs",
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+    ),
 }
 LEFT_OUT = {"__pycache__", "node_modules", "tests", "output", "progress", "venv"}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from .words import category_name, one_line, same_category, written
+from .words import LONGEST_NAME, category_name, one_line, same_category, written
 
 MOST = 50
 PAIRS, SINGLES, JOINT = SCHEMES = ("pairs", "singles", "joint")
@@ -34,6 +34,8 @@ def parse_categories(text: str) -> tuple[str, ...]:
         raise CategoryError("No categories: write one a line, for example castle.")
     if len(categories) > MOST:
         raise CategoryError(f"{len(categories)} categories are too many: at most {MOST}.")
+    if (longest := max(map(len, categories))) > LONGEST_NAME:
+        raise CategoryError(f"A category of {longest} characters is too long: at most {LONGEST_NAME}.")
     for number, category in enumerate(categories):
         if any(same_category(category, other) for other in categories[:number]):
             raise CategoryError(f'"{category}" is listed twice: keep one.')

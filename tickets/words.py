@@ -6,6 +6,8 @@ import re
 import unicodedata
 
 EMBEDDING = "embedding:"
+# Of a category in characters; several chunks of CLIP's are shorter.
+LONGEST_NAME = 1000
 QUOTES = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d\u300e\u300f"
 # Words that stand where an article would, and articles of languages that have some.
 DETERMINERS = frozenset(
@@ -182,7 +184,8 @@ AS_VOWEL = re.compile(r"hour|honest|hono|heir|x-?ray|suv\b|led\b|mri\b|f1\b|8|11
 
 def one_line(text: str) -> str:
     """Single spaces, also for what cannot be shown: codes that steer a terminal, halves of letters."""
-    seen = (" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+    kinds = ("Cc", "Cs", "Zl", "Zp")
+    seen = (" " if c == "\ufeff" or unicodedata.category(c) in kinds else c for c in text)
     return " ".join("".join(seen).split())
 
 

@@ -90,6 +90,11 @@ class Scorer:
         for prompt in prompts:
             comfy.model_management.throw_exception_if_processing_interrupted()
             tokens = fitting(encode_prompt(self.clip, prompt), self.family.text_width())
+            if not all(bool(context.isfinite().all()) for context, *_ in tokens.conditioning):
+                raise ProbeError(
+                    f'{self.node}: "{prompt.text}" is encoded to NaN or Inf: take the weights of words out of'
+                    " its categories and template, or run the text encoder in full precision."
+                )
             # Of a CLIP whose hooks change over time, a first step follows the first form.
             encoded.append(replace(tokens, conditioning=tokens.conditioning[:1]))
             progress(len(encoded), len(prompts))

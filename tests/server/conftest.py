@@ -161,8 +161,12 @@ def server(elsewhere: Path, text_encoders: Path) -> Iterator[Server]:
     if page := os.environ.get("FRONT_END_ROOT"):
         extra += ["--front-end-root", page]
     root = Path(os.environ.get("COMFYUI_DIR") or HOME / "ComfyUI")
-    packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
-    packs["text-encoders"] = text_encoders
+    packs = {
+        "winning-tickets": ROOT,
+        "winning-tickets-demo": ROOT / "demo",
+        "text-encoders": text_encoders,
+        "winning-tickets-odd": ROOT / "benchmarks" / "odd_pack",
+    }
     if not WEIGHTS.is_file():
         pytest.fail(f"The demo model is missing: there is no {WEIGHTS}.")
     with Server(Install(root, Path(sys.executable)), packs, extra=extra) as server:

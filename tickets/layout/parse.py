@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from ..words import EMBEDDING, QUOTES, category_name
+from ..words import EMBEDDING, LONGEST_NAME, QUOTES, category_name
 from .regions import Region, RegionError
 
 # Colons, as keyboards have them; without one, a tab, a dash or the like before the numbers.
@@ -17,10 +17,13 @@ LINE = re.compile(r"^(?P<category>.*?)\s*[:\uff1a\u2236\ufe55]\s*(?P<numbers>[^:
 BARE = re.compile(
     r"^(?P<category>.*?[^\d.,\s])?(?:\s+[-\u2013\u2014]\s|\s*[,;=|\t]\s*)(?P<numbers>[][(){}\d.,;\s+-]+)$"
 )
-BOXED = re.compile(r"[-+]?\d*[.,]?\d+(?:[\s,;]+[-+]?\d*[.,]?\d+){2,}[\s\])};,.]*$")
+NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)")
 COMMENT = re.compile(r"(^|\s)[#\uff03].*")
 EXAMPLE = "castle: 0.62 0.18 1.0 0.69"
 SLACK = 1e-6
+# Of a line in characters: these patterns would take long to see that a longer one is no region.
+LONGEST_LINE = 1000
+MOST_REGIONS = 1000
 
 
 def parse_regions(text: str) -> list[Region]:
@@ -47,9 +50,22 @@ def names_only(text: str) -> bool:
         return False
     bare = [line for line in lines if line[:1] not in QUOTES]
     return not (
-        any(BOXED.search(line) or re.search(r":[\s\d.,;+-]*\d[\s.,;]*$", line) for line in lines)
+        any(len(line) > LONGEST_LINE or _ends_in_numbers(line) for line in lines)
+        or any(re.search(r":[\s\d.,;+-]*\d[\s.,;]*$", line) for line in lines)
         or any(re.search(r":\s+\S", line) for line in bare)
     )
+
+
+def _ends_in_numbers(line: str, least: int = 3) -> bool:
+    """Whether at least so many numbers end a line, decimal commas counted as between two."""
+    words = re.split(r"[\s,;]+", line.rstrip("])};,. \t"))
+    count = 0
+    for word in reversed(words):
+        if not NUMBER.fullmatch(word):
+            # What precedes the first may be written without a space: castle[0.1.
+            return count + word[-1:].isdecimal() >= least
+        count += 1
+    return count >= least
 
 
 def require_regions(regions: Sequence[Any], boxes: bool = False) -> None:
@@ -62,19 +78,31 @@ def require_regions(regions: Sequence[Any], boxes: bool = False) -> None:
         raise RegionError(
             f'No regions: write one a line, like "{EXAMPLE}", draw one in the region editor, or connect some.'
         )
+    if len(regions) > MOST_REGIONS:
+        raise RegionError(f"{len(regions)} regions are too many: at most {MOST_REGIONS}.")
 
 
 def _of_line(number: int, line: str) -> Region:
+    if len(line) > LONGEST_LINE:
+        raise RegionError(
+            f"Region {number} ({_shown(line)}) has {len(line)} characters: write one region a line, like"
+            f' "{EXAMPLE}".'
+        )
     found = LINE.match(line)
     if not found or found["category"].strip() + ":" == EMBEDDING:
         found = BARE.match(unicodedata.normalize("NFKC", line))
-    where = f"Region {number} ({line!r})"
+    where = f"Region {number} ({_shown(line)})"
     if not found or not (found["category"] or "").strip():
         raise RegionError(f'{where} names no category: write it like "{EXAMPLE}".')
     box = _numbers(found["numbers"])
     if len(box) != 4 or not all(math.isfinite(n) for n in box):
         raise RegionError(f"{where} needs four numbers (left top right bottom, from 0 to 1): {EXAMPLE}")
     return checked(found["category"], box, where)
+
+
+def _shown(text: str) -> str:
+    """A text of the user's in an error, however long."""
+    return repr(text[:60] + "...") if len(text) > LONGEST_LINE else repr(text)
 
 
 def _numbers(text: str) -> list[float]:
@@ -94,8 +122,8 @@ def _numbers(text: str) -> list[float]:
 
 def _of_json(text: str) -> list[Region]:
     try:
-        entries = json.loads(text)["regions"]
-        found = [(str(e["category"]), [float(v) for v in e["box"]]) for e in entries]
+        entries = _of_type(json.loads(text, parse_constant=_no_constant)["regions"], list)
+        found = [(_of_type(e["category"], str), [_number(v) for v in e["box"]]) for e in entries]
     except json.JSONDecodeError as error:
         raise RegionError(
             f"The regions are broken JSON (line {error.lineno}, column {error.colno}): fix or clear them in"
@@ -109,8 +137,26 @@ def _of_json(text: str) -> list[Region]:
     return [_of_entry(number, *entry) for number, entry in enumerate(found, 1)]
 
 
+def _no_constant(name: str) -> None:
+    """NaN and Infinity, which are no JSON and which no page reads."""
+    raise ValueError(name)
+
+
+def _of_type(value: Any, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    """As the page's editor has it: neither a text nor a truth value is one."""
+    if isinstance(value, bool):
+        raise TypeError
+    return float(_of_type(value, (int, float)))
+
+
 def _of_entry(number: int, category: str, box: Sequence[float]) -> Region:
-    where = f"Region {number} ({category!r})"
+    where = f"Region {number} ({_shown(category)})"
     if len(box) != 4 or not all(math.isfinite(v) for v in box):
         raise RegionError(f"{where} needs four numbers: left, top, right and bottom, from 0 to 1.")
     return checked(category, box, where)
@@ -121,6 +167,10 @@ def named(category: str, where: str) -> str:
     name = category_name(category)
     if not name:
         raise RegionError(f"{where} has no category: name what to place here.")
+    if len(name) > LONGEST_NAME:
+        raise RegionError(
+            f"{where}: a category of {len(name)} characters is too long: at most {LONGEST_NAME}."
+        )
     return name
 
 

@@ -6,6 +6,7 @@ const BARE = /^(.*?[^\d.,\s])?(?:\s+[-\u2013\u2014]\s|\s*[,;=|\t]\s*)([[\](){}\d
 const NEWLINE = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/;
 const COMMENT = /(^|\s)[#\uff03].*/;
 const QUOTED = /^["'`\u2018-\u201e\u00ab\u00bb\u300c-\u300f](.+)["'`\u2018-\u201e\u00ab\u00bb\u300c-\u300f]$/;
+const LONGEST_LINE = 1000;
 const DIGITS = 5;
 /** Saturation and value. */
 const SHADES = [[0.62, 0.92], [0.9, 0.72], [0.38, 1.0]];
@@ -35,20 +36,23 @@ export function parse(text) {
   return regions;
 }
 
+const isNumber = (value) => typeof value === "number";
+
 function ofJson(text) {
-  const { regions } = JSON.parse(text);
+  const { regions } = JSON.parse(text.replace(/^\ufeff+/, ""));
   if (!Array.isArray(regions)) throw new Error('{"regions": [...]}');
   return regions.map((entry) => {
-    if (typeof entry?.category !== "string" || !Array.isArray(entry.box)) {
+    if (typeof entry?.category !== "string" || !Array.isArray(entry.box) || !entry.box.every(isNumber)) {
       throw new Error('{"category": "castle", "box": [0.62, 0.18, 1.0, 0.69]}');
     }
-    return { category: entry.category, box: entry.box.map(Number) };
+    return { category: entry.category, box: [...entry.box] };
   });
 }
 
 function ofLines(text) {
   const lines = text.split(NEWLINE).map((line) => line.replace(COMMENT, "").trim());
   return lines.filter(Boolean).map((line, i) => {
+    if (line.length > LONGEST_LINE) throw new Error(`Region ${i + 1} ("${line.slice(0, 60)}..."): ${EXAMPLE}`);
     let found = LINE.exec(line);
     if (!found || found[1].trim() === "embedding") found = BARE.exec(line.normalize("NFKC"));
     if (!found?.[1]) throw new Error(`Region ${i + 1} ("${line}"): ${EXAMPLE}`);
