@@ -85,6 +85,19 @@ def test_a_header_of_many_values_is_refused_before_it_is_read(tmp_path: Path, pa
     assert peak(load) < 2 * len(header) + 2**20
 
 
+@pytest.mark.parametrize("categories", [["x" * 1001, "tree", "car"], [f"c{n}" for n in range(51)]])
+def test_what_is_shown_of_a_bank_has_an_end(tmp_path: Path, categories: list[str]) -> None:
+    """Rule: what nobody can collect nobody has to read: a category of megabytes, thousands of them."""
+    path = tmp_path / "b.safetensors"
+    save_bank(make_bank(), path)
+    header = json.loads(container(path)[0]["__metadata__"]["ticket_bank"])
+    header["categories"] = json.dumps(categories)
+    rewritten(path, lambda whole: whole["__metadata__"].update(ticket_bank=json.dumps(header)))
+    for read in READERS:
+        with pytest.raises(BankError, match="is damaged .it has .* categories of up to"):
+            read(path)
+
+
 def test_what_is_saved_can_be_loaded_again_or_is_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ..noise import SEED_RANGE
+from ..prompts import MOST
+from ..words import LONGEST_NAME
 from .bank import BankError, Recipe, TicketBank
 
 FORMAT = 2
@@ -232,6 +234,15 @@ def _strings(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _categories(header: dict[str, Any]) -> tuple[str, ...]:
+    """As many and as long as can be collected: what a page or a report shows of a bank has an end."""
+    categories = _strings(_json(header["categories"]))
+    longest = max(map(len, categories), default=0)
+    if len(categories) > MOST or longest > LONGEST_NAME:
+        raise ValueError(f"it has {len(categories)} categories of up to {longest} characters")
+    return categories
+
+
 def _recipe(value: Any) -> Recipe:
     """A recipe with every field of its type and every size positive."""
     kinds = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Recipe)}
@@ -380,7 +391,7 @@ def bank_facts(path: Path) -> tuple[tuple[str, ...], int]:
     """Categories and block side in latent pixels, from a bank's header alone; BankError if it is none."""
     with _opened(path) as file:
         header = _header(file)
-        return _strings(_json(header["categories"])), _recipe(_json(header["recipe"])).block
+        return _categories(header), _recipe(_json(header["recipe"])).block
 
 
 def load_bank(path: Path) -> TicketBank:
@@ -421,7 +432,7 @@ def stamp(path: Path) -> tuple[int, ...]:
 def _read_bank(file: _File) -> TicketBank:
     header = _header(file)
     recipe = _recipe(_json(header["recipe"]))
-    categories, prompts = (_strings(_json(header[name])) for name in ("categories", "prompts"))
+    categories, prompts = _categories(header), _strings(_json(header["prompts"]))
     tensors = file.tensors()
     return TicketBank(
         categories=categories,

@@ -24,6 +24,7 @@ SLACK = 1e-6
 # Of a line in characters: these patterns would take long to see that a longer one is no region.
 LONGEST_LINE = 1000
 MOST_REGIONS = 1000
+LONGEST_SHOWN = 200
 
 
 def parse_regions(text: str) -> list[Region]:
@@ -102,7 +103,7 @@ def _of_line(number: int, line: str) -> Region:
 
 def _shown(text: str) -> str:
     """A text of the user's in an error, however long."""
-    return repr(text[:60] + "...") if len(text) > LONGEST_LINE else repr(text)
+    return whole if len(whole := repr(text)) <= LONGEST_SHOWN else repr(text[:60] + "...")
 
 
 def _numbers(text: str) -> list[float]:
