@@ -19,7 +19,7 @@ from ...tickets.search.fit import cell_worth
 from ..attention.scorer import Scorer, require
 from ..collect.collect import CollectRequest
 from ..layers.choose import choose_layer, is_auto
-from ..model.architecture import require_unet
+from ..model.architecture import unproven
 from ..model.family import ProbeError, latent_shape
 from ..preview import ChoiceBar
 from .foreign import Variants, seed_of
@@ -87,7 +87,6 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
             f" the bank is of this model; it was collected on {recipe.model} {recipe.fingerprint}."
         )
     else:
-        require_unet(model, TICKETS)
         scorer = Scorer(model, clip, TICKETS, *_pixels(layout), recipe.layer)
         if changed := model_changes(scorer.fingerprint, recipe.fingerprint):
             lines.append(f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}.")
@@ -117,6 +116,7 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
         latent, note = recipe_latent(ready, recipe, TICKETS)
     else:
         latent, note = noise_latent(ready, model, TICKETS)
+        lines += filter(None, [unproven(model)])
     lines += [*filter(None, [note]), *unwritten(layout.categories)]
     return NoiseResult(
         noise,
@@ -161,7 +161,6 @@ def _require_counts(request: TicketRequest | PlaceRequest) -> None:
 
 def arrange_noise(model: Any, clip: Any, request: PlaceRequest) -> NoiseResult:
     """The blocks of one seed's own noise exchanged; a permutation of it."""
-    require_unet(model, ARRANGE)
 
     def start(looking: Looking, groups: Groups) -> Searching:
         shape = looking.scorer.shape
@@ -220,7 +219,9 @@ def _place(
     noise = BuiltNoise(searching, scorer.shape, seed, node, off)
     built = noise.images(range(request.batch))
     latent, note = noise_latent(noise.batch(request.batch), model, node)
-    lines += [searching.describe(), *filter(None, [note]), *unwritten(request.categories)]
+    # Picking leaves blocks where they are.
+    moved = "" if node == PICK else unproven(model)
+    lines += [searching.describe(), *filter(None, [note, moved]), *unwritten(request.categories)]
     worth = _worth(searching, groups)
     searching.forget()
     return NoiseResult(

@@ -13,7 +13,7 @@ from ...tickets.bank.combine import merge
 from ...tickets.bank.file import check_path, load_bank, save_bank, stamp
 from ..files import advised, new_bank_path
 from ..layers.choose import choose_layer, is_auto
-from ..model.architecture import require_unet
+from ..model.architecture import unproven
 from ..model.family import latent_shape
 from .collect import NODE, CollectRequest, collect
 
@@ -60,7 +60,6 @@ def collect_and_keep(
     that fails later is reported in the line, and the bank is returned all the same. With layer auto the
     resumed bank's layer is taken, and without such a bank one is chosen, which `choosing` follows.
     """
-    require_unet(model, NODE)
     path = new_bank_path(save_as, "save_as") if save_as.strip() else None
     before = None
     if path:
@@ -69,7 +68,7 @@ def collect_and_keep(
             before = load_bank(path) if path.exists() else None
         except BankError as error:
             raise advised(error, "give Collect Tickets another name in save_as, or leave it empty") from None
-    notes = []
+    notes = list(filter(None, [unproven(model)]))
     if is_auto(request) and before:
         request = replace(request, layer=before.recipe.layer)
         notes.append(f"layer auto: {request.layer}, as in the bank saved before.")

@@ -32,7 +32,6 @@ from ..attention.reader import Reader
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
 from ..judge import ModelJudge
-from ..model.architecture import require_unet
 from ..model.clone import plain_clone
 from ..model.family import Layer, ProbeError
 from ..model.random import seeded
@@ -71,7 +70,6 @@ class LayerProbe:
 
         prompts: at most so many pairs. transplanted: noises built of each layer's tickets for each of them.
         """
-        require_unet(model, node)
         require("noises", noises, 2)
         require("transplanted", transplanted, 2)
         every = Scorer(model, clip, node, width, height)
@@ -225,7 +223,8 @@ class LayerProbe:
         noise = plain_noise(self.seed, self.scorer.shape, range(max(2, images)))
         found: dict[Layer, list[torch.Tensor]] = {w.layer: [] for w in worths}
         for prompt in self.prompts:
-            first, late = self._first_and_late(prompt, negative, noise, sigmas, cfg)
+            first = {layer: maps[0] for layer, maps in self.scorer.maps([prompt], noise).items()}
+            late = self._late(prompt, negative, noise, sigmas, cfg)
             side = max((m.shape[-2:] for m in late.values()), key=lambda s: s[0] * s[1])
             end = torch.stack([_standard(m, side) for m in late.values()]).mean(0)
             for layer, parts in found.items():
@@ -236,9 +235,10 @@ class LayerProbe:
         means = {layer: torch.cat(parts, 1).mean(1).tolist() for layer, parts in found.items()}
         return [replace(w, agreement=means[w.layer][0], chance=means[w.layer][1]) for w in worths]
 
-    def _first_and_late(
+    def _late(
         self, prompt: PromptTokens, negative: Any, noise: torch.Tensor, sigmas: torch.Tensor, cfg: float
-    ) -> tuple[dict[Layer, torch.Tensor], dict[Layer, torch.Tensor]]:
+    ) -> dict[Layer, torch.Tensor]:
+        """Maps [images, phrases, h, w] of the last step of a run that ends with these sigmas."""
         family, (height, width) = self.scorer.family, noise.shape[-2:]
         reader = Reader(family, self.layers, len(noise), height, width, stop=False)
         guider = comfy.samplers.CFGGuider(reader.attach(self.scorer.model))
@@ -246,19 +246,21 @@ class LayerProbe:
         guider.set_cfg(cfg)
         key = guider.original_conds["positive"][0]["uuid"]
         reader.prompts = {key: prompt}
-        read: list[dict[Layer, torch.Tensor]] = []
+        found: dict[Layer, torch.Tensor] = {}
 
         def keep(*step: Any) -> None:
-            read.append({layer: m for (_, layer), m in reader.maps.items()})
+            found.clear()
+            found.update({layer: m for (_, layer), m in reader.maps.items()})
             reader.maps.clear()
 
         euler = comfy.samplers.sampler_object("euler")
+        noise = noise.reshape(-1, *self.scorer.latent)
         empty = torch.zeros_like(noise)
         with seeded(self.seed):
             guider.sample(noise, empty, euler, sigmas, callback=keep, disable_pbar=True, seed=0)
-        if reader.refused or not all(read):
+        if reader.refused or not found:
             raise ProbeError(self.scorer.why_not(reader.refused))
-        return read[0], read[-1]
+        return found
 
 
 def _standard(maps: torch.Tensor, side: Sequence[int]) -> torch.Tensor:

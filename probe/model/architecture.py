@@ -70,6 +70,22 @@ def usual_size(model: Any) -> tuple[int, int]:
     return (512, 512) if small else (1024, 1024)
 
 
+def is_unet(model: Any) -> bool:
+    """Whether a MODEL is of the kind that the papers are about."""
+    return isinstance(plain_clone(model).get_model_object("diffusion_model"), UNetModel)
+
+
+def unproven(model: Any) -> str:
+    """For people, what has not been shown of a MODEL; empty for those that the papers are about."""
+    if is_unet(model):
+        return ""
+    return (
+        f"This model is {type(model.model).__name__}, a transformer. That things follow moved blocks of noise"
+        " was shown on small ones only, and distilled models care little for their noise: Ticket Layer Report"
+        " and Layout Trial tell whether it works on yours."
+    )
+
+
 def require_unet(model: Any, node: str) -> None:
     """ProbeError for models of which nobody has shown that blocks of noise, moved, take things along."""
     if why := unarranged(model):

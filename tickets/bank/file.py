@@ -244,7 +244,7 @@ def _categories(header: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _recipe(value: Any) -> Recipe:
-    """A recipe with every field of its type and every size positive."""
+    """A recipe with every field of its type and every size positive; an unknown latent scale is 0."""
     kinds = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Recipe)}
     if not isinstance(value, dict):
         raise TypeError(f"its recipe is {_shown(value)}")
@@ -256,7 +256,8 @@ def _recipe(value: Any) -> Recipe:
         fits = isinstance(given, kinds[name]) or (kinds[name] is float and isinstance(given, int))
         if not fits or isinstance(given, bool):
             raise TypeError(f"{name} of its recipe is {_shown(given)}")
-        if isinstance(given, (int, float)) and not 0 < given < 1e6:
+        unknown_scale = name == "latent_scale" and given == 0
+        if isinstance(given, (int, float)) and not (unknown_scale or 0 < given < 1e6):
             raise ValueError(f"{name} of its recipe is {_shown(given)}")
         if isinstance(given, str) and not _can_be_shown(given):
             raise ValueError(f"{name} of its recipe is {_shown(given)}")
