@@ -20,6 +20,7 @@ from winning_tickets.probe.build.build import (
 )
 from winning_tickets.probe.collect.collect import CollectRequest
 from winning_tickets.probe.collect.keep import collect_and_keep
+from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions
@@ -121,3 +122,16 @@ def test_a_bank_is_of_whole_tokens_and_builds_noise(
         assert sampled(parts, family, result).isfinite().all()
         assert is_flow(model) == ("Use the noise output instead" in result.report)
     assert "a transformer. That things follow" in looked.report
+
+
+def test_every_layer_has_its_figures(family: Family, parts: tuple[Any, Any]) -> None:
+    """The rule: a report reads noise where tickets are read, not at the highest level, where every noise of a
+    flow looks alike."""
+    probe = LayerProbe(*parts, CATEGORIES, 4, 0, *size_of(family), transplanted=2)
+    worths = probe.agreement(probe.kept(probe.effect()), 2, 3, 4.0)
+    assert [str(worth.layer) for worth in worths] == list(family.layers)
+    assert all(worth.block == family.patch for worth in worths)
+    figures = [(w.effect, w.error, w.kept, w.agreement, w.chance) for w in worths]
+    assert np.isfinite(np.array(figures, float)).all()
+    maps = probe.read(probe.prompts[0], probe.noise)[probe.layers[0]]
+    assert not torch.allclose(maps[0], maps[1], rtol=1e-3)
