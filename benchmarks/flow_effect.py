@@ -69,7 +69,13 @@ from winning_tickets.tickets.layout.regions import assign_cells, by_category
 from winning_tickets.tickets.noise import place_blocks, plain_noise, to_blocks
 from winning_tickets.tickets.prompts import JOINT, make_prompts
 from winning_tickets.tickets.score import paper_score
-from winning_tickets.tickets.search.candidates import SwapProposer, TicketProposer, plain_candidate, refine
+from winning_tickets.tickets.search.candidates import (
+    SwapProposer,
+    TicketProposer,
+    narrowed,
+    plain_candidate,
+    refine,
+)
 from winning_tickets.tickets.search.fit import fit
 from winning_tickets.trial.figures import Share, paired
 
@@ -247,9 +253,11 @@ def tables() -> None:
                 rows[f"{kind}, best fit of {CANDIDATES}"] = {
                     k: max(c, key=lambda x: x["fits"]["own"][0]) for k, c in cases.items()
                 }
+                layer = how.split(",")[0]
                 for after in range(1, MOST + 1):
-                    rows[f"{kind}, best after {after}"] = {
-                        k: max(c, key=lambda x: x["fits"][how.split(",")[0]][after]) for k, c in cases.items()
+                    rows[f"{kind}, best after {after}"] = {k: best(c, layer, after) for k, c in cases.items()}
+                    rows[f"{kind}, third after {after}"] = {
+                        k: best(third(c), layer, after) for k, c in cases.items()
                     }
                 rows[f"{kind}, any of {CANDIDATES}"] = {
                     k: max(c, key=lambda x: x["hit"]) for k, c in cases.items()
@@ -263,6 +271,15 @@ def tables() -> None:
                     f" {sum(x['present'] for x in of.values()) / len(of):.3f} |"
                     f" {pair.won} : {pair.lost} (p {pair.p:.2g}) |"
                 )
+
+
+def third(candidates: list[Any]) -> list[Any]:
+    """Those that fit best at the first look."""
+    return sorted(candidates, key=lambda x: -x["fits"]["own"][0])[: narrowed(len(candidates))]
+
+
+def best(candidates: list[Any], layer: str, after: int) -> Any:
+    return max(candidates, key=lambda x: x["fits"][layer][after])
 
 
 def main() -> None:
