@@ -21,9 +21,7 @@ from ...tickets.recent import Recent
 from ..collect.collect import CollectRequest
 from ..model.architecture import family_of
 from ..model.clone import plain_clone
-from ..model.family import ProbeError
 from ..model.fingerprint import fingerprint, sampling_patches
-from ..model.unet import UNet
 from ..server import announce
 from .probe import NODE, LayerProbe
 from .remembered import recall, remember
@@ -68,17 +66,10 @@ def choose_layer(
 ) -> tuple[CollectRequest, str]:
     """The request with a layer instead of `auto`, and a sentence on the choice.
 
-    Looks at the first layer of every block with cross-attention. A sure answer is remembered for the model
-    with all that changes its predictions, and for the size, in a file; one of few words for these words. An
-    open one is kept for the words until ComfyUI ends.
+    Looks at the first layer of every block in which image attends to text, of MOST_BLOCKS at most. A sure
+    answer is remembered for the model with all that changes its predictions, and for the size, in a file; one
+    of few words for these words. An open one is kept for the words until ComfyUI ends.
     """
-    family = family_of(model)
-    if not isinstance(family, UNet):
-        names = ", ".join(map(str, family.layers))
-        raise ProbeError(
-            f"{node}: layer auto has been tried on SD1.x, SD2.x and SDXL only. Write one of this model's"
-            f" layers instead, such as one in the middle: {names}."
-        )
     # As its images are drawn.
     patches = sampling_patches(plain_clone(model))
     about = " ".join(

@@ -43,6 +43,8 @@ LATE = 0.6
 # much of it, objects were missing or changed places on the demo model and another, whatever the layer.
 TRIAL_STEPS, TRIAL_CFG = 5, 2.0
 TRIAL_IMAGES = 8
+# As many as SD1.x has; of those of larger transformers so many, evenly spaced.
+MOST_BLOCKS = 16
 # Of a map's whole cells; on fewer, two boxes cannot be told apart.
 LEAST_SIDE = 2
 
@@ -66,7 +68,8 @@ class LayerProbe:
         tick: Callable[[], None] = lambda: None,
         node: str = NODE,
     ) -> None:
-        """width, height: of the image in pixels. first_only: the first layer of each block, instead of all.
+        """width, height: of the image in pixels. first_only: the first layer of each block, of
+        MOST_BLOCKS at most, instead of all.
 
         prompts: at most so many pairs. transplanted: noises built of each layer's tickets for each of them.
         """
@@ -80,6 +83,9 @@ class LayerProbe:
             if min(rows, columns) >= LEAST_SIDE * every.family.stride(layer)
             and not (first_only and layer.depth)
         ]
+        if first_only and len(self.layers) > MOST_BLOCKS:
+            step = (len(self.layers) - 1) / (MOST_BLOCKS - 1)
+            self.layers = [self.layers[round(i * step)] for i in range(MOST_BLOCKS)]
         if not self.layers:
             raise ProbeError(f"{node}: an image of {width}x{height} is too small: raise width and height.")
         self.scorer = Scorer(model, clip, node, width, height, self.layers)

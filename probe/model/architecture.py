@@ -46,18 +46,6 @@ def unreadable(model: Any) -> str:
     return unknown(model, dit)
 
 
-def unarranged(model: Any) -> str:
-    """Why blocks of a MODEL's noise are not moved, as a sentence; empty where they are known to take things
-    along.
-    """
-    if is_unet(model):
-        return ""
-    return (
-        f"This model is {type(model.model).__name__}, a transformer: whether its noise can be arranged has"
-        " not been shown yet."
-    )
-
-
 def _dit(model: Any) -> Any:
     return plain_clone(model).get_model_object("diffusion_model")
 
@@ -70,27 +58,12 @@ def usual_size(model: Any) -> tuple[int, int]:
     return (512, 512) if small else (1024, 1024)
 
 
-def is_unet(model: Any) -> bool:
-    """Whether a MODEL is of the kind that the papers are about."""
-    return isinstance(plain_clone(model).get_model_object("diffusion_model"), UNetModel)
-
-
 def unproven(model: Any) -> str:
     """For people, what has not been shown of a MODEL; empty for those that the papers are about."""
     if is_unet(model):
         return ""
     return (
         f"This model is {type(model.model).__name__}, a transformer. That things follow moved blocks of noise"
-        " was shown on small ones only, and distilled models care little for their noise: Ticket Layer Report"
-        " and Layout Trial tell whether it works on yours."
+        " was shown on small ones only, and distilled models heed their noise little: Layout Trial tells"
+        " whether it works on yours."
     )
-
-
-def require_unet(model: Any, node: str) -> None:
-    """ProbeError for models of which nobody has shown that blocks of noise, moved, take things along."""
-    if why := unarranged(model):
-        other = " Pick Best Noise and, without a bank, Layout Trial work with it."
-        other = "" if unreadable(model) else other
-        raise ProbeError(
-            f"{node}: {why[0].lower()}{why[1:-1]}, so this works with SD1.x, SD2.x and SDXL only.{other}"
-        )

@@ -34,7 +34,7 @@ from ..build.looking import (
 from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
 from ..layers.choose import AUTO, choose_layer, is_auto
-from ..model.architecture import unarranged, unreadable
+from ..model.architecture import unproven, unreadable
 from ..model.family import ProbeError, latent_shape
 from ..preview import ChoiceBar
 from ..sampling.batches import Batches
@@ -134,7 +134,7 @@ class Noises:
         self.notes, self.node = list[str](), node
         choice = self._possible(model, choice)
         # Collected on another kind of model where nothing can be made of it.
-        bank = None if unarranged(model) else bank
+        bank = None if unreadable(model) else bank
         self.model, self.bank, self.choice = model, bank, choice
         self._sampling = sampling if choice.after else None
         # Some schedulers take other steps than were asked for.
@@ -174,21 +174,18 @@ class Noises:
 
     def _possible(self, model: Any, choice: Choice) -> Choice:
         """What of a choice this MODEL can do; ProbeError if of one that was made there is nothing left."""
-        why, left = unarranged(model), choice
-        if why:
-            left = replace(left, swap=False, tickets=False, looked=False, control=False)
-        closed = unreadable(model)
-        if closed:
-            why, left = closed, replace(left, best_of=0)
+        why = unreadable(model)
+        nothing = Choice(best_of=0, swap=False, tickets=False, looked=False)
+        left = nothing if why else choice
+        if note := "" if why else unproven(model):
+            self.notes.append(note)
         names = [name for name in choice.named if name not in left.named]
         if not names:
             return left
         if not left.named and choice.kinds != Choice().kinds:
-            can = (
-                "Choose usual ones to try plain noise alone." if closed else "Set best_of to 2 or more there."
-            )
             raise ProbeError(
-                f"{self.node}: what kinds asks for ({_listed(names)}) cannot be tried. {why} {can}"
+                f"{self.node}: what kinds asks for ({_listed(names)}) cannot be tried. {why} Choose usual"
+                " ones to try plain noise alone."
             )
         were = "was" if len(names) == 1 else "were"
         self.notes.append(f"{_listed(names).capitalize()} {were} left out. {why}")
