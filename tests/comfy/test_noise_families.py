@@ -16,13 +16,9 @@ import torch
 from forwards import counted
 from tiny import FAMILIES, Family
 from winning_tickets.probe.attention.scorer import Scorer
-from winning_tickets.probe.build.build import PlaceRequest, arrange_noise, pick_noise
+from winning_tickets.probe.build.build import PlaceRequest, pick_noise
 from winning_tickets.probe.build.looking import AfterSteps, first_steps
-from winning_tickets.probe.collect.collect import CollectRequest
-from winning_tickets.probe.collect.keep import collect_and_keep
-from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.model.architecture import family_of
-from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
@@ -141,23 +137,6 @@ def test_the_best_noise_is_picked_and_sampled(family: Family, model: Any, clip: 
     empty = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     sampled = comfy.sample.sample(model, noise, 2, 4.0, "euler", "simple", *conds, empty, disable_pbar=True)
     assert sampled.shape == empty.shape and bool(sampled.isfinite().all())
-
-
-@pytest.mark.parametrize("family", SOME, indirect=True)
-def test_what_moves_blocks_of_noise_is_refused_by_name(family: Family, model: Any, clip: Any) -> None:
-    """The rule: nothing is offered that has not been shown to work."""
-    request = request_of(family)
-    size = request.width, request.height
-    collecting = CollectRequest(("cat", "tree"), 2, 0, *size, request.layer)
-    for node, run in (
-        ("Arrange Noise by Regions", lambda: arrange_noise(model, clip, request)),
-        ("Collect Tickets", lambda: collect_and_keep(model, clip, collecting)),
-        ("Ticket Layer Report", lambda: LayerProbe(model, clip, ("cat", "tree"), 2, 0, *size)),
-    ):
-        with pytest.raises(ProbeError, match=f"^{node}: this model is .*, a transformer"):
-            run()
-    with pytest.raises(ProbeError, match=f"layer auto has been tried .* in the middle: {family.layers[0]}, "):
-        pick_noise(model, clip, replace(request, layer="auto"))
 
 
 @pytest.mark.parametrize("family", SOME, indirect=True)

@@ -20,6 +20,7 @@ from winning_tickets.probe.build.build import (
 )
 from winning_tickets.probe.collect.collect import CollectRequest
 from winning_tickets.probe.collect.keep import collect_and_keep
+from winning_tickets.probe.layers import choose, probe
 from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.layout.build import Layout
@@ -127,11 +128,30 @@ def test_a_bank_is_of_whole_tokens_and_builds_noise(
 def test_every_layer_has_its_figures(family: Family, parts: tuple[Any, Any]) -> None:
     """The rule: a report reads noise where tickets are read, not at the highest level, where every noise of a
     flow looks alike."""
-    probe = LayerProbe(*parts, CATEGORIES, 4, 0, *size_of(family), transplanted=2)
-    worths = probe.agreement(probe.kept(probe.effect()), 2, 3, 4.0)
+    report = LayerProbe(*parts, CATEGORIES, 4, 0, *size_of(family), transplanted=2)
+    worths = report.agreement(report.kept(report.effect()), 2, 3, 4.0)
     assert [str(worth.layer) for worth in worths] == list(family.layers)
     assert all(worth.block == family.patch for worth in worths)
     figures = [(w.effect, w.error, w.kept, w.agreement, w.chance) for w in worths]
     assert np.isfinite(np.array(figures, float)).all()
-    maps = probe.read(probe.prompts[0], probe.noise)[probe.layers[0]]
+    maps = report.read(report.prompts[0], report.noise)[report.layers[0]]
     assert not torch.allclose(maps[0], maps[1], rtol=1e-3)
+
+
+def test_auto_tries_a_transformers_layers(
+    family: Family, parts: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule: a fresh node works with its defaults, on transformers too."""
+    monkeypatch.setattr(choose, "NOISES", 4)
+    monkeypatch.setattr(choose, "SAMPLES", 4)
+    request = CollectRequest(CATEGORIES, 3, 0, *size_of(family), choose.AUTO)
+    asked, why = choose.choose_layer(*parts, request, "test")
+    assert asked.layer in family.layers and why.startswith(f"layer auto: {asked.layer} (effect ")
+
+
+def test_of_many_blocks_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule: auto's cost does not grow with a model's depth."""
+    family = FAMILIES["Flux.2 Klein"]
+    monkeypatch.setattr(probe, "MOST_BLOCKS", 2)
+    few = LayerProbe(family.model(), family.clip(), CATEGORIES, 2, 0, *size_of(family), first_only=True)
+    assert [str(layer) for layer in few.layers] == [family.layers[0], family.layers[-1]]
