@@ -66,10 +66,11 @@ def _overlap_input() -> io.Combo.Input:
 def _arrange_advanced() -> list[io.WidgetInput]:
     cells = io.Int.Input(
         "cells_per_block",
-        default=1,
-        min=1,
+        default=0,
+        min=0,
         max=8,
-        tooltip="Side of a block in cells of the attention map. Larger blocks move in larger pieces.",
+        tooltip="Side of a block in cells of the attention map: larger blocks move in larger pieces. 0: 1 on"
+        " UNets, blocks of 32 pixels on transformers, mostly 2.",
     )
     return [cells, _overlap_input()]
 

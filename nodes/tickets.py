@@ -46,11 +46,11 @@ def _collect_advanced() -> list[io.WidgetInput]:
     return [
         io.Int.Input(
             "cells_per_block",
-            default=1,
-            min=1,
+            default=0,
+            min=0,
             max=8,
-            tooltip="Side of a block in cells of the layer's attention map. 1 as in the paper;"
-            " 2 makes blocks of twice the side, scored by the mean of their cells.",
+            tooltip="Side of a block in cells of the layer's attention map, scored by their mean. 0: 1 on"
+            " UNets, as in the paper, and blocks of 32 pixels on transformers, mostly 2.",
         ),
         io.Combo.Input(
             "scheme",

@@ -78,9 +78,10 @@ class Scorer:
         """Share of a forward that one row takes, about."""
         return self.family.share(self.layers[-1], *self.shape[1:])
 
-    def grid(self, cells: int = 1) -> Grid:
-        """Blocks of `cells` x `cells` cells of the coarsest layer."""
-        return Grid.of_layers(*self.shape[1:], [self.family.stride(layer) for layer in self.layers], cells)
+    def grid(self, cells: int = 0) -> Grid:
+        """Blocks of `cells` x `cells` cells of the coarsest layer; 0: as the family has them."""
+        strides = [self.family.stride(layer) for layer in self.layers]
+        return Grid.of_layers(*self.shape[1:], strides, cells or self.family.cells)
 
     def encode(
         self, prompts: Sequence[Prompt], progress: Callable[[int, int], None] = lambda done, total: None

@@ -141,7 +141,7 @@ class PlaceRequest:
     candidates: int
     rounds: int
     layer: str
-    cells: int = 1
+    cells: int = 0
     overlap: str = SMALLER
     after: AfterSteps | None = None
 

@@ -32,7 +32,7 @@ class CollectRequest:
     """What to collect: categories from `noises` noises of seeds seed, seed + 1, ...
 
     width, height in pixels. layer: one name, or several, comma-separated. cells: side of a block in
-    cells of the layer's attention map, which is averaged over them.
+    cells of the layer's attention map, which is averaged over them; 0: what is usual for the model.
     """
 
     categories: tuple[str, ...]
@@ -41,7 +41,7 @@ class CollectRequest:
     width: int
     height: int
     layer: str
-    cells: int = 1
+    cells: int = 0
     scheme: str = PAIRS
     template: str = PLACE
 

@@ -80,7 +80,7 @@ class LayerProbe:
         self.layers = [
             layer
             for layer in every.layers
-            if min(rows, columns) >= LEAST_SIDE * every.family.stride(layer)
+            if min(rows, columns) >= LEAST_SIDE * every.family.cells * every.family.stride(layer)
             and not (first_only and layer.depth)
         ]
         if first_only and len(self.layers) > MOST_BLOCKS:
@@ -89,7 +89,10 @@ class LayerProbe:
         if not self.layers:
             raise ProbeError(f"{node}: an image of {width}x{height} is too small: raise width and height.")
         self.scorer = Scorer(model, clip, node, width, height, self.layers)
-        self.grids = {layer: Grid(rows, columns, every.family.stride(layer)) for layer in self.layers}
+        self.grids = {
+            layer: Grid(rows, columns, every.family.cells * every.family.stride(layer))
+            for layer in self.layers
+        }
         self.node, self.seed, self.tick, self.transplanted = node, seed, tick, transplanted
         pairs = make_prompts(categories, template=parse_template(template))
         self.asked = pairs[:: max(1, len(pairs) // prompts)][:prompts]
@@ -108,7 +111,8 @@ class LayerProbe:
     def read(self, prompt: PromptTokens, noise: torch.Tensor) -> dict[Layer, torch.Tensor]:
         """First-step attention to a prompt's phrases, per layer [images, phrases, rows, columns]."""
         maps = self.scorer.maps([prompt], noise)
-        return {layer: grid.pool(maps[layer][0], grid.block) for layer, grid in self.grids.items()}
+        stride = self.scorer.family.stride
+        return {layer: grid.pool(maps[layer][0], stride(layer)) for layer, grid in self.grids.items()}
 
     def effect(self) -> list[LayerWorth]:
         """Each layer's effect: (noises + layers x transplanted) evaluations for each prompt."""
@@ -144,10 +148,10 @@ class LayerProbe:
         # [layers that read, layers of the tickets, noises]
         every = effects(torch.cat(found, 2) / chance[:, None, None])
         errors = every.std(1) / every.shape[1] ** 0.5
-        size = self.scorer.shape[1:]
+        size, stride = self.scorer.shape[1:], self.scorer.family.stride
         return [
             LayerWorth(
-                layer, *map_size(*size, grid.block), grid.block, float(every[i].mean()), float(errors[i])
+                layer, *map_size(*size, stride(layer)), grid.block, float(every[i].mean()), float(errors[i])
             )
             for i, (layer, grid) in enumerate(self.grids.items())
         ]

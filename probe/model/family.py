@@ -98,6 +98,10 @@ class Family(Protocol):
     def stride(self, layer: Layer) -> int:
         """Latent pixels from one cell of a layer's map to the next."""
 
+    @property
+    def cells(self) -> int:
+        """Cells of a map along the side of a block of noise, where nothing else is asked for."""
+
     def told(self, entry: Sequence[Any], like: torch.Tensor) -> torch.Tensor:
         """What the model is given for an entry of a conditioning, before ComfyUI repeats or fills it."""
 

@@ -13,13 +13,16 @@ from comfy.patcher_extension import WrappersMP
 
 from ...tickets.grid import map_size
 from .clone import COMPILE_KEY, plain_clone, uncompiled
-from .family import AttentionCall, Layer, ProbeError, Read
+from .family import AttentionCall, Layer, ProbeError, Read, pixels_of
 
 MARK = "winning_tickets_layer"
 IMAGE, TEXT = "image", "text"
 Parts = list[tuple[str, int]]
 # Of the noise and the signal together, how much is noise where noises are read.
 READ_AT = 0.9
+# Pixels at the side of a block of noise, as the paper's blocks of SD1.x have: benchmarks/README.md, "What
+# moves on a flow transformer".
+BLOCK = 32
 # Of a block, what comes before the attention to the text.
 JOINT, CROSS = 0.25, 0.5
 
@@ -203,6 +206,11 @@ class Transformer:
     def stride(self, layer: Layer) -> int:
         patch = _part(self.dit, self.kind.patch)
         return int(patch[-1] if isinstance(patch, Sequence) else patch)
+
+    @property
+    def cells(self) -> int:
+        """As many as make blocks of BLOCK pixels: a token's own noise says little, what is around it much."""
+        return max(1, BLOCK // (self.stride(self.layers[0]) * pixels_of(self.model)))
 
     def obscured(self, given: Mapping[str, Any]) -> str:
         for name in self.kind.beside:

@@ -68,6 +68,11 @@ class UNet:
     def stride(self, layer: Layer) -> int:
         return self._strides[layer]
 
+    @property
+    def cells(self) -> int:
+        """As in the paper."""
+        return 1
+
     def told(self, entry: Sequence[Any], like: torch.Tensor) -> torch.Tensor:
         own: torch.Tensor = entry[0].to(like)
         return own

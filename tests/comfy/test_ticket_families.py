@@ -52,6 +52,11 @@ def parts(family: Family) -> tuple[Any, Any]:
     return family.model(), family.clip()
 
 
+def block_of(family: Family) -> int:
+    """Latent pixels at the side of a block of 32 pixels, a token of which has its patch."""
+    return max(family.patch, 32 // family.pixels)
+
+
 def size_of(family: Family) -> tuple[int, int]:
     height, width = (side * family.pixels for side in family.latent[-2:])
     return width, height
@@ -85,10 +90,12 @@ def test_arranged_noise_is_a_permutation_of_the_seeds_tokens(family: Family, par
     for image in range(2):
         seeds = [plain_candidate(7, image, shape, candidate) for candidate in range(2)]
         (own,) = (
-            s for s in seeds if blocks_of(s[None], family.patch) == blocks_of(noise[[image]], family.patch)
+            s
+            for s in seeds
+            if blocks_of(s[None], block_of(family)) == blocks_of(noise[[image]], block_of(family))
         )
         assert not torch.equal(noise[image], own)
-        whole = height // family.patch * family.patch, width // family.patch * family.patch
+        whole = height // block_of(family) * block_of(family), width // block_of(family) * block_of(family)
         for kept in (np.s_[:, whole[0] :], np.s_[:, :, whole[1] :]):
             assert torch.equal(noise[image][kept], own[kept]), "beyond the last whole token"
     assert "a transformer. That things follow moved blocks of noise was shown on small ones" in result.report
@@ -107,19 +114,19 @@ def test_a_bank_is_of_whole_tokens_and_builds_noise(
     assert "a transformer. That things follow" in note
     channels, *_, rows, columns = family.latent
     recipe = bank.recipe
-    assert (recipe.block, recipe.pixels, recipe.channels) == (family.patch, family.pixels, channels)
+    assert (recipe.block, recipe.pixels, recipe.channels) == (block_of(family), family.pixels, channels)
     assert recipe.sigma == pytest.approx(0.9 if is_flow(model) else 9.0)
     assert recipe.latent_scale == 0, "a run starts at another level"
     assert f"noises of {width}x{height}" in bank.describe()
     noise = torch.cat([plain_noise(seed, (channels, rows, columns)) for seed in range(3)])
-    assert {b.numpy().tobytes() for b in bank.blocks} == blocks_of(noise, family.patch)
+    assert {b.numpy().tobytes() for b in bank.blocks} == blocks_of(noise, block_of(family))
     save_bank(bank, tmp_path / "bank.safetensors")
     layout = Layout(load_bank(tmp_path / "bank.safetensors"), REGIONS, columns, rows, Rank())
     alone = build_tickets(TicketRequest(layout, 5, 2, 1, 0))
     looked = build_tickets(TicketRequest(layout, 5, 2, 2, 1), model, clip)
     for result in (alone, looked):
         made = result.noise.batch(2)
-        assert blocks_of(made, family.patch) <= {b.numpy().tobytes() for b in bank.blocks}
+        assert blocks_of(made, block_of(family)) <= {b.numpy().tobytes() for b in bank.blocks}
         assert sampled(parts, family, result).isfinite().all()
         assert is_flow(model) == ("Use the noise output instead" in result.report)
     assert "a transformer. That things follow" in looked.report
@@ -131,7 +138,7 @@ def test_every_layer_has_its_figures(family: Family, parts: tuple[Any, Any]) -> 
     report = LayerProbe(*parts, CATEGORIES, 4, 0, *size_of(family), transplanted=2)
     worths = report.agreement(report.kept(report.effect()), 2, 3, 4.0)
     assert [str(worth.layer) for worth in worths] == list(family.layers)
-    assert all(worth.block == family.patch for worth in worths)
+    assert all(worth.block == block_of(family) for worth in worths)
     figures = [(w.effect, w.error, w.kept, w.agreement, w.chance) for w in worths]
     assert np.isfinite(np.array(figures, float)).all()
     maps = report.read(report.prompts[0], report.noise)[report.layers[0]]

@@ -57,8 +57,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class LayerWorth:
-    """A layer's figures. layer: its name, or what prints as it. rows, columns: of its map. block: of
-    latent pixels under one cell.
+    """A layer's figures. layer: its name, or what prints as it. rows, columns: of its map. block: side in
+    latent pixels of a block of noise.
 
     effect: how much its tickets, put into boxes, draw the first-step attention of the whole UNet there,
     in standard deviations of what plain noise does; error: the standard error of that. kept: correlation
