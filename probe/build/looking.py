@@ -18,6 +18,7 @@ from ...tickets.grid import Grid
 from ...tickets.search.candidates import Look, narrowed
 from ..attention.scorer import Scorer, require
 from ..attention.tokens import PromptTokens
+from ..model.architecture import family_of
 from ..model.family import ProbeError
 from ..sampling.batches import Batches
 from ..sampling.first_steps import FirstSteps, Run
@@ -63,20 +64,24 @@ def require_finite(name: str, value: float) -> None:
 
 def looked_again(model: Any, candidates: int) -> int:
     """How many candidates have the deeper look: a third, two at least, between which it can choose; all where
-    the first step is of noise alone, with no trace of an image (flow, zero terminal SNR).
+    the first look shows nothing.
     """
-    return candidates if starts_blind(model) and candidates > 1 else narrowed(candidates)
+    return candidates if looks_blind(model) and candidates > 1 else narrowed(candidates)
 
 
 def rounds_worth(model: Any, candidates: int, rounds: int, deeper: bool) -> int:
     """How many rounds are made: none where the first look shows nothing and a deeper one follows."""
-    return 0 if deeper and candidates > 1 and starts_blind(model) else rounds
+    return 0 if deeper and candidates > 1 and looks_blind(model) else rounds
 
 
-def starts_blind(model: Any) -> bool:
-    """Whether the first step of a run is of noise alone."""
+def looks_blind(model: Any) -> bool:
+    """Whether the first look is at noise alone, without a trace of an image: at the first step of flow models
+    and of zero terminal SNR, where their family is not read below it.
+    """
     sampling = model.get_model_object("model_sampling")
-    return isinstance(sampling, comfy.model_sampling.CONST) or float(sampling.sigma_max) > BLIND
+    first = float(sampling.sigma_max)
+    alone = isinstance(sampling, comfy.model_sampling.CONST) or first > BLIND
+    return alone and family_of(model).noise_level() >= first
 
 
 def steps_after(share: float, steps: int) -> int:
@@ -176,10 +181,8 @@ class Looking:
 
     @property
     def blind(self) -> bool:
-        """Whether the first look is at noise alone, where a model shows nothing of an image."""
-        model = self.scorer.model
-        start = float(model.get_model_object("model_sampling").sigma_max)
-        return starts_blind(model) and self.scorer.family.noise_level() >= start
+        """Whether the first look shows nothing; see `looks_blind`."""
+        return looks_blind(self.scorer.model)
 
     def announce(self, images: int, candidates: int, rounds: int) -> None:
         """Before any look, what all of them will take; ComfyUI's progress bar follows them."""

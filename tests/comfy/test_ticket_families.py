@@ -18,6 +18,7 @@ from winning_tickets.probe.build.build import (
     arrange_noise,
     build_tickets,
 )
+from winning_tickets.probe.build.looking import AfterSteps
 from winning_tickets.probe.collect.collect import CollectRequest
 from winning_tickets.probe.collect.keep import collect_and_keep
 from winning_tickets.probe.layers import choose, probe
@@ -33,6 +34,8 @@ CATEGORIES = ("cat", "tree")
 REGIONS = tuple(parse_regions("cat: 0 0 0.5 0.5\ntree: 0.5 0.5 1 1"))
 # Joint and cross attention, videos of one frame, a latent pixel of 8 and of 16 pixels, a flow and none.
 SOME = ("SD3", "Anima", "Flux.2 Klein", "Cosmos-Predict2")
+
+AFTER = AfterSteps(0.5, 4, 4.0)
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +165,12 @@ def test_of_many_blocks_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(probe, "MOST_BLOCKS", 2)
     few = LayerProbe(family.model(), family.clip(), CATEGORIES, 2, 0, *size_of(family), first_only=True)
     assert [str(layer) for layer in few.layers] == [family.layers[0], family.layers[-1]]
+
+
+def test_rounds_are_made_before_a_look_after_steps(family: Family, parts: tuple[Any, Any]) -> None:
+    """The rule: what a first look can tell is used; only where it is at noise alone are there no rounds."""
+    request = PlaceRequest(REGIONS, *size_of(family), 7, 1, 3, 1, family.layers[1], after=AFTER)
+    report = arrange_noise(*parts, request).report
+    assert (
+        "No rounds" not in report and "6 looks of" in report and "2 candidates were looked at then" in report
+    )
