@@ -30,7 +30,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sampler", default="euler")
     parser.add_argument("--guided", type=float, default=0.5)
     parser.add_argument("--layer", default="input 3")
-    parser.add_argument("--cells", type=int, default=1)
+    parser.add_argument("--cells", type=int, default=0, help="at the side of a block (0: what is usual)")
     parser.add_argument("--noises", type=int, default=128)
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images here")
     parser.add_argument("--shift", type=float, help="of a flow model's schedule, instead of its own")
@@ -205,7 +205,7 @@ def layers(parts: Any) -> None:
     print(choose_layer(parts.model, parts.clip, request, "measure.py")[1], flush=True)
     cases = every_case(ARGS.cases)
     for worth in sorted(worths, key=lambda w: -w.effect):
-        bank = collected(parts, str(worth.layer), 1)
+        bank = collected(parts, str(worth.layer), ARGS.cells)
         try:
             noise = ticket_noise(bank, cases, Thresholds(t_pos=0.7))
         except BankError as error:

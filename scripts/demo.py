@@ -49,8 +49,8 @@ SCENES = (
 SEED = 7
 EMPTY = "empty"
 LOADERS = {"UNet": "LoadDemoModel", "transformer": "LoadDemoTransformer"}
-TICKETS = {"UNet"}
-"""The models in which tickets are collected as the example workflow does it."""
+LAYERS = {"UNet": "input 3", "transformer": "block 3"}
+"""Of each model, the one in which tickets are collected."""
 
 
 def nodes_of(prompt: Prompt, kind: str) -> list[dict[str, Any]]:
@@ -68,6 +68,7 @@ def compose(workflow: Prompt, scene: Scene, tickets: bool, model: str = "UNet") 
     (layout,) = nodes_of(prompt, "TicketLatentFromRegions")
     (collect,) = nodes_of(prompt, "CollectTickets")
     prompt[sampler["inputs"]["positive"][0]]["inputs"]["text"] = scene.prompt
+    collect["inputs"]["layer"] = LAYERS[model]
     collect["inputs"]["categories"] = "\n".join(dict.fromkeys(c for s in SCENES for c in s.regions))
     layout["inputs"]["regions"] = "\n".join(f"{c}: {box}" for c, box in scene.regions.items())
     for node in (sampler, layout):
@@ -111,17 +112,13 @@ def run(client: Client, prompt: Prompt, target: Path) -> dict[str, Any]:
 
 
 def show(install: Install, output: Path, model: str) -> None:
-    """Every scene with plain noise and, where the model has them, with tickets, side by side."""
+    """Every scene with plain noise and with tickets, side by side."""
     output.mkdir(parents=True, exist_ok=True)
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     jobs = []
     print("Starting ComfyUI ...")
     with Server(install, PACKS) as server:
-        print(
-            "Collecting tickets and sampling ..."
-            if model in TICKETS
-            else f"Sampling with plain noise only: whether tickets work on the {model} has not been shown ..."
-        )
+        print("Collecting tickets and sampling ...")
         for scene in SCENES:
             runs = {
                 kind: run(
@@ -130,7 +127,6 @@ def show(install: Install, output: Path, model: str) -> None:
                     output / f"{scene.name}_{kind}.png",
                 )
                 for kind in ("plain", "tickets")
-                if kind == "plain" or model in TICKETS
             }
             jobs.append({"name": scene.name, "prompt": scene.prompt, "regions": scene.regions, **runs})
     listing = output / "pictures.json"
@@ -156,8 +152,9 @@ def main() -> int:
     options = parser.parse_args()
     install = comfyui.ensure(options.comfyui)
     if options.measure:
-        for what in ("presence", "regions") if options.model in TICKETS else ("presence",):
-            call(install, "measure.py", what, variant=options.model if options.model != "UNet" else "")
+        variant = options.model if options.model != "UNet" else ""
+        for what in ("presence", "regions"):
+            call(install, "measure.py", what, "--layer", LAYERS[options.model], variant=variant)
         return 0
     try:
         show(install, options.output.resolve(), options.model)

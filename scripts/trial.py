@@ -2,7 +2,6 @@
 
     python scripts/trial.py --checkpoint FILE              layouts made of a few everyday things
     python scripts/trial.py --checkpoint FILE --prompts 7bench.csv
-    python scripts/trial.py --checkpoint FILE --no-tickets --layer "block 12"      a transformer
     python scripts/trial.py --demo                         the same on the demo model
     python scripts/trial.py --join A.jsonl B.jsonl         the table of several people's files
 
@@ -42,9 +41,6 @@ DEMO = ("castle", "tree", "car", "sun", "fish", "flower")
 DEMO_SIDE, SIDE, LEAST_SIDE = 256, 512, 64
 IMAGES, IMAGES_OF_EACH = 64, 4
 MOST_AFTER = 90
-# The demo's models in which tickets are tried.
-TICKETS = {"UNet"}
-BLAME, HINT = "a transformer", 'Give --no-tickets, and with it --layer "...", to try all that works there.'
 # What differs from prompt to prompt; with --prompts all are one table.
 OF_A_LAYOUT = ("regions", "prompt", "categories", "objects", "bank")
 
@@ -70,7 +66,7 @@ def parse() -> argparse.Namespace:
     tried.add_argument(
         "--no-tickets",
         action="store_true",
-        help="collect none, for models with which that does not work: transformers; with these give a layer",
+        help="collect none: tries block swap and the best of some seeds alone",
     )
     tried.add_argument("--noises", type=int, default=32, help="that tickets are collected from (default 32)")
     tried.add_argument(
@@ -267,7 +263,6 @@ def main() -> int:
     options = parse()
     if options.join:
         return join(options.comfyui, options.join, options.any_layout)
-    options.no_tickets |= options.model not in TICKETS
     check(options)
     side = DEMO_SIDE if options.demo else SIDE
     options.size = options.size or (side, side)
@@ -282,8 +277,7 @@ def main() -> int:
             raise SetupError(f"{options.prompts} has no prompt that can be tried.")
         file = try_all(options, tasks, name_of(options))
     except (ServerError, PromptError, PromptsError) as error:
-        hint = "" if options.no_tickets or BLAME not in str(error) else f"\n{HINT}"
-        raise SetupError(f"{error}{hint}") from error
+        raise SetupError(str(error)) from error
     status = join(options.comfyui, [file], True) if options.prompts else 0
     print(f"Every image: {file}")
     return status

@@ -106,13 +106,26 @@ def test_a_layouts_graph_asks_for_its_boxes_and_its_prompt(
 
 
 def test_without_tickets_no_bank_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rule: a transformer, with which none can be collected, is tried all the same."""
+    """The rule: block swap and seeds can be tried without the time that collecting takes."""
     options = options_of(monkeypatch, "--demo", "--model", "transformer", "--no-tickets")
     graph = script.graph(options, script.Task(("castle", "tree")), "mine", 4, "block 2")
     assert [node["class_type"] for node in graph.values()] == ["LoadDemoTransformer", "LayoutTrial"]
     trial = graph["3"]["inputs"]
     assert "bank" not in trial and trial["advanced.layer"] == "block 2" and trial["regions"] == "castle\ntree"
     assert script.name_of(options) == "demo_transformer"
+
+
+@pytest.mark.parametrize(
+    ("model", "loader"), [("UNet", "LoadDemoModel"), ("transformer", "LoadDemoTransformer")]
+)
+def test_tickets_are_tried_on_either_demo_model(
+    monkeypatch: pytest.MonkeyPatch, model: str, loader: str
+) -> None:
+    """On the transformer none were collected."""
+    options = options_of(monkeypatch, "--demo", "--model", model)
+    graph = script.graph(options, script.Task(("castle", "tree")), "mine", 4, "auto")
+    assert [node["class_type"] for node in graph.values()] == [loader, "CollectTickets", "LayoutTrial"]
+    assert graph["2"]["inputs"]["layer"] == "auto" and graph["3"]["inputs"]["bank"] == ["2", 0]
 
 
 @pytest.mark.parametrize(
