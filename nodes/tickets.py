@@ -82,7 +82,9 @@ class CollectTickets(io.ComfyNode):
             has_intermediate_output=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model the images will be made with (SD1.x, SD2.x, SDXL)."
+                    "model",
+                    tooltip="The model the images will be made with: SD1.x, SD2.x, SDXL, or a transformer"
+                    " such as SD3, Flux or Qwen-Image.",
                 ),
                 io.Clip.Input("clip", tooltip="The text encoder of that model."),
                 io.String.Input(
@@ -178,7 +180,11 @@ class TicketLayerReport(io.ComfyNode):
             search_aliases=["winning tickets", "best layer", "cross-attention"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model to look into (SD1.x, SD2.x, SDXL)."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The model to look into: SD1.x, SD2.x, SDXL, or a transformer such as SD3, Flux"
+                    " or Qwen-Image.",
+                ),
                 io.Clip.Input("clip", tooltip="The text encoder of that model."),
                 io.String.Input(
                     "categories",

@@ -102,7 +102,7 @@ def _advanced() -> list[io.WidgetInput]:
             "layer",
             default=AUTO,
             tooltip="Attention layer by which noise is looked at. auto: the bank's; without a bank, as in"
-            " Arrange Noise by Regions. For transformers there is no auto: write one.",
+            " Arrange Noise by Regions.",
         ),
         candidates_input(8, "Of block swap and of tickets that are looked at, for each image."),
         rounds_input(3, 0, "Of block swap and of tickets that are looked at."),
@@ -153,11 +153,7 @@ class LayoutTrial(io.ComfyNode):
             ],
             is_output_node=True,
             inputs=[
-                io.Model.Input(
-                    "model",
-                    tooltip="The model to try it on, as you use it. With transformers plain noise and the"
-                    " best of some seeds are tried.",
-                ),
+                io.Model.Input("model", tooltip="The model to try it on, as you use it."),
                 io.Clip.Input("clip", tooltip="Its text encoder."),
                 _layouts_input(),
                 size_input("the bank's is taken, or the one that is usual for the model"),
