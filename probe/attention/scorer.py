@@ -10,11 +10,12 @@ from typing import Any
 import comfy.model_management
 import torch
 
+from ...tickets.bank.bank import Recipe
 from ...tickets.grid import Grid
 from ...tickets.prompts import Prompt
 from ..compat import others_on
 from ..model.architecture import family_of
-from ..model.family import Layer, ProbeError, find_layers, latent_shape
+from ..model.family import Layer, ProbeError, find_layers, latent_shape, pixels_of
 from ..model.fingerprint import fingerprint
 from ..model.memory import Rows
 from ..model.random import seeded
@@ -68,6 +69,22 @@ class Scorer:
         self._drew = False
         # One clone for the session: ComfyUI loads it once.
         self._clone = self._reader.attach(model)
+
+    @classmethod
+    def of_bank(cls, recipe: Recipe, model: Any, clip: Any, node: str, width: int, height: int) -> Scorer:
+        """That of a bank's layer; ProbeError for a MODEL that the bank cannot be of."""
+        advice = "Connect the model that the bank was collected on."
+        (channels, *_), pixels = latent_shape(model, width, height), pixels_of(model)
+        if (channels, pixels) != (recipe.channels, recipe.pixels):
+            raise ProbeError(
+                f"{node}: the bank's latents have {recipe.channels} channels at 1/{recipe.pixels} of the"
+                f" image's size, this model's {channels} at 1/{pixels}. {advice}"
+            )
+        try:
+            layers = find_layers(family_of(model), recipe.layer)
+        except ProbeError as error:
+            raise ProbeError(f"{node}: the bank's {error} {advice}") from None
+        return cls(model, clip, node, width, height, layers)
 
     @cached_property
     def fingerprint(self) -> str:

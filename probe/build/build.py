@@ -87,14 +87,9 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
             f" the bank is of this model; it was collected on {recipe.model} {recipe.fingerprint}."
         )
     else:
-        scorer = Scorer(model, clip, TICKETS, *_pixels(layout), recipe.layer)
+        scorer = Scorer.of_bank(recipe, model, clip, TICKETS, *_pixels(layout))
         if changed := model_changes(scorer.fingerprint, recipe.fingerprint):
             lines.append(f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}.")
-        if scorer.shape != shape:
-            raise ProbeError(
-                f"{TICKETS}: the bank's latents have {shape[0]} channels, this model's {scorer.shape[0]}:"
-                " connect the model that the bank was collected on."
-            )
         prompts = scorer.encode(make_prompts(layout.categories, JOINT, recipe.template))
         steps = None
         if request.after:

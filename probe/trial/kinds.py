@@ -161,15 +161,18 @@ class Noises:
         channels, *_, latent_height, latent_width = self.latent
         self.shape = channels, latent_height, latent_width
         self.layer = NONE
+        if bank is not None:
+            self._of_bank = Scorer.of_bank(bank.recipe, model, clip, node, width, height)
         if not unreadable(model):
             self.layer = NONE if is_auto(asked) else asked.layer
-            self.scorer = Scorer(model, clip, node, width, height, None if is_auto(asked) else self.layer)
+            if bank is not None and bank.recipe.layer == self.layer:
+                self.scorer = self._of_bank
+            else:
+                layers = None if is_auto(asked) else self.layer
+                self.scorer = Scorer(model, clip, node, width, height, layers)
             self.grid = self.scorer.grid()
         self._prompts: Recent[PromptTokens] = Recent(PROMPTS_KEPT)
         if bank is not None:
-            self._of_bank = self.scorer
-            if bank.recipe.layer != self.layer:
-                self._of_bank = Scorer(model, clip, node, width, height, bank.recipe.layer)
             self._check(bank, categories)
 
     def _possible(self, model: Any, choice: Choice) -> Choice:
@@ -177,7 +180,8 @@ class Noises:
         why = unreadable(model)
         nothing = Choice(best_of=0, swap=False, tickets=False, looked=False)
         left = nothing if why else choice
-        if note := "" if why else unproven(model):
+        moved = left.named not in ([], [best_of(left.best_of)])
+        if note := unproven(model) if moved else "":
             self.notes.append(note)
         names = [name for name in choice.named if name not in left.named]
         if not names:
@@ -192,11 +196,6 @@ class Noises:
         return left
 
     def _check(self, bank: TicketBank, categories: Sequence[str]) -> None:
-        if bank.recipe.channels != self.shape[0]:
-            raise ProbeError(
-                f"{self.node}: the bank's latents have {bank.recipe.channels} channels, this model's"
-                f" {self.shape[0]}: connect the model that the bank was collected on."
-            )
         for category in categories:
             bank.index(category)
         if changed := model_changes(self.scorer.fingerprint, bank.recipe.fingerprint):
