@@ -58,12 +58,11 @@ def usual_size(model: Any) -> tuple[int, int]:
     return (512, 512) if small else (1024, 1024)
 
 
-def unproven(model: Any) -> str:
+def unproven(model: Any, advice: str = ": Layout Trial tells whether it works on yours") -> str:
     """For people, what has not been shown of a MODEL; empty for those that the papers are about."""
     if is_unet(model):
         return ""
     return (
         f"This model is {type(model.model).__name__}, a transformer. That things follow moved blocks of noise"
-        " was shown on small ones only, and distilled models heed their noise little: Layout Trial tells"
-        " whether it works on yours."
+        f" was shown on small ones only, and distilled models heed their noise little{advice}."
     )

@@ -181,7 +181,7 @@ class Noises:
         nothing = Choice(best_of=0, swap=False, tickets=False, looked=False)
         left = nothing if why else choice
         moved = left.named not in ([], [best_of(left.best_of)])
-        if note := unproven(model) if moved else "":
+        if note := unproven(model, "") if moved else "":
             self.notes.append(note)
         names = [name for name in choice.named if name not in left.named]
         if not names:

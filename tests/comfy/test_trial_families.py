@@ -212,6 +212,7 @@ def test_what_is_not_known_of_moved_blocks_is_said_where_they_are_moved(parts: P
     assert [kind.name for kind in noises.kinds(cases_of(1))] == kinds
     (note,) = noises.notes
     assert re.match(r"This model is \w+, a transformer\. That things follow moved blocks of noise was", note)
+    assert "Layout Trial" not in note, "that is what tells it here"
     noises = parts.noises(Choice(best_of=0, tickets=False, looked=False))
     assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN, SWAP] and noises.notes == [note]
     noises = parts.noises(QUICK)
