@@ -268,27 +268,66 @@ def test_forwards_are_counted_and_saved(loaded: Loaded, prompt: Prompt, make: An
         assert told.startswith(f"{nfe}; a stock run takes {2 * steps}: 25% saved.")
 
 
+SIZE = {"size": "custom", "size.width": WIDTH, "size.height": HEIGHT}
+UNSHOWN = "a transformer. That things follow moved blocks of noise was shown on small ones only"
+
+
+def by_noise(prompt: Prompt, noise: list[Any], latent: list[Any]) -> Prompt:
+    """The graph with the noise of a node in place of KSampler's, and its empty latent."""
+    prompt["32"] = node("BasicGuider", model=["7", 0], conditioning=prompt["8"]["inputs"]["positive"])
+    prompt["33"] = node("KSamplerSelect", sampler_name="euler")
+    prompt["34"] = node("BasicScheduler", model=["7", 0], scheduler="simple", steps=1, denoise=1.0)
+    chosen = {"guider": ["32", 0], "sampler": ["33", 0], "sigmas": ["34", 0], "latent_image": latent}
+    prompt["8"] = node("SamplerCustomAdvanced", noise=noise, **chosen)
+    return prompt
+
+
 def test_the_best_noise_is_picked_and_a_part_redrawn(loaded: Loaded, prompt: Prompt, make: Any) -> None:
-    size = {"size": "custom", "size.width": WIDTH, "size.height": HEIGHT}
     prompt["20"] = node(
         "PickBestNoise",
         **{"model": ["7", 0], "clip": loaded.clip, "regions": PLACES, "seed": 7, "batch_size": loaded.batch},
-        **{"layer": loaded.layer, "candidates": 2, "advanced": "defaults", **size},
+        **{"layer": loaded.layer, "candidates": 2, "advanced": "defaults", **SIZE},
     )
     left = {"region": "left: 0 0 0.5 1", "seed": 8, "edge": 0}
     prompt["21"] = node(
         "RedrawNoiseInRegion", noise=["20", 0], latent_image=["20", 2], model=["7", 0], **left
     )
-    prompt["22"] = node("BasicGuider", model=["7", 0], conditioning=prompt["8"]["inputs"]["positive"])
-    prompt["23"] = node("KSamplerSelect", sampler_name="euler")
-    prompt["24"] = node("BasicScheduler", model=["7", 0], scheduler="simple", steps=1, denoise=1.0)
-    chosen = {"guider": ["22", 0], "sampler": ["23", 0], "sigmas": ["24", 0], "latent_image": ["20", 2]}
-    prompt["8"] = node("SamplerCustomAdvanced", noise=["21", 0], **chosen)
-    made = make(prompt)
+    made = make(by_noise(prompt, ["21", 0], ["20", 2]))
     picked, redrawn = made.run.text("20"), made.run.text("21")
     assert f"; {2 * loaded.batch} looks of " in picked and "Use the noise output instead" in picked
+    assert UNSHOWN not in picked, "no block has moved"
     assert "% of the noise is new, of seed 8" in redrawn
     assert np.isfinite(made.latent).all() and "Traceback" not in made.run.log
+
+
+@pytest.mark.parametrize("name", ["SD3.5"])
+def test_tickets_and_exchanged_blocks_are_sampled_as_noise(name: str, files: Any, make: Any) -> None:
+    loaded = FAMILIES[name]
+    first = graph(loaded, files)
+    model = {"model": ["7", 0], "clip": loaded.clip}
+    looks = {"regions": PLACES, "seed": 7, "batch_size": loaded.batch, "candidates": 2, "look": "first step"}
+    looks |= {**model, "advanced": "defaults", **SIZE}
+    first["20"] = node(
+        "CollectTickets",
+        **{**model, "categories": "castle\ntree", "noises": 3, "seed": 0, "layer": loaded.layer},
+        **{"width": WIDTH, "height": HEIGHT, "advanced": "defaults", "save_as": ""},
+    )
+    chosen = {"selection": "rank", "selection.best": 10.0, "strength": 1.0}
+    first["21"] = node("TicketLatentFromRegions", bank=["20", 0], **chosen, **looks)
+    first["22"] = node("ArrangeNoiseByRegions", layer=loaded.layer, rounds=1, **looks)
+    latents = []
+    # Three rounds and one.
+    for number, looks_each in (("21", 2 * 4), ("22", 2 * 2)):
+        made = make(by_noise(copy.deepcopy(first), [number, 0], [number, 2]))
+        report = made.run.text(number)
+        assert UNSHOWN in report and "Use the noise output instead" in report
+        assert f"; {looks_each * loaded.batch} looks of " in report
+        assert np.isfinite(made.latent).all() and all(map(drawn, made.pictures["12"]))
+        assert "Traceback" not in made.run.log
+        latents.append(made.latent)
+        if number == "21":
+            assert UNSHOWN in made.run.text("20")
+    assert not np.array_equal(*latents)
 
 
 @pytest.mark.parametrize("name", ["SD3.5", "Wan"])
@@ -296,17 +335,24 @@ def test_a_trial_is_drawn_judged_and_shown(name: str, files: Any, make: Any) -> 
     """The rule: of a model of videos the images are single frames, in the order of the records."""
     loaded = FAMILIES[name]
     prompt = graph(loaded, files)
-    size = {"size": "custom", "size.width": WIDTH, "size.height": HEIGHT}
-    none = dict.fromkeys(("kinds.tickets", "kinds.tickets_looked_at", "kinds.control"), False)
-    kinds = {"kinds": "custom", "kinds.best_of": 2, "kinds.block_swap": True, **none}
+    kinds: dict[str, Any] = {"kinds": "custom", "kinds.best_of": 2}
+    kinds |= dict.fromkeys(
+        ("kinds.block_swap", "kinds.tickets", "kinds.tickets_looked_at", "kinds.control"), True
+    )
     rare = {"layer": loaded.layer, "objects": "two", "prompt": "{}", "negative": "", "candidates": 2}
     rare |= {"rounds": 0, "save_as": f"loaded/{loaded.file}", "pass_on": "all", "look_after_percent": 0.0}
+    prompt["19"] = node(
+        "CollectTickets",
+        **{"model": ["7", 0], "clip": loaded.clip, "categories": "castle\ntree", "noises": 3, "seed": 0},
+        **{"width": WIDTH, "height": HEIGHT, "layer": loaded.layer, "advanced": "defaults", "save_as": ""},
+    )
     prompt["20"] = node(
         "LayoutTrial",
         **{"model": ["7", 0], "clip": loaded.clip, "vae": loaded.decoder, "regions": PLACES, "images": 2},
+        bank=["19", 0],
         **{"seed": 7, "steps": 1, "cfg": loaded.cfg, "sampler_name": "euler", "scheduler": "simple"},
         **{
-            **size,
+            **SIZE,
             **kinds,
             "advanced": "custom",
             **{f"advanced.{key}": value for key, value in rare.items()},
@@ -316,27 +362,31 @@ def test_a_trial_is_drawn_judged_and_shown(name: str, files: Any, make: Any) -> 
     prompt["21"] = node("SaveImage", images=["20", 2], filename_prefix="loaded/trial")
     made = make(prompt)
     report = made.run.text("20")
-    assert "| plain noise " in report and "| best of 2 seeds " in report and "Kept in output/" in report
-    assert f"Block swap was left out. This model is {loaded.model}, a transformer" in report
-    assert made.latent.shape == (4, 16, *(() if name == "SD3.5" else (1,)), HEIGHT // 8, WIDTH // 8)
+    rows = (
+        *("plain noise", "best of 2 seeds", "block swap", "tickets", "tickets (looked at)"),
+        "control (tickets of the other category)",
+    )
+    assert [row for row in rows if f"| {row} " not in report] == [], report
+    assert "Kept in output/" in report
+    assert f"This model is {loaded.model}, {UNSHOWN}" in report
+    assert made.latent.shape == (12, 16, *(() if name == "SD3.5" else (1,)), HEIGHT // 8, WIDTH // 8)
     decoded, given = ([picture.tobytes() for picture in made.pictures[n]] for n in ("12", "21"))
-    assert decoded == given and len(given) == 4 and "Traceback" not in made.run.log
+    assert decoded == given and len(given) == 12 and "Traceback" not in made.run.log
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(loaded: Loaded, prompt: Prompt, failure: Any) -> None:
     """The layers are those of the file."""
-    model = {"model": ["7", 0], "clip": loaded.clip}
     prompt["20"] = node(
         "CollectTickets",
-        **{**model, "categories": "castle\ntree", "noises": 1, "seed": 0, "layer": loaded.layer},
-        **{"width": WIDTH, "height": HEIGHT, "advanced": "defaults"},
+        **{"model": ["7", 0], "clip": loaded.clip, "categories": "castle\ntree", "noises": 1, "seed": 0},
+        **{"width": WIDTH, "height": HEIGHT, "layer": "input 8", "advanced": "defaults"},
     )
     prompt["21"] = node("TicketBankReport", bank=["20", 0])
+    known = f"but this model attends to the prompt in: {loaded.layers}."
     refused = failure({number: prompt[number] for number in prompt if number in {"1", "2", "7", "20", "21"}})
     assert refused.node == "CollectTickets"
-    assert refused.message.startswith(f"Collect Tickets: this model is {loaded.model}, a transformer: ")
+    assert refused.message == f'Collect Tickets: layer is "input 8", {known}'
     refused = failure(watching(prompt, loaded, "input 8"))
-    known = f"but this model attends to the prompt in: {loaded.layers}."
     assert refused.node == "AttentionOverSteps"
     assert refused.message == f'Attention over Steps: layer is "input 8", {known}'
 
