@@ -84,13 +84,13 @@ def test_noise_is_read_where_a_tenth_is_signal(family: Family) -> None:
     scorer = Scorer(watched, family.clip(), "test", request.width, request.height, request.layer)
     prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
     noise = noises_of(family, 2)
-    (maps,) = scorer.blocks(prompts, noise, scorer.grid())
+    (maps,) = scorer.blocks(prompts, noise, scorer.grid(1))
     assert [level for level, _ in levels] == pytest.approx([0.9])
     torch.testing.assert_close(levels[0][1], 0.9 * noise.reshape(-1, *family.latent))
     rows, columns = (side // family.patch for side in family.latent[-2:])
     assert maps.shape == (2, 2, rows, columns) and bool(maps.isfinite().all())
     assert not torch.equal(maps[0], maps[1])
-    alone = scorer.blocks(prompts, noise[1:], scorer.grid())[0]
+    alone = scorer.blocks(prompts, noise[1:], scorer.grid(1))[0]
     torch.testing.assert_close(alone[0], maps[1], rtol=1e-4, atol=1e-6)
 
 
