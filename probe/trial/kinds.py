@@ -205,11 +205,12 @@ class Noises:
 
     def kinds(self, cases: Sequence[Case]) -> list[Kind]:
         """What these cases are drawn with, plain noise first; the control only if each has two categories."""
-        choice = self.choice
+        choice, found = self.choice, [Kind(PLAIN, self._plain)]
+        if not choice.named:
+            return found
         again = partial(looked_again, self.model)
         rounds = rounds_worth(self.model, choice.candidates, choice.rounds, bool(choice.after))
         looks = choice.candidates * (1 + rounds), again(choice.candidates)
-        found = [Kind(PLAIN, self._plain)]
         if choice.best_of:
             make = partial(self._swapped, choice.best_of, 0)
             found.append(Kind(best_of(choice.best_of), make, choice.best_of, again(choice.best_of)))
