@@ -64,5 +64,5 @@ def unproven(model: Any, advice: str = ": Layout Trial tells whether it works on
         return ""
     return (
         f"This model is {type(model.model).__name__}, a transformer. That things follow moved blocks of noise"
-        f" was shown on small ones only, and distilled models heed their noise little{advice}."
+        f" was shown on a small one only, and distilled models heed their noise little{advice}."
     )
