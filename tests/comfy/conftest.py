@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ if str(COMFYUI) not in sys.path:
 
 import comfy.latent_formats
 import comfy.model_base
+import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.patcher_extension
@@ -74,6 +75,15 @@ KINDS = {
     "SD2.x v": (TYPES.V_PREDICTION, comfy.latent_formats.SD15),
     "SDXL": (TYPES.EPS, comfy.latent_formats.SDXL),
 }
+
+
+@pytest.fixture(autouse=True)
+def forget_models() -> Iterator[None]:
+    """While ComfyUI knows of a model without its MODEL, it collects garbage at every load, which takes ever
+    longer; the weights of some tiny ones live on in caches."""
+    yield
+    known = comfy.model_management.current_loaded_models
+    known[:] = [loaded for loaded in known if not loaded.is_dead()]
 
 
 @pytest.fixture(autouse=True)

@@ -615,7 +615,7 @@ def test_beside_comfyuis_own_patches(name: str, first: bool) -> None:
     trace = last_trace(watching)
     plain = read(model, [find_phrases(clip, PROMPT, NAMES)], noise, sigma=float(trace.sigmas[0]))[0][0]
     mean = torch.stack(list(plain.values())).mean(0)
-    assert name == "NAGuidance" or torch.allclose(trace.maps()[0], mean, rtol=1e-4, atol=1e-8)
+    assert name == "NAGuidance" or torch.allclose(trace.maps()[0], mean, rtol=1e-3, atol=1e-6)
     read_steps = trace.maps().isfinite().all(-1).all(-1).all(-1).all(-1)
     assert bool(read_steps[0]) and bool(read_steps.all()) != skips
     assert bool(trace.notes) == skips
