@@ -139,7 +139,7 @@ def look(
     worths, cost = probe.effect(), probe.cost
     while some := to_try(worths):
         total += len(some) * len(probe.prompts)
-        names = _listed([str(w.layer) for w in some])
+        names = listed([str(w.layer) for w in some])
         forwards = f"{'at most ' if len(some) > 1 else ''}{probe.trial_cost(len(some)):,.0f} forwards"
         which = "more images" if some[0].tried else "images"
         announce(f"layer auto: tickets of {names} are tried in {which}, with {forwards}.")
@@ -161,7 +161,7 @@ def explain(worths: Sequence[LayerWorth]) -> str:
         text += f"; those of {', '.join(f'{w.layer}: {_share(w)}' for w in rest)}." if rest else "."
         if left := [str(w.layer) for w in some if not w.tried]:
             were = "was" if len(left) == 1 else "were"
-            text += f" {_listed(left)} {were} not tried: in as many images none could do clearly better."
+            text += f" {listed(left)} {were} not tried: in as many images none could do clearly better."
     else:
         rest = [w for w in some if w is not best]
         text += f"; {', '.join(f'{w.layer} {w.effect:.2f}' for w in rest)})." if rest else ")."
@@ -187,7 +187,8 @@ def _share(worth: LayerWorth) -> str:
     return f"{worth.tried.own} of {worth.tried.objects} and {worth.tried.other}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """For people: `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

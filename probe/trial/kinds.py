@@ -33,7 +33,7 @@ from ..build.looking import (
 )
 from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
-from ..layers.choose import AUTO, choose_layer, is_auto
+from ..layers.choose import AUTO, choose_layer, is_auto, listed
 from ..model.architecture import unproven, unreadable
 from ..model.family import ProbeError, latent_shape
 from ..preview import ChoiceBar
@@ -51,10 +51,6 @@ NO_OTHER = (
     "The control was left out: it needs tickets of another category, and some images of this trial have only"
     " one."
 )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def best_of(seeds: int) -> str:
@@ -188,11 +184,11 @@ class Noises:
             return left
         if not left.named and choice.kinds != Choice().kinds:
             raise ProbeError(
-                f"{self.node}: what kinds asks for ({_listed(names)}) cannot be tried. {why} Choose usual"
+                f"{self.node}: what kinds asks for ({listed(names)}) cannot be tried. {why} Choose usual"
                 " ones to try plain noise alone."
             )
         were = "was" if len(names) == 1 else "were"
-        self.notes.append(f"{_listed(names).capitalize()} {were} left out. {why}")
+        self.notes.append(f"{listed(names).capitalize()} {were} left out. {why}")
         return left
 
     def _check(self, bank: TicketBank, categories: Sequence[str]) -> None:
