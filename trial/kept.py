@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ..tickets.whole import replacing, sweep
 from .record import BANK, LONGEST_LINE, SEED, NoJson, Record, RecordError, parse, plain_setting
 
 _BEGINNING = b'{"trial":'
@@ -33,9 +34,9 @@ def append(path: Path, records: Iterable[Record]) -> None:
 def write(path: Path, records: Iterable[Record]) -> None:
     """A file of these images only, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes("".join(record.line() for record in records).encode())
-    os.replace(temporary, path)
+    sweep(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_bytes("".join(record.line() for record in records).encode())
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import folder_paths
+
+from ...tickets.whole import replacing, sweep
 
 FOLDER, NAME = "__winning_tickets", "layers.json"
 # Of the rule: what an earlier one chose is not believed.
@@ -45,11 +46,11 @@ def remember(about: str, layer: str, why: str) -> bool:
     every[about] = Remembered(layer, why, datetime.date.today().isoformat())
     kept = {about: asdict(choice) for about, choice in list(every.items())[-MOST:]}
     file = path()
-    temporary = file.with_name(f"{NAME}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"rule": RULE, "layers": kept}, indent=1), encoding="utf-8")
-        os.replace(temporary, file)
+        sweep(file.parent)
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps({"rule": RULE, "layers": kept}, indent=1), encoding="utf-8")
     except OSError as error:
         logging.warning("Winning Tickets: %s cannot be written: %s", file, error)
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from ...tickets.whole import replacing, sweep
 from ...trial.cases import TrialError
 from ...trial.kept import append, load, unique
 from ...trial.record import BY_MODEL, LAYER, Record
@@ -60,6 +60,8 @@ class Keeper:
             self.latents.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab"):
                 pass
+            for folder in (self.path.parent, self.latents):
+                sweep(folder)
         except OSError as error:
             raise self._unusable(error) from error
         self.records = {(r.kind, r.case): r for r in self._all if r.run == run}
@@ -79,15 +81,13 @@ class Keeper:
         """Latents first: what has a line is whole. TrialError where the disk is full."""
         try:
             for image in images:
-                path = self._latent(image.record)
-                temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
                 parts = {
                     LATENT: image.latent[None].contiguous(),
                     VERSION: torch.tensor([]),
                     MASKS: torch.from_numpy(image.masks.astype(np.uint8)),
                 }
-                safetensors.torch.save_file(parts, temporary)
-                os.replace(temporary, path)
+                with replacing(self._latent(image.record)) as temporary:
+                    safetensors.torch.save_file(parts, temporary)
             append(self.path, [image.record for image in images])
         except OSError as error:
             raise TrialError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import math
@@ -18,16 +17,15 @@ from dataclasses import MISSING, asdict, fields
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ..noise import SEED_RANGE
 from ..prompts import MOST
+from ..whole import replacing, require_writable, sweep
 from ..words import LONGEST_NAME
 from .bank import BankError, Recipe, TicketBank
 
@@ -53,9 +51,6 @@ MOST_ROWS = 2**14
 MOST_DIMENSIONS = 4
 PIECE = 2**18
 MOST_SHOWN = 200
-# Of this version, and `name.safetensors.PID.tmp` of earlier ones.
-TEMPORARY = re.compile(r"\.bank-[0-9a-f]{32}\.tmp|.+\.safetensors\.[0-9]+\.tmp")
-ABANDONED = 24 * 3600.0
 SETTLED = 2.0
 
 Stamp = tuple[Path, int, int, int, int]
@@ -77,25 +72,9 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except SaveError:
         raise
-    except (OSError, SafetensorError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SaveError(f"{path.name} cannot be written in {path.parent}: {reason}.") from None
-
-
-def _temporary(path: Path) -> Path:
-    """Of a name that no other process has, and that is short however long the bank's is."""
-    return path.with_name(f".bank-{uuid4().hex}.tmp")
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what saves that never ended, such as in a crash, left in a folder more than a day ago."""
-    for path in folder.iterdir():
-        if TEMPORARY.fullmatch(path.name):
-            try:
-                if time.time() - path.stat().st_mtime > ABANDONED:
-                    path.unlink()
-            except OSError:
-                continue
 
 
 def check_path(path: Path, room: int = 0) -> None:
@@ -106,22 +85,12 @@ def check_path(path: Path, room: int = 0) -> None:
     path = Path(os.path.realpath(path))
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
+        sweep(path.parent)
         if path.is_dir():
             raise SaveError(f"{path.name} cannot be written in {path.parent}: a folder has this name.")
-        try:
-            os.lstat(path)
-        except FileNotFoundError:
-            # Whether the name is too long or not allowed only the file system knows.
-            path.touch(exist_ok=False)
-            path.unlink()
         if path.exists() and not os.access(path, os.W_OK):
             raise SaveError(f"{path.name} in {path.parent} is write-protected.")
-        temporary = _temporary(path)
-        try:
-            temporary.write_bytes(b"\0")
-        finally:
-            temporary.unlink(missing_ok=True)
+        require_writable(path)
         free = shutil.disk_usage(path.parent).free
     if free < room:
         raise SaveError(
@@ -166,24 +135,9 @@ def save_bank(bank: TicketBank, path: Path, half: bool = False) -> None:
     path = Path(os.path.realpath(path))
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
-        temporary = _temporary(path)
-        try:
+        sweep(path.parent)
+        with replacing(path) as temporary:
             save_file(tensors, str(temporary), metadata={"ticket_bank": text})
-            _flush(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Until the disk has it, where the file system can say so; what it lacks room for is found here, too."""
-    with path.open("r+b") as file:
-        try:
-            os.fsync(file.fileno())
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-                raise
 
 
 def _shown(value: object) -> str:
