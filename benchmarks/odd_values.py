@@ -211,6 +211,17 @@ def _prompt(info: Prompt, parts: Prompt, node: str, values: Prompt, more: Prompt
     return copy.deepcopy(kept)
 
 
+def quick_prompt(
+    info: Prompt, node: str, beside: tuple[tuple[str, Any], ...] = (), more: Prompt | None = None, **values: Any
+) -> Prompt:
+    """A prompt of a node, called odd, with quick values, these options of its dynamic combos and these values.
+
+    more: nodes that take what it gives.
+    """
+    filled = _inputs(info, node, beside) | values
+    return _prompt(info, support(info), node, filled, {}) | copy.deepcopy(more or {})
+
+
 def _odd(one: Input, packs: Prompt) -> Iterator[tuple[str, Any, Prompt, bool]]:
     """What, value, further nodes, and whether it must be refused."""
     low, high = one.settings.get("min"), one.settings.get("max")

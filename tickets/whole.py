@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from uuid import uuid4
 
 from safetensors import SafetensorError
 
-# Of this version, and of earlier ones.
+# Of this version, of earlier ones, and of safetensors, which writes a file of its own and renames it, too.
 TEMPORARY = re.compile(
-    r"\.(tickets|bank)-[0-9a-f]{32}\.tmp|.+\.tickets\.tmp"
+    r"\.(tickets|bank)-[0-9a-f]{32}\.tmp|.+\.tickets\.tmp|\.tmp[0-9A-Za-z]{6}"
     r"|(.+\.(safetensors|latent|jsonl)|layers\.json)\.[0-9]+\.tmp"
 )
 ABANDONED = 24 * 3600.0
@@ -32,7 +33,11 @@ def replacing(path: Path) -> Iterator[Path]:
     # A name that no other process has, and that is short however long the file's own is.
     temporary = path.with_name(f".tickets-{uuid4().hex}.tmp")
     try:
+        temporary.touch(exist_ok=False)
+        # safetensors keeps what it writes from everybody else, which is not what the folder's owner asked for.
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        os.chmod(temporary, mode)
         _flush(temporary)
         os.replace(temporary, path)
     except SafetensorError as error:

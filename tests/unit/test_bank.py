@@ -412,7 +412,8 @@ class TestSaving:
         assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
     def test_what_crashed_saves_left_is_removed_after_a_day(self, tmp_path: Path) -> None:
-        day_old = [".bank-" + "0" * 32 + ".tmp", "b.safetensors.4711.tmp", "mine.tmp", "c.safetensors"]
+        ours = [".bank-" + "0" * 32 + ".tmp", "b.safetensors.4711.tmp", "b.tickets.tmp", ".tmpaRCVHU"]
+        day_old = [*ours, "mine.tmp", "c.safetensors"]
         for name in day_old:
             (tmp_path / name).write_bytes(b"x")
             os.utime(tmp_path / name, (1e9, 1e9))
@@ -421,6 +422,21 @@ class TestSaving:
         save_bank(make_bank(), tmp_path / "b.safetensors")
         left = {p.name for p in tmp_path.iterdir()}
         assert left == {"b.safetensors", "mine.tmp", "c.safetensors", young.name}
+
+    @pytest.mark.skipif(os.name == "nt", reason="not on Windows")
+    @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+    def test_a_bank_can_be_read_by_whom_the_system_lets_read_new_files(
+        self, tmp_path: Path, mask: int
+    ) -> None:
+        """safetensors 0.8 lets nobody but the user who saved: banks on shared drives were of no use."""
+        before = os.umask(mask)
+        try:
+            save_bank(make_bank(), tmp_path / "b.safetensors")
+            (tmp_path / "new").touch()
+        finally:
+            os.umask(before)
+        bank, new = ((tmp_path / name).stat().st_mode & 0o777 for name in ("b.safetensors", "new"))
+        assert bank == new
 
     def test_processes_that_save_under_one_name_leave_a_whole_bank(self, tmp_path: Path) -> None:
         path = tmp_path / "b.safetensors"

@@ -1,0 +1,202 @@
+"""ComfyUI's own executor in this process, with the nodes of the pack and of the demo: prompts without a server.
+
+Imported after `start.comfyui` and `start.pack`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import hashlib
+import json
+import logging
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import execution
+import folder_paths
+import nodes
+import numpy as np
+import server
+import torch
+from comfy_api.latest import io, ui
+
+ROOT = Path(__file__).parent.parent
+Prompt = dict[str, Any]
+# What is not the result of a node but what it is made with, or knows more than its inputs.
+NOT_DIGESTED = {"MODEL", "CLIP", "VAE", "NOISE", "GUIDER", "SAMPLER", "TICKET_STEPS", "CONTROL_NET"}
+
+
+def digest(value: Any) -> str:
+    """The same for the same values, bit for bit."""
+    found = hashlib.sha256()
+    _feed(found, value)
+    return found.hexdigest()[:20]
+
+
+def _feed(found: Any, value: Any) -> None:
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        array = value.detach().cpu().contiguous().numpy() if isinstance(value, torch.Tensor) else value
+        found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    elif isinstance(value, dict):
+        for key in sorted(value, key=str):
+            found.update(f"{key}:".encode())
+            _feed(found, value[key])
+    elif isinstance(value, (list, tuple)):
+        found.update(f"[{len(value)}".encode())
+        for one in value:
+            _feed(found, one)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for each in dataclasses.fields(value):
+            _feed(found, getattr(value, each.name))
+    elif value is None or isinstance(value, (str, bytes, int, float, bool)):
+        found.update(repr(value).encode())
+    else:
+        found.update(type(value).__name__.encode())
+
+
+class Digest(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DigestOfAnything", inputs=[io.AnyType.Input("value")], is_output_node=True, outputs=[]
+        )
+
+    @classmethod
+    def execute(cls, value: Any) -> io.NodeOutput:
+        return io.NodeOutput(ui=ui.PreviewText(digest(value)))
+
+
+class Moments:
+    """Calls of torch modules, counted; at the chosen one the user cancels.
+
+    raised: the interrupt comes out of the module itself. Else ComfyUI's flag is set there, as by the page, and
+    whatever looks at it next raises.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.at, self.raised = 0, 0, False
+        torch.nn.modules.module.register_module_forward_pre_hook(self._called)
+
+    def _called(self, module: Any, inputs: Any) -> None:
+        self.count += 1
+        if self.count == self.at:
+            if self.raised:
+                raise comfy.model_management.InterruptProcessingException
+            comfy.model_management.interrupt_current_processing()
+
+    def begin(self, at: int = 0, raised: bool = False) -> None:
+        self.count, self.at, self.raised = 0, at, raised
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a prompt ended. results: digests by node, of those that ended. moments: module calls that it took."""
+
+    how: str
+    message: str = ""
+    results: dict[str, str] = field(default_factory=dict)
+    moments: int = 0
+    ran: int = 0
+
+
+def load() -> None:
+    """Once in a process: all nodes."""
+    logging.disable(logging.WARNING)
+    comfy.utils.set_progress_bar_global_hook(_progress)
+    server.PromptServer(asyncio.new_event_loop())
+    asyncio.run(_load())
+
+
+async def _load() -> None:
+    from winning_tickets.nodes import WinningTickets
+
+    await nodes.init_builtin_extra_nodes()
+    await nodes.load_custom_node(str(ROOT / "demo"))
+    pack = WinningTickets()
+    await pack.on_load()
+    for node in [*await pack.get_node_list(), Digest]:
+        nodes.NODE_CLASS_MAPPINGS[node.GET_SCHEMA().node_id] = node
+
+
+def _progress(*about: Any, **more: Any) -> None:
+    # As main.py's.
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def work_in(folder: Path) -> None:
+    folder_paths.output_directory = str(folder / "output")
+    folder_paths.temp_directory = str(folder / "temp")
+    folder_paths.user_directory = str(folder / "user")
+    folder_paths.models_dir = str(folder / "models")
+    for name in ("output", "temp", "user", "models"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+
+
+def info() -> Prompt:
+    """As /object_info, of the pack's nodes."""
+    from winning_tickets.nodes import NODES
+
+    return {node.GET_SCHEMA().node_id: dict(node.GET_NODE_INFO_V1()) for node in NODES}
+
+
+def outputs_of(kind: str) -> list[str]:
+    """Types of a node's outputs."""
+    return [str(name) for name in nodes.NODE_CLASS_MAPPINGS[kind].RETURN_TYPES]
+
+
+def digested(prompt: Prompt) -> Prompt:
+    """With a digest of every output that is a result, and without what else shows or saves."""
+    kept = {k: v for k, v in prompt.items() if v["class_type"] not in ("SaveImage", "PreviewImage", "PreviewAny")}
+    more: Prompt = {}
+    for key, node in kept.items():
+        for slot, kind in enumerate(outputs_of(node["class_type"])):
+            if kind not in NOT_DIGESTED:
+                more[f"{key}/{slot}"] = {"class_type": "DigestOfAnything", "inputs": {"value": [key, slot]}}
+    return copy.deepcopy(kept | more)
+
+
+class Executor:
+    """A server's worth of caches."""
+
+    def __init__(self, moments: Moments, classic: bool = False) -> None:
+        """classic: only what the last prompt has is cached; else all, as long as there is memory."""
+        self.moments = moments
+        about = {"lru": 0, "ram": 0.2, "ram_inactive": 0.2}
+        kind = execution.CacheType.CLASSIC if classic else execution.CacheType.RAM_PRESSURE
+        self.executor = execution.PromptExecutor(server.PromptServer.instance, cache_type=kind, cache_args=about)
+
+    def run(self, prompt: Prompt, cancel_at: int = 0, raised: bool = False) -> Answer:
+        """cancel_at: the module call at which the user cancels; 0: never."""
+        prompt = copy.deepcopy(prompt)
+        key = uuid.uuid4().hex
+        valid, error, outputs, node_errors = asyncio.run(execution.validate_prompt(key, prompt, None))
+        refused = json.dumps(node_errors or (error if not valid else ""), sort_keys=True, default=str)
+        if not valid:
+            return Answer("refused", refused)
+        self.moments.begin(cancel_at, raised)
+        self.executor.execute(prompt, key, {}, outputs)
+        count = self.moments.count
+        self.moments.begin()
+        told = dict(self.executor.status_messages)
+        shown = self.executor.history_result["outputs"] if hasattr(self.executor, "history_result") else {}
+        results = {
+            node: "".join(value["text"]) for node, value in shown.items() if "/" in node and "text" in value
+        }
+        if "execution_interrupted" in told:
+            return Answer("cancelled", "", results, count)
+        if "execution_error" in told:
+            about = told["execution_error"]
+            return Answer("error", f"{about['node_type']}: {about['exception_message']}", results, count)
+        cached = len(told.get("execution_cached", {}).get("nodes", ()))
+        return Answer("done", refused, results, count, len(prompt) - cached)
+
+    def output(self, node: str, slot: int) -> Any:
+        """An output that is cached."""
+        return asyncio.run(self.executor.caches.outputs.get(node)).outputs[slot][0]
