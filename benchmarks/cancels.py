@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,17 @@ start.pack()
 import comfy.model_management
 import comfy.model_patcher
 import in_process
-import nodes
 import other_patches
 import tiny
 import torch
 from comfy_api.latest import io
-from in_process import Answer, Executor, Moments, Prompt, digest, digested
+from in_process import Answer, Executor, Prompt, digested
 from model import load as load_demo
+from moments import Moments
 from odd_values import quick_prompt
+from same import differences, state
+
+import nodes
 
 SEED = 23
 HELD: dict[str, tuple[Any, Any, Any]] = {}
@@ -65,7 +67,7 @@ class HeldModel(io.ComfyNode):
 
 @dataclass(frozen=True)
 class Job:
-    """A prompt with a long node. kept: what it leaves on the disk, and resumes. left_out: outputs that say so."""
+    """A prompt with a long node. kept: the folder of what it resumes. left_out: outputs that tell of that."""
 
     prompt: Prompt
     kept: str = ""
@@ -80,7 +82,11 @@ def jobs() -> dict[str, Job]:
     both: dict[str, Any] = {"model": ["model", 0], "clip": ["model", 1]}
     after = (("look", "after steps"),)
     search: dict[str, Any] = {"candidates": 3, "advanced": "custom", "advanced.rounds": 1}
-    text: dict[str, Any] = {"positive": ["text", 0], "negative": ["no text", 0], "latent_image": ["latent", 0]}
+    text: dict[str, Any] = {
+        "positive": ["text", 0],
+        "negative": ["no text", 0],
+        "latent_image": ["latent", 0],
+    }
     how: dict[str, Any] = {"cfg": 4.0, "steps": 3, "seed": 3, "scheduler": "normal", "denoise": 1.0}
 
     def sampled(model: list[Any], **changed: Any) -> Prompt:
@@ -100,9 +106,15 @@ def jobs() -> dict[str, Job]:
 
     # What may be behind a node, whether it needs it or not.
     whole = {
-        "text": {"class_type": "CLIPTextEncode", "inputs": {"text": "a castle and a tree", "clip": ["model", 1]}},
+        "text": {
+            "class_type": "CLIPTextEncode",
+            "inputs": {"text": "a castle and a tree", "clip": ["model", 1]},
+        },
         "no text": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["model", 1]}},
-        "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 152, "batch_size": 2}},
+        "latent": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 128, "height": 152, "batch_size": 2},
+        },
         "noise": {"class_type": "RandomNoise", "inputs": {"noise_seed": 3}},
         "sampler": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler_ancestral"}},
         "sigmas": {
@@ -142,31 +154,6 @@ def jobs() -> dict[str, Job]:
     return found
 
 
-def shape(value: Any, depth: int = 6) -> Any:
-    """Containers by what they hold; all else by which object it is."""
-    if depth and isinstance(value, dict):
-        return {str(key): shape(one, depth - 1) for key, one in value.items()}
-    if depth and isinstance(value, (list, tuple)):
-        return [shape(one, depth - 1) for one in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else id(value)
-
-
-def state(patcher: Any, weights: bool) -> dict[str, Any]:
-    """All that is known of a MODEL, and of the module that it shares with its clones."""
-    volatile = {"model", "patches_uuid", "clone_base_uuid", "cached_patcher_init", "parent"}
-    found = {name: shape(value) for name, value in vars(patcher).items() if name not in volatile}
-    modules = dict(patcher.model.named_modules())
-    found["hooks"] = {
-        name: [len(value) for key, value in vars(module).items() if key.endswith("_hooks")]
-        for name, module in modules.items()
-    }
-    found["methods"] = [name for name, module in modules.items() if "forward" in vars(module)]
-    found["current"] = shape(getattr(patcher.model, "current_patcher", None))
-    if weights:
-        found["weights"] = digest(patcher.model.state_dict())
-    return found
-
-
 def states(weights: bool = True) -> dict[str, Any]:
     found = {}
     for name, (model, clip, vae) in HELD.items():
@@ -175,13 +162,6 @@ def states(weights: bool = True) -> dict[str, Any]:
         found[f"{name} vae"] = state(vae.patcher, weights) if vae else None
     found["torch"] = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
     return found
-
-
-def differences(before: Any, now: Any, where: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = [*before, *(name for name in now if name not in before)]
-        return [d for n in names for d in differences(before.get(n), now.get(n), f"{where}/{n}")]
-    return [] if before == now else [where]
 
 
 def alive() -> tuple[int, float, float]:
@@ -217,7 +197,8 @@ def main(folder: Path) -> None:
     executor = Executor(Moments(), classic=True)
     every = jobs()
     plain: dict[str, Answer] = {}
-    rest = digested({"model": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}})
+    nothing = {"width": 64, "height": 64, "batch_size": 1, "color": 0}
+    rest = digested({"model": {"class_type": "EmptyImage", "inputs": nothing}})
     for name, job in every.items():
         clear(folder, job)
         executor.run(rest)
@@ -227,7 +208,7 @@ def main(folder: Path) -> None:
         clear(folder, job)
     executor.run(rest)
     gc.collect()
-    before = states()
+    before, lighter = states(), states(False)
     # A first round, in which what is kept for good is made.
     start_of = alive()
     draw = random.Random(SEED)
@@ -247,14 +228,17 @@ def main(folder: Path) -> None:
         faults += [f"{name} at {at}: {d} differs" for d in differences(before, states())]
         again = executor.run(job.prompt)
         if again.how != "done" or job.results(again) != job.results(plain[name]):
-            faults.append(f"{name} after a cancel at {at}: another result, {again.how} {again.message:.200}")
-        faults += [f"{name}, run again: {d} differs" for d in differences(before, states())]
+            other = differences(job.results(plain[name]), job.results(again))
+            faults.append(f"{name} after a cancel at {at}: {again.how} {again.message:.200}, other {other}")
+        faults += [f"{name}, run again: {d} differs" for d in differences(lighter, states(False))]
         clear(folder, job)
         if answer.how == "cancelled" and tally["cancelled"] % 20 == 0:
             executor.run(rest)
             gc.collect()
             memory.append(alive())
-            print(f"  {dict(tally)}, {time.monotonic() - began:.0f} s; patchers, MB of tensors, MB: {memory[-1]}")
+            print(
+                f"  {dict(tally)}, {time.monotonic() - began:.0f} s; patchers, MB tensors, MB: {memory[-1]}"
+            )
     print(f"{len(every)} jobs, {dict(tally)}; at rest before and after: {start_of}, {memory[-1:]}")
     for fault, count in Counter(faults).most_common(40):
         print(f"FAULT ({count}): {fault:.400}")

@@ -1,4 +1,4 @@
-"""ComfyUI's own executor in this process, with the nodes of the pack and of the demo: prompts without a server.
+"""ComfyUI's own executor in this process, with the pack's and the demo's nodes: prompts without a server.
 
 Imported after `start.comfyui` and `start.pack`.
 """
@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import dataclasses
-import hashlib
 import json
 import logging
-import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,44 +18,17 @@ import comfy.model_management
 import comfy.utils
 import execution
 import folder_paths
-import nodes
-import numpy as np
 import server
-import torch
 from comfy_api.latest import io, ui
+from moments import Moments
+from same import digest
+
+import nodes
 
 ROOT = Path(__file__).parent.parent
 Prompt = dict[str, Any]
 # What is not the result of a node but what it is made with, or knows more than its inputs.
 NOT_DIGESTED = {"MODEL", "CLIP", "VAE", "NOISE", "GUIDER", "SAMPLER", "TICKET_STEPS", "CONTROL_NET"}
-
-
-def digest(value: Any) -> str:
-    """The same for the same values, bit for bit."""
-    found = hashlib.sha256()
-    _feed(found, value)
-    return found.hexdigest()[:20]
-
-
-def _feed(found: Any, value: Any) -> None:
-    if isinstance(value, (torch.Tensor, np.ndarray)):
-        array = value.detach().cpu().contiguous().numpy() if isinstance(value, torch.Tensor) else value
-        found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            found.update(f"{key}:".encode())
-            _feed(found, value[key])
-    elif isinstance(value, (list, tuple)):
-        found.update(f"[{len(value)}".encode())
-        for one in value:
-            _feed(found, one)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for each in dataclasses.fields(value):
-            _feed(found, getattr(value, each.name))
-    elif value is None or isinstance(value, (str, bytes, int, float, bool)):
-        found.update(repr(value).encode())
-    else:
-        found.update(type(value).__name__.encode())
 
 
 class Digest(io.ComfyNode):
@@ -73,31 +43,9 @@ class Digest(io.ComfyNode):
         return io.NodeOutput(ui=ui.PreviewText(digest(value)))
 
 
-class Moments:
-    """Calls of torch modules, counted; at the chosen one the user cancels.
-
-    raised: the interrupt comes out of the module itself. Else ComfyUI's flag is set there, as by the page, and
-    whatever looks at it next raises.
-    """
-
-    def __init__(self) -> None:
-        self.count, self.at, self.raised = 0, 0, False
-        torch.nn.modules.module.register_module_forward_pre_hook(self._called)
-
-    def _called(self, module: Any, inputs: Any) -> None:
-        self.count += 1
-        if self.count == self.at:
-            if self.raised:
-                raise comfy.model_management.InterruptProcessingException
-            comfy.model_management.interrupt_current_processing()
-
-    def begin(self, at: int = 0, raised: bool = False) -> None:
-        self.count, self.at, self.raised = 0, at, raised
-
-
 @dataclass(frozen=True)
 class Answer:
-    """How a prompt ended. results: digests by node, of those that ended. moments: module calls that it took."""
+    """How a prompt ended. results: digests by node. moments: calls of modules. ran: nodes not cached."""
 
     how: str
     message: str = ""
@@ -153,7 +101,9 @@ def outputs_of(kind: str) -> list[str]:
 
 def digested(prompt: Prompt) -> Prompt:
     """With a digest of every output that is a result, and without what else shows or saves."""
-    kept = {k: v for k, v in prompt.items() if v["class_type"] not in ("SaveImage", "PreviewImage", "PreviewAny")}
+    kept = {
+        k: v for k, v in prompt.items() if v["class_type"] not in ("SaveImage", "PreviewImage", "PreviewAny")
+    }
     more: Prompt = {}
     for key, node in kept.items():
         for slot, kind in enumerate(outputs_of(node["class_type"])):
@@ -170,7 +120,9 @@ class Executor:
         self.moments = moments
         about = {"lru": 0, "ram": 0.2, "ram_inactive": 0.2}
         kind = execution.CacheType.CLASSIC if classic else execution.CacheType.RAM_PRESSURE
-        self.executor = execution.PromptExecutor(server.PromptServer.instance, cache_type=kind, cache_args=about)
+        self.executor = execution.PromptExecutor(
+            server.PromptServer.instance, cache_type=kind, cache_args=about
+        )
 
     def run(self, prompt: Prompt, cancel_at: int = 0, raised: bool = False) -> Answer:
         """cancel_at: the module call at which the user cancels; 0: never."""

@@ -81,7 +81,9 @@ def saving() -> str:
 
 
 def merging() -> str:
-    save_bank(merge([load_bank(banks() / f"{name}.safetensors") for name in "ab"]), banks() / "ab.safetensors")
+    save_bank(
+        merge([load_bank(banks() / f"{name}.safetensors") for name in "ab"]), banks() / "ab.safetensors"
+    )
     return ""
 
 
@@ -221,7 +223,8 @@ JOBS = (collecting, saving, merging, pruning, trying, judging, choosing)
 
 def undisturbed(folder: Path, job: Callable[[], str]) -> tuple[dict[str, object], float]:
     """What a job leaves, and how long it takes."""
-    times = []
+    times: list[float] = []
+    whole: dict[str, object] = {}
     for turn in range(3):
         shutil.rmtree(folder, ignore_errors=True)
         work_in(folder)

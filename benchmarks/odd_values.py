@@ -212,9 +212,13 @@ def _prompt(info: Prompt, parts: Prompt, node: str, values: Prompt, more: Prompt
 
 
 def quick_prompt(
-    info: Prompt, node: str, beside: tuple[tuple[str, Any], ...] = (), more: Prompt | None = None, **values: Any
+    info: Prompt,
+    node: str,
+    beside: tuple[tuple[str, Any], ...] = (),
+    more: Prompt | None = None,
+    **values: Any,
 ) -> Prompt:
-    """A prompt of a node, called odd, with quick values, these options of its dynamic combos and these values.
+    """A prompt of a node, called odd, with quick values, but these options of dynamic combos and values.
 
     more: nodes that take what it gives.
     """

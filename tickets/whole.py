@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".tickets-{uuid4().hex}.tmp")
     try:
         temporary.touch(exist_ok=False)
-        # safetensors keeps what it writes from everybody else, which is not what the folder's owner asked for.
+        # safetensors 0.8 keeps what it writes from everybody else.
         mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         os.chmod(temporary, mode)
