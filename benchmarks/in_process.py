@@ -10,6 +10,7 @@ import copy
 import json
 import logging
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,14 @@ import comfy.utils
 import execution
 import folder_paths
 import server
-from comfy_api.latest import io, ui
 from moments import Moments
-from same import digest
+from odd_pack import NODE_CLASS_MAPPINGS as ODD_NODES
+from odd_pack.digests import with_digests
 
 import nodes
 
 ROOT = Path(__file__).parent.parent
 Prompt = dict[str, Any]
-# What is not the result of a node but what it is made with, or knows more than its inputs.
-NOT_DIGESTED = {"MODEL", "CLIP", "VAE", "NOISE", "GUIDER", "SAMPLER", "TICKET_STEPS", "CONTROL_NET"}
-
-
-class Digest(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="DigestOfAnything", inputs=[io.AnyType.Input("value")], is_output_node=True, outputs=[]
-        )
-
-    @classmethod
-    def execute(cls, value: Any) -> io.NodeOutput:
-        return io.NodeOutput(ui=ui.PreviewText(digest(value)))
 
 
 @dataclass(frozen=True)
@@ -69,8 +56,9 @@ async def _load() -> None:
     await nodes.load_custom_node(str(ROOT / "demo"))
     pack = WinningTickets()
     await pack.on_load()
-    for node in [*await pack.get_node_list(), Digest]:
+    for node in await pack.get_node_list():
         nodes.NODE_CLASS_MAPPINGS[node.GET_SCHEMA().node_id] = node
+    nodes.NODE_CLASS_MAPPINGS.update(ODD_NODES)
 
 
 def _progress(*about: Any, **more: Any) -> None:
@@ -87,29 +75,23 @@ def work_in(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
 
 
-def info() -> Prompt:
-    """As /object_info, of the pack's nodes."""
+def info(names: Iterable[str] = ()) -> Prompt:
+    """As /object_info: of these nodes; of all of the pack's where none are named."""
     from winning_tickets.nodes import NODES
 
-    return {node.GET_SCHEMA().node_id: dict(node.GET_NODE_INFO_V1()) for node in NODES}
-
-
-def outputs_of(kind: str) -> list[str]:
-    """Types of a node's outputs."""
-    return [str(name) for name in nodes.NODE_CLASS_MAPPINGS[kind].RETURN_TYPES]
+    found: Prompt = {}
+    for name in names or [node.GET_SCHEMA().node_id for node in NODES]:
+        kind = nodes.NODE_CLASS_MAPPINGS[name]
+        if hasattr(kind, "GET_NODE_INFO_V1"):
+            found[name] = dict(kind.GET_NODE_INFO_V1())
+        else:
+            found[name] = {"input": kind.INPUT_TYPES(), "output": list(kind.RETURN_TYPES)}
+    return found
 
 
 def digested(prompt: Prompt) -> Prompt:
-    """With a digest of every output that is a result, and without what else shows or saves."""
-    kept = {
-        k: v for k, v in prompt.items() if v["class_type"] not in ("SaveImage", "PreviewImage", "PreviewAny")
-    }
-    more: Prompt = {}
-    for key, node in kept.items():
-        for slot, kind in enumerate(outputs_of(node["class_type"])):
-            if kind not in NOT_DIGESTED:
-                more[f"{key}/{slot}"] = {"class_type": "DigestOfAnything", "inputs": {"value": [key, slot]}}
-    return copy.deepcopy(kept | more)
+    """With a digest of every output that is a result, instead of what else shows or saves."""
+    return with_digests(prompt, info({node["class_type"] for node in prompt.values()}))
 
 
 class Executor:

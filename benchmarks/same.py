@@ -2,44 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import re
 from typing import Any
 
-import numpy as np
 import torch
-
-
-def digest(value: Any) -> str:
-    """The same for the same values, bit for bit."""
-    found = hashlib.sha256()
-    _feed(found, value)
-    return found.hexdigest()[:20]
-
-
-def _feed(found: Any, value: Any) -> None:
-    if isinstance(value, (torch.Tensor, np.ndarray)):
-        array = value.detach().cpu().contiguous().numpy() if isinstance(value, torch.Tensor) else value
-        found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            found.update(f"{key}:".encode())
-            _feed(found, value[key])
-    elif isinstance(value, (list, tuple)):
-        found.update(f"[{len(value)}".encode())
-        for one in value:
-            _feed(found, one)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for each in dataclasses.fields(value):
-            _feed(found, getattr(value, each.name))
-    elif isinstance(value, str):
-        # Reports say how long steps took.
-        found.update(re.sub(r"\b[0-9.e-]+ s\b", "... s", value).encode())
-    elif value is None or isinstance(value, (bytes, int, float, bool)):
-        found.update(repr(value).encode())
-    else:
-        found.update(type(value).__name__.encode())
+from odd_pack.digests import digest
 
 
 def shape(value: Any, depth: int = 6) -> Any:

@@ -14,8 +14,9 @@ import pytest
 import torch
 from cutoff_runs import PROMPT, cutoff, ours, stock
 from moments import Moments
+from odd_pack.digests import digest
 from other_patches import by_kind, random_numbers
-from same import differences, digest, state
+from same import differences, state
 from test_other_patches import COLLECT, PLACE
 from test_trial import Halves, request
 from winning_tickets.guidance.cutoff import UNCONDITIONAL
