@@ -30,9 +30,21 @@ class Works(Protocol):
     """A ComfyUI that keeps what it has cached."""
 
     def run(self, prompt: Prompt, cancel_at: float = 0.0, raised: bool = False) -> Ended:
-        """cancel_at: after which share of the work the user cancels; 0: never."""
+        """cancel_at: how late the user cancels, up to 1; 0: never."""
 
     def close(self) -> None: ...
+
+
+def difference(ended: Ended, fresh: Ended) -> str:
+    """What differs from what a new ComfyUI gives; empty if nothing does."""
+    if (ended.how, ended.message) != (fresh.how, fresh.message):
+        return f"{ended.how} {ended.message[:300]} instead of {fresh.how} {fresh.message[:300]}"
+    names = ended.results.keys() | fresh.results.keys()
+    if ended.how == "error":
+        # What was run before it depends on the order.
+        names = ended.results.keys() & fresh.results.keys()
+    other = sorted(name for name in names if ended.results.get(name) != fresh.results.get(name))
+    return f"other results of {other}" if other else ""
 
 
 class Edits(RuleBasedStateMachine):
@@ -93,8 +105,9 @@ class Edits(RuleBasedStateMachine):
         self.done.append("queue")
         self.compare(prompt, self.works.run(prompt))
 
-    @rule(at=st.floats(0.01, 1.0), raised=st.booleans())
-    def cancel(self, at: float, raised: bool) -> None:
+    @rule(pick=PICK, value=PICK, at=st.floats(0.01, 1.0), raised=st.booleans())
+    def change_and_cancel(self, pick: int, value: int, at: float, raised: bool) -> None:
+        self.done.append(self.graph.change(pick, value))
         prompt = self.graph.prompt()
         self.done.append(f"cancel at {at:.2f}")
         ended = self.works.run(prompt, at, raised)
@@ -102,20 +115,8 @@ class Edits(RuleBasedStateMachine):
             self.compare(prompt, ended)
 
     def compare(self, prompt: Prompt, ended: Ended) -> None:
-        expected = type(self).fresh(prompt)
-        same = ended.how == expected.how and ended.message == expected.message
-        other = [
-            node
-            for node in ended.results.keys() | expected.results.keys()
-            if ended.results.get(node) != expected.results.get(node)
-        ]
-        # After an error, what else was run depends on the order.
-        if not same or (other and ended.how == "done"):
-            told = "; ".join(self.done)
-            raise AssertionError(
-                f"{ended.how} {ended.message[:300]} instead of {expected.how} {expected.message[:300]},"
-                f" others: {sorted(other)}; after {told}"
-            )
+        if other := difference(ended, type(self).fresh(prompt)):
+            raise AssertionError(f"{other}; after {'; '.join(self.done)}")
 
     def teardown(self) -> None:
         if hasattr(self, "works"):

@@ -63,7 +63,8 @@ class Copy:
     def run(self, prompt: Prompt, cancel_at: float = 0.0, raised: bool = False) -> Answer:
         wanted = digested(prompt)
         many = self.usual.get("moments", 500)
-        self.pipe.send((wanted, max(1, round(cancel_at * many)) if cancel_at else 0, raised))
+        # Mostly early: of what is cached there are no moments.
+        self.pipe.send((wanted, round(many**cancel_at) if cancel_at else 0, raised))
         answer: Answer = self.pipe.recv()
         if answer.how == "done" and answer.moments:
             self.usual["moments"] = answer.moments
