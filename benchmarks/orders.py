@@ -98,7 +98,8 @@ class Fresh:
         if kept and kept.exists():
             for line in kept.read_text(encoding="utf-8").splitlines():
                 one = json.loads(line)
-                self.known[one.pop("prompt")] = Answer(**one)
+                key = one.pop("prompt")
+                self.known[key] = Answer(**one)
 
     def __call__(self, prompt: Prompt) -> Answer:
         key = hashlib.sha256(json.dumps(prompt, sort_keys=True).encode()).hexdigest()

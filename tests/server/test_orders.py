@@ -92,7 +92,7 @@ def test_edits_at_random(client: Client, listener: Any) -> None:
             compared.append((prompt, ended, list(self.done)))
 
     wanted = settings(
-        max_examples=3,
+        max_examples=2,
         stateful_step_count=10,
         database=None,
         deadline=None,
@@ -109,4 +109,4 @@ def test_edits_at_random(client: Client, listener: Any) -> None:
             graphs[key] = served.run(prompt)
             assert not served.cached
         assert not difference(ended, graphs[key]), done
-    assert len(graphs) > 3 and any(ended.how == "done" for ended in graphs.values())
+    assert len(graphs) > 2 and any(ended.how == "done" for ended in graphs.values())
