@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 import torch
@@ -13,8 +12,12 @@ BLUE, RED, YELLOW, GREY = (0.20, 0.42, 0.75), (0.80, 0.25, 0.16), (0.87, 0.55, 0
 MISSING = (0.62, 0.64, 0.67)
 BACKGROUND = (0.16, 0.16, 0.16)
 
-# Saturation and value.
-SHADES = ((0.62, 0.92), (0.9, 0.72), (0.38, 1.0))
+# Of categories: told apart with each kind of colour blindness, too; the same in web/regions/colour.js.
+PALETTE = (
+    *(0x24A1C1, 0x346392, 0x3472F0, 0x6334F0, 0x637234, 0x63F0D0, 0x825372, 0x8263C1),
+    *(0x82C192, 0x92F0B1, 0xA124D0, 0xA14353, 0xB18263, 0xB182F0, 0xB1A153, 0xB1F024),
+    *(0xC12424, 0xD07224, 0xD0E063, 0xE0A124, 0xF063C1, 0xF092F0, 0xF0C182, 0xF0C1F0),
+)
 
 # Dark to bright through blue, red and yellow; even steps in lightness.
 SCALE = torch.tensor(
@@ -32,15 +35,15 @@ SCALE = torch.tensor(
 def category_colour(category: str) -> Colour:
     """Red, green, blue: always the same for a category, here and in the region editor.
 
-    Hue and one of three shades, of the category's 32-bit FNV-1a hash, times a number that tells common things
-    apart.
+    One of the palette by the category's 32-bit FNV-1a hash, times a number that gives common things colours
+    of their own.
     """
     mixed = 0x811C9DC5
     for byte in category.encode("utf-8"):
         mixed = ((mixed ^ byte) * 0x01000193) & 0xFFFFFFFF
-    mixed = ((mixed ^ mixed >> 16) * 0xD5124E05) & 0xFFFFFFFF
-    mixed ^= mixed >> 16
-    return colorsys.hsv_to_rgb(mixed % 360 / 360, *SHADES[mixed // 360 % len(SHADES)])
+    mixed = ((mixed ^ mixed >> 16) * 0x5D9D25D1) & 0xFFFFFFFF
+    chosen = PALETTE[(mixed ^ mixed >> 16) % len(PALETTE)]
+    return (chosen >> 16) / 255, (chosen >> 8 & 255) / 255, (chosen & 255) / 255
 
 
 def heat(values: torch.Tensor) -> torch.Tensor:

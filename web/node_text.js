@@ -1,7 +1,7 @@
 /** What a node of this pack reports after a run, shown on the node; ComfyUI itself shows pictures only. */
 
 import { app } from "../../scripts/app.js";
-import { ours } from "./nodes.js";
+import { after, ours } from "./nodes.js";
 import { addStyle } from "./style.js";
 
 const NAME = "told";
@@ -15,12 +15,7 @@ app.registerExtension({
   init: () => addStyle("./node_text.css", import.meta.url),
 
   nodeCreated(node) {
-    if (!ours(node)) return;
-    const before = node.onExecuted;
-    node.onExecuted = function (output) {
-      before?.call(this, output);
-      show(node, output?.text);
-    };
+    if (ours(node)) after(node, "onExecuted", (output) => show(node, output?.text));
   },
 
   /** As after a change of tabs: ComfyUI keeps what nodes reported. */

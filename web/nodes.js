@@ -1,10 +1,12 @@
-/** Which nodes of the graph are this pack's, and which one an id of a run means. */
+/** The graph's nodes: which are this pack's, what they are connected to, and what follows what they do. */
 
 import { app } from "../../scripts/app.js";
 
 const here = decodeURIComponent(new URL("./", import.meta.url).pathname.split("/").at(-2));
 
 export const ours = (node) => node?.constructor.nodeData?.python_module === `custom_nodes.${here}`;
+export const widgetOf = (node, name) => node.widgets?.find((w) => w.name === name);
+export const isLinked = (node, name) => node.inputs?.some((i) => i.name === name && i.link != null);
 
 /** The node of an id as runs have it, "5:12" for one in a subgraph; undefined if the graph has none. */
 export function ofRun(id) {
@@ -15,4 +17,20 @@ export function ofRun(id) {
     graph = node?.subgraph;
   }
   return node ?? undefined;
+}
+
+/** The node that an input is connected to; a node being copied or removed is in no graph. */
+export function upstream(node, name) {
+  const index = node?.graph ? (node.inputs?.findIndex((i) => i.name === name) ?? -1) : -1;
+  return index < 0 ? null : node.getInputNode(index);
+}
+
+/** Of one object: what it did, and then this. */
+export function after(target, name, then) {
+  const before = target[name];
+  target[name] = function (...given) {
+    const result = before?.apply(this, given);
+    then(...given);
+    return result;
+  };
 }

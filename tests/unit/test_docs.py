@@ -44,3 +44,16 @@ def test_translation_says_as_much_as_the_page(page: Path, language: str) -> None
     assert re.findall(r"\]\((.+)\)", other) == re.findall(r"\]\((.+)\)", text)
     assert figures(text) <= figures(other)
     assert set(re.findall("`([^`]+)`", text)) <= set(re.findall("`([^`]+)`", other))
+
+
+def test_the_region_editor_says_all_in_every_language() -> None:
+    """Rule: what its modules say is in words.json, and nothing else is."""
+    folder = ROOT / "web" / "regions"
+    words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+    assert set(words) == {"en", *LANGUAGES}
+    assert all(said.keys() == words["en"].keys() and all(said.values()) for said in words.values())
+    code = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.js"))
+    assert not [name for name in words["en"] if not re.search(rf"\b{name}\b", code)]
+    icons = set(re.findall(r'id="(\w+)"', (folder / "icons.svg").read_text(encoding="utf-8")))
+    buttons = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"buttons\((.+)\)", code))))
+    assert buttons | {"unlock"} == icons and icons <= words["en"].keys()

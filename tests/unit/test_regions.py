@@ -39,6 +39,16 @@ class TestText:
         assert parse_regions(text) == parse_regions("castle: 0.62 0.18 1.0 0.69")
         assert parse_regions('{"regions": []}') == parse_regions('\ufeff{"regions": []}') == []
 
+    def test_a_locked_box_is_a_box(self) -> None:
+        """What is locked matters in the editor only; versions before it read the same layout."""
+        entry = '{"category": "castle", "box": [0.62, 0.18, 1, 0.69], "locked": true}'
+        lines = "castle: 0.62 0.18 1 0.69  # locked"
+        assert (
+            parse_regions(f'{{"regions": [{entry}]}}')
+            == parse_regions(lines)
+            == [Region("castle", 0.62, 0.18, 1.0, 0.69)]
+        )
+
     def test_no_region_at_all_is_an_error(self) -> None:
         assert parse_regions("  \n# nothing") == []
         with pytest.raises(RegionError, match="No regions: write one a line"):
@@ -86,6 +96,11 @@ class TestBoxes:
     def test_a_label_goes_before_the_category(self) -> None:
         boxes = [{**self.box, "label": "Dog", "score": 0.7}, self.box]
         assert [r.category for r in parse_boxes(boxes, "cat", 256, 256)] == ["dog", "cat"]
+
+    def test_what_create_bounding_boxes_writes_names_its_boxes(self) -> None:
+        described = {**self.box, "metadata": {"type": "obj", "text": "", "desc": "A castle", "palette": []}}
+        text = {**self.box, "metadata": {"type": "text", "text": "Open", "desc": "", "palette": []}}
+        assert [r.category for r in parse_boxes([described, text], "", 256, 256)] == ["a castle", "open"]
 
     def test_elements_are_in_thousandths_top_first(self) -> None:
         element = {"type": "obj", "bbox": [100, 200, 300, 600], "desc": "a castle"}

@@ -16,7 +16,7 @@ from winning_tickets.guidance.trace import Evaluation, Trace
 from winning_tickets.show import bank as bank_picture
 from winning_tickets.show import draw, heatmap, layers, layout, noise, trace, trial
 from winning_tickets.show.chart import Axis, Line, bar, line_chart, number
-from winning_tickets.show.colours import MISSING, SCALE, category_colour, heat
+from winning_tickets.show.colours import MISSING, PALETTE, SCALE, Colour, category_colour, heat
 from winning_tickets.show.table import aligned
 from winning_tickets.tickets.bank.combine import prune
 from winning_tickets.tickets.bank.figures import best_noises
@@ -409,3 +409,37 @@ def test_steps_that_were_not_read_are_grey_and_named(texts: list[Text]) -> None:
     assert "not read" in {text for text, _ in texts}
     grey = (image - torch.tensor(MISSING)).abs().amax(-1) < 0.01
     assert int(grey.sum()) > 2 * 150 * 150
+
+
+# What is seen of linear red, green and blue without red, green or blue cones (Machado et al. 2009).
+VISIONS = {
+    "usual": np.eye(3),
+    "no red": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "no green": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]],
+    "no blue": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+XYZ = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+
+
+def seen(colours: list[Colour], vision: str) -> np.ndarray:
+    """As CIELAB, in which a distance of 2 is just seen side by side."""
+    rgb = np.array(colours)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    parts = np.clip(linear @ np.array(VISIONS[vision]).T, 0, 1) @ XYZ.T / XYZ.sum(1)
+    x, y, z = np.where(parts > 0.008856, np.cbrt(parts), 7.787 * parts + 16 / 116).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_categories_are_told_apart_by_everybody(vision: str) -> None:
+    """Rule: no two colours of the palette are near to each other, whatever cones one lacks."""
+    colours = [((c >> 16) / 255, (c >> 8 & 255) / 255, (c & 255) / 255) for c in PALETTE]
+    assert {category_colour(name) for name in map(str, range(999))} == set(colours)
+    places = seen(colours, vision)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + 99 * np.eye(len(colours))
+    assert apart.min() > 14
+
+
+def test_common_things_have_colours_of_their_own() -> None:
+    names = ["castle", "tree", "sun", "car", "flower", "fish", "lake", "boat", "cat", "dog", "house"]
+    assert len({category_colour(name) for name in names}) == len(names)

@@ -192,7 +192,7 @@ def parse_boxes(boxes: Any, category: str, width: int, height: int) -> list[Regi
     boxes: one or a list of {x, y, width, height} in pixels of an image of width x height, with or
     without a `label`; a list of such lists, one per image, of which the first is taken; or elements
     with a `bbox` of [ymin, xmin, ymax, xmax] in thousandths and a `desc`. `category` names those
-    without a label or description. Boxes are cut to the image; RegionError names one that lies outside.
+    without a label, description or text. Boxes are cut to the image; RegionError names one that lies outside.
     """
     if isinstance(boxes, dict):
         boxes = [boxes]
@@ -211,7 +211,8 @@ def _of_box(where: str, box: Any, category: str, width: int, height: int) -> Reg
         else:
             x, y, w, h = (float(box[key]) for key in ("x", "y", "width", "height"))
             x0, y0, x1, y1 = x / width, y / height, (x + w) / width, (y + h) / height
-            label = box.get("label") or (box.get("metadata") or {}).get("desc")
+            about = box.get("metadata") or {}
+            label = box.get("label") or about.get("desc") or about.get("text")
         corners = (x0, y0, x1, y1)
         if not all(math.isfinite(v) for v in corners):
             raise ValueError

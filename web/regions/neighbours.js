@@ -1,23 +1,16 @@
 /** What the nodes around Ticket Regions know: the bank that its regions are for, and the image's size. */
 
 import { api } from "../../../scripts/api.js";
-import { named } from "./layout.js";
+import { isLinked, upstream, widgetOf } from "../nodes.js";
+import { named } from "./category.js";
 
 const REGIONS = "TICKET_REGIONS";
 const BANK = "TICKET_BANK";
 const FAR = 20;
 
-export const widgetOf = (node, name) => node.widgets?.find((w) => w.name === name);
-export const isLinked = (node, name) => node.inputs?.some((i) => i.name === name && i.link != null);
 export const takesRegions = (node) => node.inputs?.some((i) => String(i.type).includes(REGIONS));
 
-/** The node that an input is connected to; a node being copied or removed is in no graph. */
-export function upstream(node, name) {
-  const index = node?.graph ? (node.inputs?.findIndex((i) => i.name === name) ?? -1) : -1;
-  return index < 0 ? null : node.getInputNode(index);
-}
-
-/** Width and height of the image: of the first of the regions before these, as Ticket Regions takes it. */
+/** Of the image: of the first of the regions before these, as the node takes it. reported: of nodes' last runs. */
 export function sizeOf(node, reported, depth = 0) {
   const before = upstream(node, "regions");
   const found = before && depth < FAR ? sizeOf(before, reported, depth + 1) : null;
@@ -27,27 +20,18 @@ export function sizeOf(node, reported, depth = 0) {
   return sides.every(Boolean) ? sides : null;
 }
 
-/**
- * The bank of the node that the regions go to, through others that pass them on: its categories, and the
- * side of a block in latent pixels, as far as they are known. reported: by node, what its last run reported.
- */
+/** Of the bank of the node that the regions go to, also through others: categories and a block's latent pixels. */
 export async function bankFor(node, reported) {
-  for (const taker of takers(node)) {
-    const source = upstream(taker, "bank");
-    if (source) return { ...reported.get(taker), ...(await offeredBy(source).catch(() => null)) };
-  }
-  return null;
+  const taker = takers(node).find((one) => upstream(one, "bank"));
+  const offered = taker && (await offeredBy(upstream(taker, "bank")).catch(() => null));
+  return taker ? { ...reported.get(taker), ...offered } : null;
 }
 
-function* takers(node, depth = 0) {
-  if (!node?.graph || depth > FAR) return;
+function takers(node, depth = 0) {
+  if (!node?.graph || depth > FAR) return [];
   const links = (node.outputs ?? []).filter((o) => o.type === REGIONS).flatMap((o) => o.links ?? []);
-  for (const id of links) {
-    const taker = node.graph.getNodeById(node.graph.getLink(id)?.target_id);
-    if (!taker) continue;
-    yield taker;
-    yield* takers(taker, depth + 1);
-  }
+  const found = links.map((id) => node.graph.getNodeById(node.graph.getLink(id)?.target_id)).filter(Boolean);
+  return found.flatMap((taker) => [taker, ...takers(taker, depth + 1)]);
 }
 
 /** What can be known of a bank before the run. */

@@ -1,152 +1,156 @@
 /** The editor's elements, and drawing a layout with them. */
 
-import { area, colour, ink, named, sameName } from "./layout.js";
+import { colour, ink, named, sameName } from "./category.js";
+import { area } from "./geometry.js";
 
+const ICONS = new URL("./icons.svg", import.meta.url).href;
+const PARTS = ["category", "picture", "offered", "message", "room", "stage", "grid", "boxes", "guides"];
 const SIDES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
+/** Pixels: a lower box has its name beside it, a narrower one has handles at its corners only. */
+const [LOW, NARROW] = [40, 48];
 
-function make(tag, properties = {}, children = []) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
+const icon = (name) => `<svg viewBox="0 0 16 16" aria-hidden="true"><use href="${ICONS}#${name}"/></svg>`;
+const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+const percent = (v) => `${v * 100}%`;
 
 /** Indices of regions from the lowest to the topmost: small above large, as they win the cells. */
 export function stacked(regions, selected) {
-  const order = regions.map((_, i) => i).sort((a, b) => area(regions[b]) - area(regions[a]));
+  const order = regions.map((_, i) => i).sort((a, b) => area(regions[b].box) - area(regions[a].box));
   return selected < 0 ? order : [...order.filter((i) => i !== selected), selected];
 }
 
 export class View {
-  /** does: what the buttons do: add, remove, undo, redo, text, picture(kind), pick(category). */
+  /** does: what each button does by its name, and picture(kind) and pick(category). */
   constructor(words, does) {
-    this.words = words;
-    this.does = does;
-    const button = (label, title, onclick) =>
-      make("button", { type: "button", textContent: label, title, ariaLabel: title, onclick });
-    const hint = (name) => ({ title: words[name], ariaLabel: words[name] });
-    this.category = make("input", { placeholder: words.category, ...hint("category"), spellcheck: false });
-    this.remove = button("\u00d7", words.remove, does.remove);
-    this.textButton = button("T", words.text, does.text);
-    this.kind = make("select", hint("picture"), [
-      make("option", { value: "", textContent: words.noPicture }),
-      make("option", { value: "connected", textContent: words.connected }),
-      make("option", { value: "last", textContent: words.last }),
-    ]);
-    this.kind.onchange = () => does.picture(this.kind.value);
-    const bar = make("div", { className: "bar" }, [
-      this.category,
-      button("+", words.add, does.add),
-      this.remove,
-      button("\u21b6", words.undo, does.undo),
-      button("\u21b7", words.redo, does.redo),
-      this.textButton,
-      this.kind,
-    ]);
-    this.chips = make("div", { className: "offered" });
-    this.image = make("img", { alt: "", hidden: true, draggable: false });
+    const hint = (name) => `title="${words[name]}" aria-label="${words[name]}"`;
+    const button = (name) => `<button type="button" name="${name}" ${hint(name)}>${icon(name)}</button>`;
+    const option = (name) => `<option value="${name === "noPicture" ? "" : name}">${words[name]}</option>`;
+    const options = (...names) => names.map(option).join("");
+    const buttons = (...names) => names.map(button).join("");
+    this.element = make("div", { className: "tickets-regions" });
+    this.element.innerHTML = `
+      <div class="bar">
+        <input class="category" placeholder="${words.category}" spellcheck="false" ${hint("category")}>
+        ${buttons("add", "duplicate", "lock", "remove")}
+      </div>
+      <div class="bar">
+        ${buttons("undo", "redo", "text", "take", "give")}
+        <select class="picture" ${hint("picture")}>${options("noPicture", "connected", "last")}</select>
+      </div>
+      <div class="offered"></div><div class="message" role="alert"></div>
+      <div class="room"><div class="stage" tabindex="0" role="group" ${hint("stage")}>
+        <img alt="" draggable="false" hidden><div class="grid"></div><div class="boxes"></div><div class="guides"></div>
+      </div></div>
+      <textarea spellcheck="false" hidden ${hint("text")}></textarea><output></output>`;
+    for (const name of PARTS) this[name] = this.element.querySelector(`.${name}`);
+    [this.image, this.text, this.readout] = ["img", "textarea", "output"].map((t) => this.element.querySelector(t));
+    this.buttons = Object.fromEntries([...this.element.querySelectorAll("button")].map((b) => [b.name, b]));
+    for (const [name, one] of Object.entries(this.buttons)) one.onclick = does[name];
+    this.picture.onchange = () => does.picture(this.picture.value);
     this.image.onerror = () => (this.image.hidden = true);
-    this.grid = make("div", { className: "grid" });
-    this.boxes = make("div", { className: "boxes" });
-    const parts = [this.image, this.grid, this.boxes];
-    this.stage = make("div", { className: "stage", tabIndex: 0, role: "group", ...hint("stage") }, parts);
-    this.room = make("div", { className: "room" }, [this.stage]);
-    this.text = make("textarea", { hidden: true, spellcheck: false, ...hint("text") });
-    this.message = make("div", { className: "message", hidden: true, role: "alert" });
-    const all = [bar, this.chips, this.message, this.room, this.text];
-    this.element = make("div", { className: "tickets-regions" }, all);
+    Object.assign(this, { words, does });
   }
 
   showText(on) {
-    this.text.hidden = !on;
-    this.room.hidden = on;
-    this.textButton.setAttribute("aria-pressed", String(on));
+    [this.text.hidden, this.room.hidden] = [!on, on];
+    this.buttons.text.setAttribute("aria-pressed", String(on));
   }
 
-  /** A sentence, or none. */
   say(sentence) {
     this.message.textContent = sentence;
-    this.message.hidden = !sentence;
   }
 
   setPicture(url, kind) {
-    this.kind.value = kind;
+    this.picture.value = kind;
     // One that could not be loaded stays hidden.
-    if ((url || null) === this.image.getAttribute("src")) return;
+    if ((url || "") === (this.image.getAttribute("src") ?? "")) return;
     this.image.hidden = !url;
-    if (url) this.image.src = url;
-    else this.image.removeAttribute("src");
+    this.image.src = url || "";
   }
 
-  /** Fractions of the image under the pointer, whatever the zoom. */
-  at({ clientX, clientY }) {
+  /** Fractions of the image under the pointer, whatever the zoom; and those that so many pixels of the screen are. */
+  at({ clientX, clientY }, pixels = 0) {
     const { left, top, width, height } = this.stage.getBoundingClientRect();
-    return [(clientX - left) / width, (clientY - top) / height];
+    return [[(clientX - left) / width, (clientY - top) / height], [pixels / width, pixels / height]];
   }
 
-  focusSelected() {
-    const element = this.boxes.querySelector(".selected");
-    (element ?? this.stage).focus({ preventScroll: true });
+  /** On the field for the name, or else on the selected box. */
+  focus(naming = false) {
+    const element = naming ? this.category : (this.boxes.querySelector(".selected") ?? this.stage);
+    element.focus({ preventScroll: true });
+    if (naming) element.select();
   }
 
-  focusCategory() {
-    this.category.focus({ preventScroll: true });
-    this.category.select();
-  }
-
-  /** size: of the image; step: of the grid, in fractions; inBank: a Set, when the bank is known. */
-  draw({ regions, selected, size, step, offered, inBank }) {
+  /** size: of the image; step: of the grid, in fractions; inBank: offered is all of a bank; guides: lines. */
+  draw({ regions, selected, size, step, offered, inBank, guides }) {
     this.stage.style.setProperty("--aspect", String(size[0] / size[1]));
-    this.grid.style.setProperty("--cell-x", `${step[0] * 100}%`);
-    this.grid.style.setProperty("--cell-y", `${step[1] * 100}%`);
-    const unknown = (category) => category && inBank && !inBank.has(sameName(category));
+    this.grid.style = `--cell-x: ${percent(step[0])}; --cell-y: ${percent(step[1])}`;
+    const same = offered.map(sameName);
+    const unknown = (category) => inBank && category && !same.includes(sameName(category));
     // In the order of the list, by which Tab goes through them; which is above is the z-index.
-    const boxes = regions.map((r, i) => this.#box(r, i, i === selected, unknown(r.category)));
+    const boxes = regions.map((r, i) => this.#box(r, i, i === selected, unknown(r.category), size));
     stacked(regions, selected).forEach((i, height) => (boxes[i].style.zIndex = String(height)));
     const focused = this.boxes.contains(document.activeElement);
     this.boxes.replaceChildren(...boxes);
-    if (focused) this.focusSelected();
-    const used = regions.map((r) => named(r.category)).filter(Boolean);
-    const all = [...new Set([...offered, ...used])];
-    const chips = all.map((category) => this.#chip(category, unknown(category)));
-    this.chips.replaceChildren(...(all.length ? chips : [this.words.hint]));
-    this.category.disabled = this.remove.disabled = selected < 0;
-    if (document.activeElement !== this.category) this.category.value = regions[selected]?.category ?? "";
+    if (focused) this.focus();
+    const line = (at, axis) => make("i", { className: "xy"[axis], style: `--at: ${percent(at)}` });
+    this.guides.replaceChildren(...guides.flatMap((some, axis) => some.map((at) => line(at, axis))));
+    const all = new Set([...offered, ...regions.map((r) => named(r.category))].filter(Boolean));
+    const chips = [...all].map((category) => this.#chip(category, unknown(category)));
+    this.offered.replaceChildren(...(chips.length ? chips : [this.words.hint]));
+    this.#about(regions[selected], size);
   }
 
-  #box({ category, box: [left, top, right, bottom] }, index, selected, unknown) {
-    const label = category || this.words.unnamed;
+  /** What the bar and the readout say of the selected region. */
+  #about(region, size) {
+    const { category, buttons, words, readout } = this;
+    for (const name of ["duplicate", "lock", "remove"]) buttons[name].disabled = !region;
+    category.disabled = buttons.remove.disabled = !region || Boolean(region.locked);
+    if (document.activeElement !== category) category.value = region?.category ?? "";
+    const lock = region?.locked ? "unlock" : "lock";
+    const shown = { innerHTML: icon(lock), title: words[lock], ariaLabel: words[lock] };
+    if (buttons.lock.title !== shown.title) Object.assign(buttons.lock, shown);
+    readout.textContent = region ? this.#measures(region, size).join(" \u00b7 ") : "";
+  }
+
+  /** Size in pixels of the image, share of it, and place. */
+  #measures({ box, locked }, size) {
+    const [x, y, right, bottom] = box.map((v, i) => Math.round(v * size[i % 2]));
+    const share = `${(100 * area(box)).toFixed(area(box) < 0.1 ? 1 : 0)} %`;
+    const all = [`${right - x} \u00d7 ${bottom - y} px`, share, `x ${x}, y ${y}`];
+    return locked ? [...all, this.words.locked] : all;
+  }
+
+  #box(region, index, selected, unknown, size) {
+    const [left, top, right, bottom] = region.box;
+    const sides = [right - left, bottom - top];
+    const room = [this.stage.clientWidth || 300, this.stage.clientHeight || 300];
+    const label = region.category || this.words.unnamed;
     const name = make("span", { textContent: unknown ? `${label} (${this.words.unknown})` : label });
-    const handles = selected ? SIDES.map((sides) => this.#handle(sides)) : [];
-    const kind = { className: selected ? "region selected" : "region", tabIndex: 0, role: "button" };
-    const element = make("div", { ...kind, ariaLabel: label }, [name, ...handles]);
+    // It may be longer than its box, not than the room up to the image's edge.
+    const ending = left + right > 1;
+    name.style.maxWidth = percent((ending ? right : 1 - left) / sides[0]);
+    name.classList.toggle("ending", ending);
+    if (sides[1] * room[1] < LOW) name.classList.add(top * room[1] < LOW / 2 ? "below" : "above");
+    const wide = sides.map((side, axis) => side * room[axis] > NARROW);
+    const shown = selected && !region.locked ? SIDES.filter((s) => s[1] || wide["nesw".indexOf(s) % 2]) : [];
+    const about = [name.textContent, ...this.#measures(region, size)].join(", ");
+    const element = make("div", { tabIndex: 0, role: "button", ariaPressed: String(selected), ariaLabel: about });
+    element.className = `region ${selected ? "selected" : ""} ${region.locked ? "locked" : ""}`;
+    element.append(name, ...shown.map((className) => make("i", { className })));
+    if (region.locked) name.insertAdjacentHTML("afterbegin", icon("lock"));
     element.dataset.index = String(index);
-    const rgb = colour(named(category));
-    element.style.setProperty("--category", rgb.join(" "));
-    element.style.setProperty("--ink", ink(rgb));
-    const percent = (v) => `${v * 100}%`;
-    const [width, height] = [percent(right - left), percent(bottom - top)];
-    Object.assign(element.style, { left: percent(left), top: percent(top), width, height });
+    const rgb = colour(named(region.category));
+    const [x, y, width, height] = [left, top, ...sides].map(percent);
+    element.style = `left: ${x}; top: ${y}; width: ${width}; height: ${height}`;
+    element.style.cssText += `; --category: ${rgb.join(" ")}; --ink: ${ink(rgb)}`;
     return element;
   }
 
-  #handle(sides) {
-    const handle = make("i");
-    handle.dataset.sides = sides;
-    const place = (low, high) => (sides.includes(low) ? "0%" : sides.includes(high) ? "100%" : "50%");
-    const at = { left: place("w", "e"), top: place("n", "s"), cursor: `${sides}-resize` };
-    Object.assign(handle.style, at);
-    return handle;
-  }
-
   #chip(category, unknown) {
-    const chip = make("button", {
-      type: "button",
-      textContent: category,
-      className: unknown ? "unknown" : "",
-      title: unknown ? this.words.unknown : "",
-      onclick: () => this.does.pick(category),
-    });
-    chip.style.setProperty("--category", `rgb(${colour(category).join(" ")})`);
-    return chip;
+    const onclick = () => this.does.pick(category);
+    const chip = make("button", { type: "button", textContent: category, onclick });
+    chip.style = `--category: rgb(${colour(category).join(" ")})`;
+    return unknown ? Object.assign(chip, { className: "unknown", title: this.words.unknown }) : chip;
   }
 }

@@ -76,6 +76,20 @@ def screenshot(request: pytest.FixtureRequest) -> Callable[[Any], None]:
     return keep
 
 
+@pytest.fixture(scope="session")
+def axe() -> Callable[[Any, str], list[str]]:
+    """What axe-core finds wrong for users of a keyboard or a screen reader in a part of a page."""
+    import axe_playwright_python.sync_playwright as checker
+
+    def violations(page: Any, part: str) -> list[str]:
+        found = checker.Axe().run(page, context=part).response["violations"]
+        return [
+            f"{v['id']}: {node['html'][:200]} {node['failureSummary']}" for v in found for node in v["nodes"]
+        ]
+
+    return violations
+
+
 @pytest.fixture
 def page(shared_page: Any, screenshot: Callable[[Any], None], server: Server) -> Iterator[Any]:
     """An empty graph; nothing may be complained of meanwhile."""

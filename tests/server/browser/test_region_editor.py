@@ -6,7 +6,7 @@ import io
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import browser as browsers
@@ -104,6 +104,22 @@ class Editor:
     def click(self, x: float, y: float) -> None:
         self.page.mouse.click(*self.at(x, y))
 
+    def touch(self, *points: tuple[float, float]) -> None:
+        """A finger from the first of these places to the last."""
+        session = self.page.context.new_cdp_session(self.page)
+        for kind, point in zip(("touchStart", *("touchMove",) * (len(points) - 1)), points, strict=True):
+            x, y = self.at(*point)
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        session.detach()
+
+    def button(self, name: str) -> Any:
+        return self.root.locator(f"button[name={name}]")
+
+    @property
+    def readout(self) -> str:
+        return str(self.root.locator("output").text_content())
+
     def draw(self, category: str, start: tuple[float, float], end: tuple[float, float]) -> None:
         self.drag(start, end)
         self.page.keyboard.type(category)
@@ -178,16 +194,7 @@ class TestDrawing:
         assert names == ["sun", "sky", "sun"]
 
     def test_fingers(self, editor: Editor) -> None:
-        session = editor.page.context.new_cdp_session(editor.page)
-
-        def touch(kind: str, *points: tuple[float, float]) -> None:
-            places = [{"x": x, "y": y} for x, y in (editor.at(*p) for p in points)]
-            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
-
-        touch("touchStart", (0.1, 0.1))
-        touch("touchMove", (0.3, 0.3))
-        touch("touchMove", (0.5, 0.5))
-        touch("touchEnd")
+        editor.touch((0.1, 0.1), (0.3, 0.3), (0.5, 0.5))
         assert editor.boxes == [[0.125, 0.125, 0.5, 0.5]]
 
     def test_the_zoom_of_the_canvas_does_not_matter(self, editor: Editor) -> None:
@@ -229,7 +236,7 @@ class TestDrawing:
         names = ["castle", "flower", "a red bicycle", "\u57ce", "caf\u00e9", *map(str, range(200))]
         script = """async names => {
           const url = [...document.styleSheets].map(s => s.href).find(u => u?.includes('regions.css'))
-          const {colour, ink} = await import(new URL('./layout.js', url))
+          const {colour, ink} = await import(new URL('./category.js', url))
           return names.map(n => [colour(n), ink(colour(n))])
         }"""
         told = editor.page.evaluate(script, names)
@@ -373,6 +380,275 @@ class TestPicture:
         page.locator(".tickets-regions select").select_option("last")
         page.wait_for_function("document.querySelector('.tickets-regions img').naturalWidth > 0")
         assert page.evaluate("document.querySelector('.tickets-regions img').naturalWidth") == 96
+
+
+class TestHandling:
+    """Small boxes, fingers, lines to align with; copies and locks."""
+
+    def test_a_name_is_seen_whole_at_any_size(self, editor: Editor) -> None:
+        """Rule: a box may be smaller than its name; the name is within the image and beside a low box."""
+        corners = [(0, 0), (0.9375, 0), (0, 0.9375), (0.9375, 0.9375), (0.45, 0.45)]
+        entries = [{"category": "a small bird", "box": [x, y, x + 0.0625, y + 0.0625]} for x, y in corners]
+        editor.set(json.dumps({"regions": entries}))
+        stage = editor.stage.bounding_box()
+        for k in range(len(corners)):
+            region = editor.root.locator(".region").nth(k)
+            name = region.locator("span")
+            assert name.evaluate("e => e.scrollWidth <= e.clientWidth && e.clientWidth > 60")
+            seen, box = name.bounding_box(), region.bounding_box()
+            assert (
+                stage["x"] - 3 <= seen["x"] and seen["x"] + seen["width"] <= stage["x"] + stage["width"] + 3
+            )
+            assert seen["y"] + seen["height"] <= box["y"] + 3 or seen["y"] >= box["y"] + box["height"] - 3
+            assert (
+                stage["y"] - 3 <= seen["y"] and seen["y"] + seen["height"] <= stage["y"] + stage["height"] + 3
+            )
+
+    @pytest.mark.parametrize("corner, sides", [((0.375, 0.375), "nw"), ((0.625, 0.625), "se")])
+    def test_a_finger_has_44_pixels_to_take_hold_of_an_edge(
+        self, editor: Editor, corner: tuple[float, float], sides: str
+    ) -> None:
+        """Rule: 20 pixels beside a corner a finger resizes the box, where a mouse would draw another."""
+        text = "castle: 0.375 0.375 0.625 0.625"
+        editor.set(text)
+        width = editor.stage.bounding_box()["width"]
+        away = 20 / width * (1 if sides == "se" else -1)
+        start = corner[0] + away, corner[1] + away
+        end = start[0] + away, start[1] + away
+        editor.click(0.5, 0.5)
+        editor.touch(start, end, end)
+        (resized,) = editor.regions
+        fixed = (resized.x0, resized.y0) if sides == "se" else (resized.x1, resized.y1)
+        assert fixed == (1 - corner[0], 1 - corner[1]) and resized.area() > 0.0625
+        editor.set(text)
+        editor.click(0.5, 0.5)
+        editor.drag(start, end)
+        assert len(editor.boxes) == 2 and editor.boxes[0] == [0.375, 0.375, 0.625, 0.625]
+
+    def test_the_middle_of_a_small_box_still_moves_it(self, editor: Editor) -> None:
+        editor.set("castle: 0.5 0.5 0.5625 0.5625")
+        editor.click(0.53, 0.53)
+        editor.touch((0.53125, 0.53125), (0.6, 0.6), (0.71875, 0.71875))
+        assert editor.boxes == [[0.6875, 0.6875, 0.75, 0.75]]
+
+    def test_a_pen_draws(self, editor: Editor) -> None:
+        session = editor.page.context.new_cdp_session(editor.page)
+        pen = {"pointerType": "pen", "button": "left", "force": 0.5}
+        for kind, place in (("Pressed", 0.125), ("Moved", 0.3), ("Moved", 0.5), ("Released", 0.5)):
+            x, y = editor.at(place, place)
+            held = {"buttons": 0 if kind == "Released" else 1, "clickCount": int(kind != "Moved")}
+            session.send("Input.dispatchMouseEvent", {"type": f"mouse{kind}", "x": x, "y": y, **pen, **held})
+        assert editor.boxes == [[0.125, 0.125, 0.5, 0.5]]
+
+    def test_size_and_share_are_told_while_it_is_resized(self, drawn: Editor) -> None:
+        mouse = drawn.page.mouse
+        drawn.click(0.8, 0.4)
+        assert drawn.readout == "192 \u00d7 256 px \u00b7 19 % \u00b7 x 320, y 96"
+        mouse.move(*drawn.at(0.625, 0.1875))
+        mouse.down()
+        mouse.move(*drawn.at(0.7, 0.45))
+        mouse.move(*drawn.at(0.75, 0.5))
+        assert drawn.readout == "128 \u00d7 96 px \u00b7 4.7 % \u00b7 x 384, y 256"
+        mouse.up()
+        drawn.press("Escape")
+        assert drawn.readout == ""
+
+    def test_boxes_align_with_others_and_the_middle_and_lines_show_it(self, editor: Editor) -> None:
+        """Rule: what is near is met exactly, also off the cells; Alt switches it off."""
+        editor.set("castle: 0.1 0.1 0.33 0.4")
+        lines = editor.root.locator(".guides i")
+        editor.page.mouse.move(*editor.at(0.335, 0.6))
+        editor.page.mouse.down()
+        editor.page.mouse.move(*editor.at(0.5, 0.7))
+        editor.page.mouse.move(*editor.at(0.75, 0.875))
+        assert lines.count() == 1 and "33%" in lines.first.get_attribute("style")
+        editor.page.mouse.up()
+        assert editor.boxes[1] == [0.33, 0.625, 0.75, 0.875] and lines.count() == 0
+        editor.page.keyboard.type("lake")
+        editor.press("Enter")
+        # By its middle to that of the image.
+        editor.drag((0.54, 0.75), (0.505, 0.75))
+        assert editor.boxes[1] == [0.29, 0.625, 0.71, 0.875]
+        editor.page.keyboard.down("Alt")
+        editor.drag((0.5, 0.75), (0.52, 0.75))
+        editor.page.keyboard.up("Alt")
+        assert editor.boxes[1][0] == pytest.approx(0.31, abs=0.004)
+
+    def test_a_copy_lies_beside_its_original(self, drawn: Editor) -> None:
+        """ComfyUI's own Ctrl+D, which loads another workflow, does not get the key."""
+        drawn.press("Control+d")
+        assert drawn.regions == [*LAYOUT, Region("lake", 0.125, 0.4375, 0.625, 0.9375)]
+        drawn.click(0.8, 0.3)
+        drawn.button("duplicate").click()
+        assert drawn.regions[3] == Region("castle", 0.5625, 0.25, 0.9375, 0.75)
+        browsers.settle(drawn.page)
+        assert drawn.page.evaluate("app.graph.nodes.length") == 1
+        drawn.press("Control+z")
+        drawn.wait_for([*LAYOUT, Region("lake", 0.125, 0.4375, 0.625, 0.9375)])
+
+    def test_a_locked_box_stays_as_it_is(self, drawn: Editor) -> None:
+        """Rule: nothing but unlocking changes it, and what is drawn on it is a box of its own."""
+        drawn.click(0.8, 0.4)
+        drawn.press("Control+l")
+        entry = {"category": "castle", "box": [0.625, 0.1875, 1, 0.6875], "locked": True}
+        assert json.loads(drawn.text)["regions"][0] == entry and drawn.regions == LAYOUT
+        drawn.press("Delete", "ArrowUp", "Shift+ArrowLeft", "Backspace", "x")
+        assert "locked" in drawn.readout and drawn.button("remove").is_disabled()
+        assert drawn.regions == LAYOUT
+        drawn.drag((0.7, 0.3), (0.9, 0.5))
+        assert json.loads(drawn.text)["regions"][0] == entry and len(drawn.boxes) == 3
+        drawn.press("Escape", "Delete")
+        assert drawn.regions == LAYOUT
+        browsers.settle(drawn.page)
+        drawn.page.evaluate(CAPTURE)
+        drawn.click(0.8, 0.6)
+        drawn.button("lock").click()
+        assert "locked" not in drawn.text
+        drawn.press("ArrowUp")
+        assert drawn.regions[0].y0 == 0.125
+        for _ in range(2):
+            drawn.press("Control+z")
+            browsers.settle(drawn.page)
+        until(drawn.page, lambda: json.loads(drawn.text)["regions"][0] == entry)
+
+    def test_a_lock_is_kept_in_the_text(self, editor: Editor) -> None:
+        editor.set("sky: 0 0 1 0.5  # locked\nsun: 0.25 0.25 0.5 0.5")
+        assert [e.get("locked") for e in json.loads(editor.text)["regions"]] == [True, None]
+        editor.button("text").click()
+        area = editor.root.locator("textarea")
+        assert area.input_value() == "sky: 0 0 1 0.5  # locked\nsun: 0.25 0.25 0.5 0.5"
+        area.fill(area.input_value().replace("sun", "moon"))
+        assert [e.get("locked") for e in json.loads(editor.text)["regions"]] == [True, None]
+
+
+class TestBoxes:
+    """ComfyUI's own bounding boxes, from its node Create Bounding Boxes and to it."""
+
+    STATE = """() => {
+      const node = app.graph.nodes.find(n => n.comfyClass === 'CreateBoundingBoxes')
+      return Object.fromEntries(node.widgets.map(w => [w.name, w.value]))
+    }"""
+
+    @pytest.fixture(autouse=True)
+    def what_comfyui_says_of_its_own_node(self, page: Any) -> Iterator[None]:
+        yield
+        page.said[:] = [line for line in page.said if "addWidget(...) without a callback" not in line]
+
+    def test_there_and_back_and_through_the_server(
+        self, drawn: Editor, run: Callable[[dict[str, Any]], Any]
+    ) -> None:
+        drawn.button("give").click()
+        browsers.settle(drawn.page)
+        state = drawn.page.evaluate(self.STATE)
+        assert (state["width"], state["height"]) == (512, 512)
+        assert [b["metadata"]["desc"] for b in state["editor_state"]] == ["castle", "Lake."]
+        sides = {"width": 512, "height": 512}
+        # Of two entries, a bare list would be a link.
+        made = {"editor_state": {"__value__": state["editor_state"]}, **sides}
+        prompt = {
+            "1": {"class_type": "CreateBoundingBoxes", "inputs": made},
+        }
+        for node, slot in (("2", 1), ("3", 2)):
+            taken = {"boxes": ["1", slot], "category": "x", **sides}
+            prompt[node] = {"class_type": "TicketRegionsFromBoxes", "inputs": taken}
+            prompt[f"1{node}"] = {"class_type": "PreviewAny", "inputs": {"source": [node, 0]}}
+        entry = run(prompt)
+        assert parse_regions(entry.text("2")) == [Region("x", r.x0, r.y0, r.x1, r.y1) for r in LAYOUT]
+        assert [r.category for r in parse_regions(entry.text("3"))] == ["castle", "lake"]
+        drawn.set("")
+        drawn.button("take").click()
+        assert drawn.regions == LAYOUT
+        browsers.settle(drawn.page)
+        drawn.press("Control+z")
+        drawn.wait_for([])
+
+    def test_of_another_size_are_in_their_places(self, editor: Editor) -> None:
+        other = editor.page.evaluate(ADD, ["CreateBoundingBoxes", [500, 0]])
+        editor.button("take").click()
+        assert "no boxes" in editor.root.locator(".message").text_content()
+        box = {"x": 256, "y": -64, "width": 512, "height": 320, "metadata": {"desc": "", "text": "Open"}}
+        beyond = {"x": 2000, "y": 0, "width": 10, "height": 10}
+        editor.page.evaluate(SET, [other, "editor_state", [box, beyond]])
+        editor.button("take").click()
+        assert editor.regions == [Region("open", 0.25, 0, 0.75, 0.25)]
+        assert editor.root.locator(".message").is_hidden()
+
+    @pytest.mark.parametrize(
+        "boxes",
+        [
+            {"x": 64, "y": 128, "width": 128, "height": 256, "label": "Dog"},
+            [[{"x": 64, "y": 128, "width": 128, "height": 256, "label": "Dog", "score": 0.9}], []],
+            [{"type": "obj", "bbox": [250, 125, 750, 375], "desc": "Dog"}],
+        ],
+    )
+    def test_are_pasted_as_json(self, editor: Editor, boxes: Any) -> None:
+        editor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        editor.page.evaluate("text => navigator.clipboard.writeText(text)", json.dumps(boxes))
+        editor.stage.focus()
+        editor.press("Control+v")
+        until(editor.page, lambda: editor.regions == [Region("dog", 0.125, 0.25, 0.375, 0.75)])
+
+
+class TestEverybody:
+    """Keyboard and screen reader, in both themes."""
+
+    STATES = {
+        "empty": "",
+        "drawn": json.dumps(
+            {
+                "regions": [
+                    {"category": "sky", "box": [0, 0, 1, 0.5], "locked": True},
+                    {"category": "castle", "box": [0.5, 0.25, 1, 0.75]},
+                    {"category": "", "box": [0.125, 0.75, 0.1875, 0.8125]},
+                ]
+            }
+        ),
+        "broken": '{"regions": [',
+    }
+
+    @pytest.mark.parametrize("theme", ["dark", "light"])
+    def test_axe_finds_nothing(
+        self, editor: Editor, axe: Callable[[Any, str], list[str]], theme: str
+    ) -> None:
+        page = editor.page
+        other = page.evaluate(ADD, ["CollectTickets", [-420, 0]])
+        page.evaluate(SET, [other, "categories", "castle\ntree"])
+        TestBank.build(editor, other)
+        choose = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
+        page.evaluate(choose, theme)
+        try:
+            for state, text in self.STATES.items():
+                editor.set(text)
+                if state == "drawn":
+                    editor.click(0.75, 0.6)
+                browsers.settle(page)
+                assert axe(page, ".tickets-regions") == [], state
+        finally:
+            page.evaluate(choose, "dark")
+
+    def test_a_box_says_what_and_where_it_is(self, editor: Editor) -> None:
+        editor.set(self.STATES["drawn"])
+        boxes = editor.root.get_by_role("button", name="px")
+        labels = [box.get_attribute("aria-label") for box in boxes.all()]
+        assert labels == [
+            "sky, 512 \u00d7 256 px, 50 %, x 0, y 0, locked",
+            "castle, 256 \u00d7 256 px, 25 %, x 256, y 128",
+            "name me, 32 \u00d7 32 px, 0.4 %, x 64, y 384",
+        ]
+        editor.stage.focus()
+        for k in range(3):
+            editor.press("Tab")
+            assert [b.get_attribute("aria-pressed") for b in boxes.all()].index("true") == k
+            assert boxes.nth(k).evaluate("e => e === document.activeElement")
+        editor.press("Escape")
+        assert editor.stage.evaluate("e => e === document.activeElement")
+        assert editor.root.get_by_role("status").count() == 1
+
+    def test_every_button_and_field_has_a_name(self, editor: Editor) -> None:
+        for role, count in (("button", 9), ("textbox", 1), ("combobox", 1), ("group", 1)):
+            found = editor.root.get_by_role(role)
+            assert found.count() == count
+            assert all(one.get_attribute("aria-label") for one in found.all())
 
 
 class TestBank:
