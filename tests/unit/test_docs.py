@@ -54,6 +54,6 @@ def test_the_region_editor_says_all_in_every_language() -> None:
     assert all(said.keys() == words["en"].keys() and all(said.values()) for said in words.values())
     code = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.js"))
     assert not [name for name in words["en"] if not re.search(rf"\b{name}\b", code)]
-    icons = set(re.findall(r'id="(\w+)"', (folder / "icons.svg").read_text(encoding="utf-8")))
-    buttons = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"buttons\((.+)\)", code))))
+    icons = set(re.findall(r'\[name="(\w+)"\]', (folder / "regions.css").read_text(encoding="utf-8")))
+    buttons = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"\[([^[]+)\]\.map\(button\)", code))))
     assert buttons | {"unlock"} == icons and icons <= words["en"].keys()

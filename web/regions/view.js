@@ -3,15 +3,17 @@
 import { colour, ink, named, sameName } from "./category.js";
 import { area } from "./geometry.js";
 
-const ICONS = new URL("./icons.svg", import.meta.url).href;
-const PARTS = ["category", "picture", "offered", "message", "room", "stage", "grid", "boxes", "guides"];
 const SIDES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
 /** Pixels: a lower box has its name beside it, a narrower one has handles at its corners only. */
 const [LOW, NARROW] = [40, 48];
 
-const icon = (name) => `<svg viewBox="0 0 16 16" aria-hidden="true"><use href="${ICONS}#${name}"/></svg>`;
-const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
 const percent = (v) => `${v * 100}%`;
+
+function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
 
 /** Indices of regions from the lowest to the topmost: small above large, as they win the cells. */
 export function stacked(regions, selected) {
@@ -22,33 +24,28 @@ export function stacked(regions, selected) {
 export class View {
   /** does: what each button does by its name, and picture(kind) and pick(category). */
   constructor(words, does) {
-    const hint = (name) => `title="${words[name]}" aria-label="${words[name]}"`;
-    const button = (name) => `<button type="button" name="${name}" ${hint(name)}>${icon(name)}</button>`;
-    const option = (name) => `<option value="${name === "noPicture" ? "" : name}">${words[name]}</option>`;
-    const options = (...names) => names.map(option).join("");
-    const buttons = (...names) => names.map(button).join("");
-    this.element = make("div", { className: "tickets-regions" });
-    this.element.innerHTML = `
-      <div class="bar">
-        <input class="category" placeholder="${words.category}" spellcheck="false" ${hint("category")}>
-        ${buttons("add", "duplicate", "lock", "remove")}
-      </div>
-      <div class="bar">
-        ${buttons("undo", "redo", "text", "take", "give")}
-        <select class="picture" ${hint("picture")}>${options("noPicture", "connected", "last")}</select>
-      </div>
-      <div class="offered"></div><div class="message" role="alert"></div>
-      <div class="room"><div class="stage" tabindex="0" role="group" ${hint("stage")}>
-        <img alt="" draggable="false" hidden><div class="grid"></div><div class="boxes"></div><div class="guides"></div>
-      </div></div>
-      <textarea spellcheck="false" hidden ${hint("text")}></textarea><output></output>`;
-    for (const name of PARTS) this[name] = this.element.querySelector(`.${name}`);
-    [this.image, this.text, this.readout] = ["img", "textarea", "output"].map((t) => this.element.querySelector(t));
-    this.buttons = Object.fromEntries([...this.element.querySelectorAll("button")].map((b) => [b.name, b]));
-    for (const [name, one] of Object.entries(this.buttons)) one.onclick = does[name];
-    this.picture.onchange = () => does.picture(this.picture.value);
-    this.image.onerror = () => (this.image.hidden = true);
-    Object.assign(this, { words, does });
+    Object.assign(this, { words, does, buttons: {} });
+    const hint = (name) => ({ title: words[name], ariaLabel: words[name] });
+    const button = (name) =>
+      (this.buttons[name] = make("button", { type: "button", name, onclick: does[name], ...hint(name) }));
+    const option = (name, value = name) => make("option", { value, textContent: words[name] });
+    const div = (className, ...children) => make("div", { className }, ...children);
+    this.category = make("input", { placeholder: words.category, ...hint("category"), spellcheck: false });
+    const kinds = [option("noPicture", ""), option("connected"), option("last")];
+    this.picture = make("select", { onchange: () => does.picture(this.picture.value), ...hint("picture") }, ...kinds);
+    this.image = make("img", { alt: "", hidden: true, draggable: false, onerror: () => (this.image.hidden = true) });
+    [this.offered, this.grid, this.boxes, this.guides] = ["offered", "grid", "boxes", "guides"].map((name) => div(name));
+    const parts = [this.image, this.grid, this.guides, this.boxes];
+    this.stage = make("div", { className: "stage", tabIndex: 0, role: "group", ...hint("stage") }, ...parts);
+    this.room = div("room", this.stage);
+    this.text = make("textarea", { hidden: true, spellcheck: false, ...hint("text") });
+    this.message = make("div", { className: "message", role: "alert" });
+    this.readout = make("output");
+    const bars = [
+      div("bar", this.category, ...["add", "duplicate", "lock", "remove"].map(button)),
+      div("bar", ...["undo", "redo", "text", "take", "give"].map(button), this.picture),
+    ];
+    this.element = div("tickets-regions", ...bars, this.offered, this.message, this.room, this.text, this.readout);
   }
 
   showText(on) {
@@ -108,8 +105,7 @@ export class View {
     category.disabled = buttons.remove.disabled = !region || Boolean(region.locked);
     if (document.activeElement !== category) category.value = region?.category ?? "";
     const lock = region?.locked ? "unlock" : "lock";
-    const shown = { innerHTML: icon(lock), title: words[lock], ariaLabel: words[lock] };
-    if (buttons.lock.title !== shown.title) Object.assign(buttons.lock, shown);
+    Object.assign(buttons.lock, { name: lock, title: words[lock], ariaLabel: words[lock] });
     readout.textContent = region ? this.#measures(region, size).join(" \u00b7 ") : "";
   }
 
@@ -138,7 +134,6 @@ export class View {
     const element = make("div", { tabIndex: 0, role: "button", ariaPressed: String(selected), ariaLabel: about });
     element.className = `region ${selected ? "selected" : ""} ${region.locked ? "locked" : ""}`;
     element.append(name, ...shown.map((className) => make("i", { className })));
-    if (region.locked) name.insertAdjacentHTML("afterbegin", icon("lock"));
     element.dataset.index = String(index);
     const rgb = colour(named(region.category));
     const [x, y, width, height] = [left, top, ...sides].map(percent);

@@ -502,7 +502,7 @@ class TestHandling:
         browsers.settle(drawn.page)
         drawn.page.evaluate(CAPTURE)
         drawn.click(0.8, 0.6)
-        drawn.button("lock").click()
+        drawn.button("unlock").click()
         assert "locked" not in drawn.text
         drawn.press("ArrowUp")
         assert drawn.regions[0].y0 == 0.125
