@@ -196,18 +196,28 @@ def _inputs(info: Prompt, node: str, beside: tuple[tuple[str, Any], ...] = ()) -
     return values | OWN.get(node, {})
 
 
+def fine(info: Prompt, node: str) -> Prompt:
+    """A prompt of this node, called `odd`, and of all that it needs, with fine values."""
+    return _prompt(info, support(info), node, _inputs(info, node), {})
+
+
 def _prompt(info: Prompt, parts: Prompt, node: str, values: Prompt, more: Prompt) -> Prompt:
     """The node with these values, all that it needs, and something that shows its result."""
     nodes = {**parts, **more, "odd": _node(node, **values)}
-    kept, waiting = {}, ["odd"]
+    if not info[node]["output_node"]:
+        nodes["shown"] = _node("PreviewAny", source=["odd", 0])
+    return needed(nodes, "odd") | {key: nodes[key] for key in ("shown",) if key in nodes}
+
+
+def needed(nodes: Prompt, last: str) -> Prompt:
+    """A node and those that it needs."""
+    kept, waiting = {}, [last]
     while waiting:
         key = waiting.pop()
         if key not in kept:
             kept[key] = nodes[key]
             links = (v for v in nodes[key]["inputs"].values() if isinstance(v, list) and len(v) == 2)
             waiting += [str(link[0]) for link in links if str(link[0]) in nodes]
-    if not info[node]["output_node"]:
-        kept["shown"] = _node("PreviewAny", source=["odd", 0])
     return copy.deepcopy(kept)
 
 

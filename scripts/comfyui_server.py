@@ -162,6 +162,12 @@ class Server:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise ServerError("The server has not been started, so it has no process.")
+        return self._process.pid
+
     def log(self) -> str:
         """What ComfyUI has written so far, without colours; still there after the end."""
         if self.base and self.log_path.is_file():

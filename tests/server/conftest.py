@@ -166,6 +166,7 @@ def server(elsewhere: Path, text_encoders: Path) -> Iterator[Server]:
         "winning-tickets-demo": ROOT / "demo",
         "text-encoders": text_encoders,
         "winning-tickets-odd": ROOT / "benchmarks" / "odd_pack",
+        "winning-tickets-inside": ROOT / "benchmarks" / "inside_pack",
     }
     if not WEIGHTS.is_file():
         pytest.fail(f"The demo model is missing: there is no {WEIGHTS}.")
