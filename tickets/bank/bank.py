@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -190,8 +191,19 @@ class TicketBank:
         return self.noise.to(torch.int64, copy=True).mul_(cells).add_(self.cell)
 
     @cached_property
-    def _rows(self) -> dict[tuple[int, int], int]:
-        return {key: row for row, key in enumerate(self.measured)}
+    def _rows(self) -> dict[tuple[int, int | None], int]:
+        """Row by category and companion; a category's own prompt has no companion."""
+        prompts: dict[int, list[tuple[int, int]]] = {}
+        for row, (c, p) in enumerate(self.measured):
+            prompts.setdefault(p, []).append((c, row))
+        found: dict[tuple[int, int | None], int] = {}
+        # Of several prompts that hold both, the one of the fewest categories, of these the first.
+        for members in (m for _, m in sorted(prompts.items(), key=lambda item: (len(item[1]), item[0]))):
+            if len(members) == 1:
+                found.setdefault((members[0][0], None), members[0][1])
+            for (me, row), (other, _) in product(members, members):
+                found.setdefault((me, other), row)
+        return found
 
     def row(self, category: str, companion: str) -> int:
         """Row of `attention` that holds how `category` scores beside `companion`.
@@ -201,17 +213,10 @@ class TicketBank:
         every companion.
         """
         me, other = self.index(category), self.index(companion)
-        prompts: dict[int, set[int]] = {}
-        for c, p in self.measured:
-            prompts.setdefault(p, set()).add(c)
-        ranked = sorted(
-            (len(members), p) for p, members in prompts.items() if me in members and other in members
-        )
-        if not ranked:
-            ranked = [(1, p) for p, members in prompts.items() if members == {me}]
-        if not ranked:
+        row = self._rows.get((me, other), self._rows.get((me, None)))
+        if row is None:
             raise BankError(f'"{category}" and "{companion}" were not collected together.')
-        return self._rows[me, ranked[0][1]]
+        return row
 
     def index(self, category: str) -> int:
         """Position of a category; BankError lists what there is."""

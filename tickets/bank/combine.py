@@ -75,23 +75,33 @@ def mixed(banks: Sequence[TicketBank]) -> list[str]:
 
 
 def _join(banks: Sequence[TicketBank], new: Sequence[Sequence[int]]) -> TicketBank:
-    """These noises of each bank, one bank after the other."""
-    seeds: list[int] = []
-    parts: dict[str, list[torch.Tensor]] = {name: [] for name in DIMENSIONS}
-    for bank, taken in zip(banks, new, strict=True):
+    """These noises of each bank, one bank after the other, each tensor of the result written once."""
+    taken = []
+    first = 0
+    for bank, noises in zip(banks, new, strict=True):
         at = torch.full((len(bank.seeds),), -1, dtype=torch.int32)
-        at[list(taken)] = torch.arange(len(seeds), len(seeds) + len(taken), dtype=torch.int32)
-        seeds += [bank.seeds[k] for k in taken]
+        at[list(noises)] = torch.arange(first, first + len(noises), dtype=torch.int32)
         noise = at[bank.noise.long()]
-        tickets = (noise >= 0).nonzero().flatten()
-        parts["noise"].append(noise[tickets])
-        parts["blocks"].append(bank.blocks[tickets])
-        parts["cell"].append(bank.cell[tickets])
-        parts["attention"].append(bank.attention[:, tickets])
-        parts["low"].append(bank.low[:, list(taken)])
-        parts["high"].append(bank.high[:, list(taken)])
-    joined: dict[str, Any] = {name: torch.cat(pieces, DIMENSIONS[name]) for name, pieces in parts.items()}
-    return replace(banks[0], seeds=tuple(seeds), **joined)
+        taken.append((bank, list(noises), noise, (noise >= 0).nonzero().flatten()))
+        first += len(noises)
+    count = sum(len(tickets) for *_, tickets in taken)
+    joined: dict[str, Any] = {}
+    for name, dimension in DIMENSIONS.items():
+        # As large as a bank's: a second copy of it may not fit into memory.
+        like = getattr(banks[0], name)
+        shape = list(like.shape)
+        shape[dimension] = first if name in ("low", "high") else count
+        joined[name] = like.new_empty(shape)
+        begin = 0
+        for bank, noises, noise, tickets in taken:
+            which = torch.tensor(noises, dtype=torch.int64) if name in ("low", "high") else tickets
+            part = joined[name].narrow(dimension, begin, len(which))
+            own = noise if name == "noise" else getattr(bank, name)
+            for row, values in zip(part, own, strict=True) if dimension else [(part, own)]:
+                torch.index_select(values, 0, which, out=row)
+            begin += len(which)
+    seeds = tuple(bank.seeds[k] for bank, noises, *_ in taken for k in noises)
+    return replace(banks[0], seeds=seeds, **joined)
 
 
 def prune(bank: TicketBank, share: float) -> TicketBank:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 
 SMALLER, LISTED = OVERLAPS = ("smaller", "listed first")
 
@@ -75,11 +77,9 @@ class MaskRegion:
 
     def coverage(self, rows: float, columns: float, index: int = 0) -> torch.Tensor:
         """Mean of the mask over each whole cell; as `Region.coverage`."""
-        mask = self._mask(index)
-        h, w = mask.shape
-        y = _overlap(torch.linspace(0, rows, h + 1, dtype=torch.float64), int(rows))
-        x = _overlap(torch.linspace(0, columns, w + 1, dtype=torch.float64), int(columns))
-        return y @ mask @ x.T
+        mask = self._mask(index).numpy()
+        down, across = (_shares(n, cells) for n, cells in zip(mask.shape, (rows, columns), strict=True))
+        return torch.from_numpy((across @ (down @ mask).T).T.copy())
 
 
 AnyRegion = Region | MaskRegion
@@ -114,6 +114,15 @@ def _overlap(edges: torch.Tensor, count: int) -> torch.Tensor:
     cells = torch.arange(count, dtype=torch.float64)[:, None]
     start, end = torch.maximum(edges[:-1], cells), torch.minimum(edges[1:], cells + 1)
     return (end - start).clamp_min(0)
+
+
+def _shares(pixels: int, cells: float) -> csr_array:
+    """As `_overlap` for edges all along `cells` unit cells, `pixels` parts of equal size."""
+    edges, count = np.linspace(0, cells, pixels + 1), int(cells)
+    borders = np.unique(np.concatenate([edges[edges < count], np.arange(count + 1)]))
+    first = borders[:-1]
+    places = first.astype(int), np.searchsorted(edges, first, "right") - 1
+    return csr_array((np.diff(borders), places), (count, pixels))
 
 
 def assign_cells(

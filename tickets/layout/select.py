@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from itertools import combinations, permutations
 
 import torch
 
@@ -45,17 +45,18 @@ class Thresholds:
         if len(present) == 1:
             average = bank.average(present[0])
             return Excess({present[0]: self.t_pos_single - average}, average - self.t_bg_single)
-        score = {(u, v): bank.score(u, v) for u in present for v in present if u != v}
         three = len(present) == 3
-        winners = {}
-        for u in present:
-            others = [v for v in present if v != u]
-            far = [self.t_pos - score[u, v] for v in others]
+        winners: dict[str, torch.Tensor] = {}
+        low: dict[str, torch.Tensor] = {}
+        for u, v in permutations(present, 2):
+            score = bank.score(u, v)
+            _raise(winners, u, self.t_pos - score)
             if not three:
-                far += [score[v, u] - self.t_neg for v in others]
-            winners[u] = _most(far)
-        low = [bank.average(u) for u in present] if three else list(score.values())
-        return Excess(winners, _most(low) - self.t_bg)
+                _raise(winners, v, score - self.t_neg)
+                _raise(low, "", score)
+        for u in present if three else ():
+            _raise(low, "", bank.average(u))
+        return Excess(winners, low[""] - self.t_bg)
 
     def widened(self, which: str, far: float, background: bool, tickets: int) -> str:
         """For people: these cells have tickets that miss the limits by up to `far`, of 0..1."""
@@ -96,12 +97,15 @@ class Rank:
         if len(present) == 1:
             place = rank(bank.average(present[0]))
             return Excess({present[0]: 1 - place - self.best}, place - self.best_background)
-        ranks = {(u, v): bank.rank(u, v) for u in present for v in present if u != v}
-        winners = {}
-        for u in present:
-            gaps = [ranks[u, v] - ranks[v, u] for v in present if v != u]
-            winners[u] = 1 - rank(_least(gaps)) - self.best
-        return Excess(winners, rank(_most(list(ranks.values()))) - self.best_background)
+        gaps: dict[str, torch.Tensor] = {}
+        most: dict[str, torch.Tensor] = {}
+        for u, v in combinations(present, 2):
+            mine, other = bank.rank(u, v), bank.rank(v, u)
+            _raise(gaps, u, other - mine)
+            _raise(gaps, v, mine - other)
+            _raise(most, "", torch.maximum(mine, other))
+        winners = {u: 1 - rank(-gaps[u]) - self.best for u in present}
+        return Excess(winners, rank(most[""]) - self.best_background)
 
     def widened(self, which: str, far: float, background: bool, tickets: int) -> str:
         """For people: these cells have tickets from beyond the best share, by up to `far` of the bank.
@@ -156,12 +160,9 @@ def _percents(one: float, other: float) -> tuple[str, str]:
     return texts[0], texts[1]
 
 
-def _most(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    return reduce(torch.maximum, values)
-
-
-def _least(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    return reduce(torch.minimum, values)
+def _raise(highest: dict[str, torch.Tensor], key: str, values: torch.Tensor) -> None:
+    """The higher of the values under a key and these. All pairs' at once would be as large as the bank."""
+    highest[key] = torch.maximum(highest[key], values) if key in highest else values
 
 
 def make_pools(

@@ -17,14 +17,21 @@ def cell_worth(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     groups [rows, columns]: the category to place in each cell, -1 for the background. In a region: the own
     score minus the best other one; in the background: minus the best score.
     """
-    best = scores.amax(1)
-    worth = -best
-    for group in range(scores.shape[1]):
-        own = scores[:, group]
-        others = torch.cat([scores[:, :group], scores[:, group + 1 :]], 1)
-        gap = own - others.amax(1) if others.shape[1] else own
-        worth = torch.where(groups == group, gap, worth)
-    return worth
+    gap = scores - best_other(scores, 1)
+    group = groups.clamp_min(0).expand(len(scores), 1, -1, -1)
+    return torch.where(groups < 0, -scores.amax(1), gap.gather(1, group)[:, 0])
+
+
+def best_other(scores: torch.Tensor, dimension: int) -> torch.Tensor:
+    """Of each category along `dimension` the best score of the others, 0 where there are none; same shape."""
+    count = scores.shape[dimension]
+    if count == 1:
+        return torch.zeros_like(scores)
+    best, which = scores.topk(2, dimension)
+    first, second = best.split(1, dimension)
+    shape = [count if d == dimension % scores.dim() else 1 for d in range(scores.dim())]
+    own = torch.arange(count).view(shape) == which.narrow(dimension, 0, 1)
+    return torch.where(own, second, first)
 
 
 def fit(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:

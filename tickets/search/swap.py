@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..noise import place_blocks, to_blocks
+from .fit import best_other
 from .transport import nearest, regroup
 
 
@@ -19,11 +20,7 @@ def block_value(scores: torch.Tensor) -> torch.Tensor:
     minus the best score.
     """
     flat = scores.flatten(1)
-    values = []
-    for group in range(len(flat)):
-        others = torch.cat([flat[:group], flat[group + 1 :]])
-        values.append(flat[group] - others.amax(0) if len(others) else flat[group])
-    return torch.stack([*values, -flat.amax(0)], 1)
+    return torch.cat([flat - best_other(flat, 0), -flat.amax(0, keepdim=True)]).T.contiguous()
 
 
 def arrangement(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:

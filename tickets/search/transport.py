@@ -7,10 +7,16 @@ anything. The second is an assignment on a grid, which is fast once good prices 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 LEAST_GAIN = 1e-6
+# Cells of one assignment, whose costs then take 128 MB: its time and memory grow with their square. Of more,
+# each part has PART at most.
+MOST_AT_ONCE = 4096
+PART = 2048
 
 
 def regroup(value: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -85,8 +91,48 @@ def nearest(coming: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Which free cell each coming one goes to, both numbered in raster order [cells that come].
 
     coming, free [rows, columns] bool, as many of the one as of the other. The sum of the squared distances
-    is the least possible one.
+    is the least possible one for up to MOST_AT_ONCE; more are halved first, by where they are, as often as
+    it takes.
     """
+    there, here = np.argwhere(coming), np.argwhere(free)
+    most = MOST_AT_ONCE if len(there) <= MOST_AT_ONCE else PART
+    partner = np.empty(len(there), np.int64)
+    for some, places in _halved(there, here, np.arange(len(there)), np.arange(len(here)), most):
+        whole = len(some) == len(there)
+        part = (coming, free) if whole else _marked(there[some], here[places])
+        partner[some] = places[_assigned(*part)]
+    return here[partner] @ (coming.shape[1], 1)
+
+
+def _halved(
+    there: np.ndarray, here: np.ndarray, some: np.ndarray, places: np.ndarray, most: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Parts of at most `most` cells that come and as many free ones near to them, as ascending indices."""
+    if len(some) <= most:
+        yield some, places
+        return
+    axis = int(np.maximum(np.ptp(there[some], 0), np.ptp(here[places], 0)).argmax())
+    some = some[there[some, axis].argsort(kind="stable")]
+    places = places[here[places, axis].argsort(kind="stable")]
+    half = len(some) // 2
+    for part in (slice(half), slice(half, None)):
+        yield from _halved(there, here, np.sort(some[part]), np.sort(places[part]), most)
+
+
+def _marked(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of cells [cells, 2] as masks [rows, columns] that begin where each of them does.
+
+    Where both are moved to the same place, the best assignment by squared distances stays the best one.
+    """
+    cells = [points - points.min(0) for points in (one, other)]
+    masks = np.zeros((2, *(np.maximum(*(c.max(0) for c in cells)) + 1)), bool)
+    for mask, places in zip(masks, cells, strict=True):
+        mask[tuple(places.T)] = True
+    return masks[0], masks[1]
+
+
+def _assigned(coming: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Which free cell each coming one goes to, as `nearest`, numbered among the free ones."""
     near, far = (np.rint(p) for p in _prices(coming, free))
     (y, x), (v, u) = np.nonzero(coming), np.nonzero(free)
     # Prices change the cost of every assignment by the same sum. With good ones nearly every cell's best
@@ -94,8 +140,7 @@ def nearest(coming: np.ndarray, free: np.ndarray) -> np.ndarray:
     # (y - v)^2 + (x - u)^2 - near - far.
     left = np.stack([y, x, np.ones_like(y), y**2 + x**2 - near[coming]], 1)
     right = np.stack([-2 * v, -2 * u, v**2 + u**2 - far[free], np.ones_like(v)], 1)
-    _, partner = linear_sum_assignment(left @ right.T)
-    return v[partner] * coming.shape[1] + u[partner]
+    return linear_sum_assignment(left @ right.T)[1]
 
 
 def _prices(coming: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
