@@ -105,26 +105,32 @@ class Sampling:
     guided: float
 
 
+def framed(parts: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Latents [images, C, h, w] as the model takes them: models of videos have a dimension for time."""
+    video = parts.model.get_model_object("latent_format").latent_dimensions == 3
+    return latents.unsqueeze(2) if video else latents
+
+
 def stock(parts: Any, how: Sampling, prompts: Sequence[str], noise: torch.Tensor, name: str) -> torch.Tensor:
     """Latents at model scale, by the stock KSampler's path."""
 
     def work(part: slice) -> torch.Tensor:
         chosen = prompts[part]
         conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
-        empty = torch.zeros(len(chosen), *SHAPE)
+        start = framed(parts, noise[part])
         result = comfy.sample.sample(
             parts.model,
-            noise[part],
+            start,
             how.steps,
             how.cfg,
             how.sampler,
             "normal",
             *conds,
-            empty,
+            torch.zeros_like(start),
             disable_pbar=True,
             seed=0,
         )
-        return result * model_module.LATENT_SCALE
+        return result.reshape(len(chosen), *SHAPE) * model_module.LATENT_SCALE
 
     return batches(prompts, work, name)
 
@@ -135,11 +141,12 @@ def cut(parts: Any, how: Sampling, prompts: Sequence[str], noise: torch.Tensor, 
     def work(part: slice) -> torch.Tensor:
         chosen = prompts[part]
         conds = conditioning(parts.clip, chosen), conditioning(parts.clip, [""] * len(chosen))
-        latent = {"samples": torch.zeros(len(chosen), *SHAPE)}
+        start = framed(parts, noise[part])
+        latent = {"samples": torch.zeros_like(start)}
         settings = Settings(0, how.steps, how.cfg, how.sampler, "normal")
         asked = Cutoff(Share(how.guided))
-        result, _ = cutoff_sample(parts.model, settings, *conds, latent, asked, Fixed(noise[part]))
-        return result["samples"] * model_module.LATENT_SCALE
+        result, _ = cutoff_sample(parts.model, settings, *conds, latent, asked, Fixed(start))
+        return result["samples"].reshape(len(chosen), *SHAPE) * model_module.LATENT_SCALE
 
     return batches(prompts, work, name)
 
