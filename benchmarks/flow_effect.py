@@ -1,7 +1,7 @@
 """Where things end up on a flow transformer, by plain noise, picked, exchanged and built of tickets.
 
     DEMO_VARIANT=transformer python benchmarks/flow_effect.py --comfyui DIR --layer "block 5"
-        [--level 0.9] [--softmax text] [--mean kept] [--cells 2] [--cases 200] [--kinds plain ...]
+        [--level 0.9] [--softmax text] [--mean kept] [--score contrast] [--cells 2] [--cases 200] [--kinds plain ...]
     python benchmarks/flow_effect.py --comfyui DIR --table
 
 Run with the Python of that ComfyUI. Two objects in two boxes; candidates of several kinds: plain seeds; their
@@ -9,7 +9,8 @@ blocks exchanged three times; ticket draws; tickets after three rounds; as contr
 at random cells and one seed's blocks exchanged at random. Each is drawn to its end (euler, guided, in
 bfloat16) and judged, its fit to the layout read at its noise level and after one to four steps. How noise is
 read is what benchmarks/flow.py compares: at which level, softmax over all keys or the text's alone, with or
-without each cell's mean over other noises, blocks of one token or of 2x2. What was found is kept in
+without each cell's mean over other noises, each object's attention or its contrast to the other's, blocks of
+one token or of 2x2. What was found is kept in
 demo/progress/flow_effect.jsonl, a line a case; started again, it resumes.
 """
 
@@ -33,6 +34,7 @@ parser.add_argument("--layer", default="")
 parser.add_argument("--level", type=float, default=0.9)
 parser.add_argument("--softmax", choices=("all keys", "text"), default="all keys")
 parser.add_argument("--mean", choices=("kept", "taken off"), default="kept")
+parser.add_argument("--score", choices=("own", "contrast"), default="own")
 parser.add_argument("--cells", type=int, default=1, help="tokens at a block's side")
 parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
 parser.add_argument("--cases", type=int, default=200)
@@ -82,8 +84,9 @@ from winning_tickets.trial.figures import Share, paired
 FILE = "flow_effect.jsonl"
 FIRST_SEED, OTHERS, NOISES = 70_000, 900_000, 128
 """OTHERS: the first of the seeds whose mean is taken off."""
-CANDIDATES, ROUNDS, MEAN_OF, MOST = 8, 3, 64, 4
+CANDIDATES, ROUNDS, MEAN_OF, MOST = 8, 3, 16, 4
 HOW = f"{ARGS.layer}, t {ARGS.level:g}, {ARGS.softmax}, mean {ARGS.mean}, {ARGS.cells}x{ARGS.cells}"
+HOW += ", contrast" * (ARGS.score == "contrast")
 
 
 class Read(Scorer):
@@ -98,9 +101,11 @@ class Read(Scorer):
         self, prompts: Any, noise: torch.Tensor, grid: Grid, *args: Any, **options: Any
     ) -> list[torch.Tensor]:
         found = super().blocks(prompts, noise, grid, *args, **options)
-        if ARGS.mean == "kept":
-            return found
-        return [maps - self._mean(prompt, grid) for prompt, maps in zip(prompts, found, strict=True)]
+        if ARGS.mean == "taken off":
+            found = [maps - self._mean(prompt, grid) for prompt, maps in zip(prompts, found, strict=True)]
+        if ARGS.score == "contrast":
+            found = [m - (m.sum(1, keepdim=True) - m) / max(1, m.shape[1] - 1) for m in found]
+        return found
 
     def _mean(self, prompt: Any, grid: Grid) -> torch.Tensor:
         """Of other noises, at each cell [phrases, rows, columns]."""
