@@ -27,6 +27,8 @@ HALVES = ("first", "second")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
 parser.add_argument("--cases", type=int, nargs=3, default=(96, 56, 64), help="of two, three and four objects")
+parser.add_argument("--steps", type=int, default=10)
+parser.add_argument("--layer", default="", help="of the tickets; default: the demo model's, or the first")
 parser.add_argument("--half", nargs="+", default=HALVES, choices=HALVES, help="even and odd cases")
 parser.add_argument("--table", action="store_true", help="measure nothing, print what there is")
 ARGS = parser.parse_args()
@@ -38,7 +40,7 @@ import kept
 import model as demo_model
 import numpy as np
 import torch
-from cases import SHAPE, Case, Sampling, cases_of, cut, prompt_of, use_bfloat16
+from cases import SHAPE, Case, Sampling, cases_of, cut, framed, prompt_of, use_bfloat16
 from judge import load_judge
 from kinds import FIRST_SEED, LAYER, PIXELS, RANK, plain, tickets
 from scenes import CATEGORIES, NAMES, SHARED_COLOUR, category
@@ -49,9 +51,9 @@ from winning_tickets.probe.attention.reader import Reader
 from winning_tickets.probe.attention.tokens import encode_prompt
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.judge import APART, ModelJudge, Noised, sigma_of
+from winning_tickets.probe.model.architecture import family_of
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
-from winning_tickets.probe.model.unet import UNet
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, Prompt, make_prompts
 from winning_tickets.trial.evidence import pieces, smoothed
@@ -92,7 +94,7 @@ def attention(
     parts: Any, layers: Sequence[Layer], case: Case, latent: torch.Tensor
 ) -> dict[str, list[Finding]]:
     """By layer, and by all of them: own minus the others' attention of the image with a little noise."""
-    family = UNet(parts.model)
+    family = family_of(parts.model)
     prompt = encode_prompt(parts.clip, asked(case.names))
     reader = Reader(family, layers, 1, *latent.shape[-2:], stop=False)
     guider = SideBySide(reader.attach(parts.model))
@@ -100,9 +102,9 @@ def attention(
     key = guider.original_conds["positive"][0]["uuid"]
     reader.prompts = {key: prompt}
     sigma = sigma_of(parts.model.get_model_object("model_sampling"), QUIET)
-    noise = plain_noise(NOISE, SHAPE)
+    noise, latent = framed(parts, plain_noise(NOISE, SHAPE)), framed(parts, latent)
     guider.sample(noise, latent, Noised(), torch.tensor([sigma, 0.0]), disable_pbar=True, seed=0)
-    size = tuple(latent.shape[-2:])
+    size = SHAPE[1:]
     maps = {
         str(layer): torch.nn.functional.interpolate(m.float(), size, mode="bilinear")[0].numpy()
         for (_, layer), m in reader.maps.items()
@@ -148,13 +150,13 @@ def measure(parts: Any, judge: ModelJudge, name: str, kind: str, numbers: Sequen
     maps = classes_of(load_judge(), latents)
     latents = latents / demo_model.LATENT_SCALE
     began = time.process_time()
-    every = judge.find([asked(case.names) for case in cases], latents, SEED)
+    every = judge.find([asked(case.names) for case in cases], framed(parts, latents), SEED)
     seconds = (time.process_time() - began) / len(cases)
     more = {i: foreign(case, i) for i, case in zip(numbers, cases, strict=True) if i % 4 < 2}
     extended = [asked((*c.names, more[i])) for i, c in zip(numbers, cases, strict=True) if i in more]
     chosen = [at for at, i in enumerate(numbers) if i in more]
-    extra = dict(zip(more, judge.find(extended, latents[chosen], SEED), strict=True)) if more else {}
-    layers = UNet(parts.model).layers
+    extra = dict(zip(more, judge.find(extended, framed(parts, latents[chosen]), SEED), strict=True)) if more else {}
+    layers = family_of(parts.model).layers
     for at, (i, case, found) in enumerate(zip(numbers, cases, every, strict=True)):
         truth = [find(maps[at], NAMES.index(n) + 1) for n in case.names]
         by_attention = attention(parts, layers, case, latents[at : at + 1])
@@ -194,12 +196,12 @@ def asked_for_nothing(found: Finding, classes: np.ndarray, name: str) -> dict[st
     }
 
 
-HOW = Sampling(10, 5.0, "euler", 0.5)
+HOW = Sampling(ARGS.steps, 5.0, "euler", 0.5)
 
 
 def run(parts: Any, path: Path) -> None:
-    layers = [str(layer) for layer in UNet(parts.model).layers]
-    layer = LAYER if LAYER in layers else layers[0]
+    layers = [str(layer) for layer in family_of(parts.model).layers]
+    layer = ARGS.layer or (LAYER if LAYER in layers else layers[0])
     bank = collect(parts.model, parts.clip, CollectRequest(CATEGORIES, NOISES, 0, PIXELS, PIXELS, layer))
     use_bfloat16(parts.model)
     judge = ModelJudge(parts.model, parts.clip, "judging.py", PIXELS, PIXELS)
