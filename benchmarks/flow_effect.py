@@ -1,7 +1,7 @@
 """Where things end up on a flow transformer, by plain noise, picked, exchanged and built of tickets.
 
     DEMO_VARIANT=transformer python benchmarks/flow_effect.py --comfyui DIR --layer "block 5"
-        [--level 0.9] [--softmax text] [--mean kept] [--score contrast] [--cells 2] [--cases 200] [--kinds plain ...]
+        [--level 0.9] [--softmax text] [--mean kept] [--score contrast] [--cells 2] [--kinds plain ...]
     python benchmarks/flow_effect.py --comfyui DIR --table
 
 Run with the Python of that ComfyUI. Two objects in two boxes; candidates of several kinds: plain seeds; their
@@ -10,8 +10,8 @@ at random cells and one seed's blocks exchanged at random. Each is drawn to its 
 bfloat16) and judged, its fit to the layout read at its noise level and after one to four steps. How noise is
 read is what benchmarks/flow.py compares: at which level, softmax over all keys or the text's alone, with or
 without each cell's mean over other noises, each object's attention or its contrast to the other's, blocks of
-one token or of 2x2. What was found is kept in
-demo/progress/flow_effect.jsonl, a line a case; started again, it resumes.
+one token or of 2x2. What was found is kept in demo/progress/flow_effect.jsonl, a line a case; started again,
+it resumes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ from winning_tickets.tickets.bank.file import load_bank, save_bank
 from winning_tickets.tickets.grid import Grid
 from winning_tickets.tickets.layout.build import image_generator
 from winning_tickets.tickets.layout.regions import assign_cells, by_category
-from winning_tickets.tickets.noise import place_blocks, plain_noise, to_blocks
+from winning_tickets.tickets.noise import place_blocks, to_blocks
 from winning_tickets.tickets.prompts import JOINT, make_prompts
 from winning_tickets.tickets.score import paper_score
 from winning_tickets.tickets.search.candidates import (
@@ -82,8 +82,7 @@ from winning_tickets.tickets.search.fit import fit
 from winning_tickets.trial.figures import Share, paired
 
 FILE = "flow_effect.jsonl"
-FIRST_SEED, OTHERS, NOISES = 70_000, 900_000, 128
-"""OTHERS: the first of the seeds whose mean is taken off."""
+FIRST_SEED, NOISES = 70_000, 128
 CANDIDATES, ROUNDS, MEAN_OF, MOST = 8, 3, 16, 4
 HOW = f"{ARGS.layer}, t {ARGS.level:g}, {ARGS.softmax}, mean {ARGS.mean}, {ARGS.cells}x{ARGS.cells}"
 HOW += ", contrast" * (ARGS.score == "contrast")
@@ -93,26 +92,16 @@ class Read(Scorer):
     """Reads noise as the options say."""
 
     def __init__(self, parts: Any) -> None:
-        how = ARGS.layer, True, ARGS.softmax == "all keys"
+        how = ARGS.layer, True, ARGS.softmax == "all keys", MEAN_OF if ARGS.mean == "taken off" else 0
         super().__init__(parts.model, parts.clip, "flow_effect.py", PIXELS, PIXELS, *how)
-        self._means: dict[str, torch.Tensor] = {}
 
     def blocks(
         self, prompts: Any, noise: torch.Tensor, grid: Grid, *args: Any, **options: Any
     ) -> list[torch.Tensor]:
         found = super().blocks(prompts, noise, grid, *args, **options)
-        if ARGS.mean == "taken off":
-            found = [maps - self._mean(prompt, grid) for prompt, maps in zip(prompts, found, strict=True)]
         if ARGS.score == "contrast":
             found = [m - (m.sum(1, keepdim=True) - m) / max(1, m.shape[1] - 1) for m in found]
         return found
-
-    def _mean(self, prompt: Any, grid: Grid) -> torch.Tensor:
-        """Of other noises, at each cell [phrases, rows, columns]."""
-        if prompt.text not in self._means:
-            noise = torch.cat([plain_noise(OTHERS + k, self.shape) for k in range(MEAN_OF)])
-            self._means[prompt.text] = super().blocks([prompt], noise, grid)[0].mean(0)
-        return self._means[prompt.text]
 
 
 class Effect:

@@ -155,7 +155,11 @@ def measure(parts: Any, judge: ModelJudge, name: str, kind: str, numbers: Sequen
     more = {i: foreign(case, i) for i, case in zip(numbers, cases, strict=True) if i % 4 < 2}
     extended = [asked((*c.names, more[i])) for i, c in zip(numbers, cases, strict=True) if i in more]
     chosen = [at for at, i in enumerate(numbers) if i in more]
-    extra = dict(zip(more, judge.find(extended, framed(parts, latents[chosen]), SEED), strict=True)) if more else {}
+    extra = (
+        dict(zip(more, judge.find(extended, framed(parts, latents[chosen]), SEED), strict=True))
+        if more
+        else {}
+    )
     layers = family_of(parts.model).layers
     for at, (i, case, found) in enumerate(zip(numbers, cases, every, strict=True)):
         truth = [find(maps[at], NAMES.index(n) + 1) for n in case.names]

@@ -18,6 +18,9 @@ class Recent(Generic[Value]):
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._kept
+
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The result kept under a key; made, and kept, if there is none. What raises is not kept."""
         value = self._kept.pop(key) if key in self._kept else make()

@@ -19,13 +19,12 @@ from ..model.family import Layer, ProbeError, find_layers, latent_shape, pixels_
 from ..model.fingerprint import fingerprint
 from ..model.memory import Rows
 from ..model.random import seeded
+from .baseline import Baseline, Maps
 from .first_step import FirstStep, SideBySide
 from .reader import Reader, Tokens
 from .tokens import PromptTokens, encode_prompt, fitting
 
 Progress = Callable[[int], None]
-Maps = dict[Layer, list[torch.Tensor]]
-"""Of each layer, for each prompt: [images, phrases, h, w]."""
 
 
 def require(name: str, value: int, least: int) -> None:
@@ -38,7 +37,7 @@ class Scorer:
     """Reads the first step's attention to noises; nothing stays on the MODEL.
 
     node: whose run it is, for errors. layers: names, comma-separated, or layers of the MODEL; all if not
-    given. width, height: of the image in pixels.
+    given. width, height: of the image in pixels. baseline: see `Family`, which says if not given.
     ProbeError for models, layers and prompts that cannot be read.
     """
 
@@ -52,6 +51,7 @@ class Scorer:
         layers: str | Sequence[Layer] | None = None,
         stop: bool = True,
         joint: bool = True,
+        baseline: int | None = None,
     ) -> None:
         """stop: whether each forward ends at the last of the layers. joint: as of `Transformer`."""
         self.model, self.clip, self.node = model, clip, node
@@ -65,6 +65,9 @@ class Scorer:
         self.shape = channels, latent_height, latent_width
         self.rows = Rows(model, self.latent)
         self._reader = Reader(self.family, self.layers, 1, latent_height, latent_width, stop=stop)
+        noises = self.family.baseline if baseline is None else baseline
+        how = tuple(self.layers), joint, self.family.noise_level()
+        self.baseline = Baseline(model, noises, self.shape, how)
         # Whether patches drew random numbers in the last evaluation.
         self._drew = False
         # One clone for the session: ComfyUI loads it once.
@@ -84,7 +87,7 @@ class Scorer:
             layers = find_layers(family_of(model), recipe.layer)
         except ProbeError as error:
             raise ProbeError(f"{node}: the bank's {error} {advice}") from None
-        return cls(model, clip, node, width, height, layers)
+        return cls(model, clip, node, width, height, layers, baseline=recipe.baseline)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -120,22 +123,38 @@ class Scorer:
 
     def blocks(
         self,
-        prompts: Sequence[Tokens],
+        prompts: Sequence[PromptTokens],
         noise: torch.Tensor,
         grid: Grid,
         progress: Progress = lambda rows: None,
         sigma: float | None = None,
     ) -> list[torch.Tensor]:
-        """Attention to each prompt's phrases, mean over the layers and over each block of the grid.
+        """Attention to each prompt's phrases, mean over the layers and over each block of the grid; of noises
+        less the baseline's.
 
         noise [images, C, h, w], sigma: as for `maps`; per prompt [images, phrases, rows, columns].
         """
-        maps = self.maps(prompts, noise, progress, sigma)
+        if sigma is None:
+            maps = self.over_baseline(prompts, noise, progress)
+        else:
+            maps = self.maps(prompts, noise, progress, sigma)
         pooled = [
             [grid.pool(m, self.family.stride(layer)) for m in of_prompts]
             for layer, of_prompts in maps.items()
         ]
         return [torch.stack(layers).mean(0) for layers in zip(*pooled, strict=True)]
+
+    def over_baseline(
+        self, prompts: Sequence[PromptTokens], noise: torch.Tensor, progress: Progress = lambda rows: None
+    ) -> Maps:
+        """Maps of noises, less the baseline at each cell: what moves with a block."""
+        self.learn_baseline(prompts, progress)
+        return self.baseline.subtracted(prompts, self.maps(prompts, noise, progress))
+
+    def learn_baseline(self, prompts: Sequence[PromptTokens], progress: Progress = lambda rows: None) -> None:
+        """What is not known of it yet; otherwise it is read with the first noises."""
+        if missing := self.baseline.missing(prompts):
+            self.baseline.learn(missing, self.maps(missing, self.baseline.draw(), progress))
 
     def maps(
         self,

@@ -188,6 +188,7 @@ class Looking:
         """Before any look, what all of them will take; ComfyUI's progress bar follows them."""
         rounds = self.rounds(candidates, rounds)
         looks = images * candidates * (1 + rounds)
+        looks += len(self.scorer.baseline.missing(self._prompts)) * self.scorer.baseline.noises
         total = looks * self.scorer.share
         text = f"{looks} looks of about {self.scorer.share:.0%} of a forward each"
         if self.steps:

@@ -1,4 +1,4 @@
-"""Collecting tickets: one early-ended evaluation per noise and prompt, at the highest noise level."""
+"""Collecting tickets: one early-ended evaluation per noise and prompt, where their family reads noise."""
 
 from __future__ import annotations
 
@@ -90,6 +90,7 @@ class Collector:
             template=parse_template(self.request.template),
             fingerprint=self.scorer.fingerprint,
             pixels=pixels_of(model),
+            baseline=self.scorer.baseline.noises,
         )
 
     def check(self, before: TicketBank) -> None:
@@ -146,7 +147,8 @@ def collect(
     keep: Callable[[TicketBank], None] | None = None,
     encoding: Callable[[int, int], None] = lambda done, total: None,
 ) -> TicketBank:
-    """The bank of a request. Model evaluations: noises x prompts, each ended as soon as all is read.
+    """The bank of a request. Model evaluations: noises x prompts, those of the baseline included, each
+    ended as soon as all is read.
 
     before: an earlier bank of the same request, with other noises or fewer; what it holds is not
     collected again. progress: called with the number of noises done and the latest ones. keep: called

@@ -105,12 +105,14 @@ class LayerProbe:
     @property
     def cost(self) -> float:
         """Of `effect`, in forwards of one image without guidance."""
-        each = len(self.noise) + len(self.layers) * self.transplanted
+        each = len(self.noise) + self.scorer.baseline.noises + len(self.layers) * self.transplanted
         return len(self.prompts) * each * self.scorer.share
 
     def read(self, prompt: PromptTokens, noise: torch.Tensor) -> dict[Layer, torch.Tensor]:
-        """First-step attention to a prompt's phrases, per layer [images, phrases, rows, columns]."""
-        maps = self.scorer.maps([prompt], noise)
+        """First-step attention to a prompt's phrases, over the baseline, per layer [images, phrases, rows,
+        columns].
+        """
+        maps = self.scorer.over_baseline([prompt], noise)
         stride = self.scorer.family.stride
         return {layer: grid.pool(maps[layer][0], stride(layer)) for layer, grid in self.grids.items()}
 
@@ -233,7 +235,8 @@ class LayerProbe:
         noise = plain_noise(self.seed, self.scorer.shape, range(max(2, images)))
         found: dict[Layer, list[torch.Tensor]] = {w.layer: [] for w in worths}
         for prompt in self.prompts:
-            first = {layer: maps[0] for layer, maps in self.scorer.maps([prompt], noise).items()}
+            maps = self.scorer.over_baseline([prompt], noise)
+            first = {layer: of_prompt for layer, (of_prompt,) in maps.items()}
             late = self._late(prompt, negative, noise, sigmas, cfg)
             side = max((m.shape[-2:] for m in late.values()), key=lambda s: s[0] * s[1])
             end = torch.stack([_standard(m, side) for m in late.values()]).mean(0)

@@ -102,6 +102,10 @@ class Family(Protocol):
     def cells(self) -> int:
         """Cells of a map along the side of a block of noise, where nothing else is asked for."""
 
+    @property
+    def baseline(self) -> int:
+        """Over how many other noises the attention at each cell is averaged and subtracted; 0: it is not."""
+
     def told(self, entry: Sequence[Any], like: torch.Tensor) -> torch.Tensor:
         """What the model is given for an entry of a conditioning, before ComfyUI repeats or fills it."""
 

@@ -23,6 +23,8 @@ READ_AT = 0.9
 # Pixels at the side of a block of noise, as the paper's blocks of SD1.x have: benchmarks/README.md, "What
 # moves on a flow transformer".
 BLOCK = 32
+# Where a token stands has a share in its attention that no noise takes along: measured there, too.
+BASELINE = 16
 # Of a block, what comes before the attention to the text.
 JOINT, CROSS = 0.25, 0.5
 
@@ -211,6 +213,10 @@ class Transformer:
     def cells(self) -> int:
         """As many as make blocks of BLOCK pixels: a token's own noise says little, what is around it much."""
         return max(1, BLOCK // (self.stride(self.layers[0]) * pixels_of(self.model)))
+
+    @property
+    def baseline(self) -> int:
+        return BASELINE
 
     def obscured(self, given: Mapping[str, Any]) -> str:
         for name in self.kind.beside:

@@ -73,6 +73,11 @@ class UNet:
         """As in the paper."""
         return 1
 
+    @property
+    def baseline(self) -> int:
+        """As in the paper."""
+        return 0
+
     def told(self, entry: Sequence[Any], like: torch.Tensor) -> torch.Tensor:
         own: torch.Tensor = entry[0].to(like)
         return own

@@ -223,6 +223,13 @@ class Noises:
                 found.append(Kind(OTHERS, self._others))
         elif choice.tickets or choice.looked or choice.control:
             self.notes.append(NO_BANK)
+        baseline = self.scorer.baseline.noises
+        if baseline and any(kind.looks for kind in found):
+            about = baseline * self.scorer.share
+            self.notes.append(
+                f"Attention is compared with its mean over {baseline} other noises: about {about:.0f}"
+                " forwards, once for each prompt, which no image's count holds."
+            )
         return found
 
     def cost(self, kind: Kind) -> float:
@@ -276,6 +283,8 @@ class Noises:
         (prompt,) = make_prompts(case.categories, JOINT, template)
         key = prompt.text, tuple(case.categories)
         tokens = self._prompts.get(key, lambda: scorer.encode([prompt])[0])
+        # Once for a prompt, so it is no image's look.
+        scorer.learn_baseline([tokens])
         how = self._sampling
         if how is None:
             return Looking(scorer, [tokens], grid)

@@ -19,6 +19,7 @@ from winning_tickets.probe.attention.scorer import Scorer
 from winning_tickets.probe.build.build import PlaceRequest, pick_noise
 from winning_tickets.probe.build.looking import AfterSteps, first_steps
 from winning_tickets.probe.model.architecture import family_of
+from winning_tickets.probe.model.transformer import BASELINE
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
@@ -85,8 +86,8 @@ def test_noise_is_read_where_a_tenth_is_signal(family: Family) -> None:
     prompts = scorer.encode(make_prompts(("cat", "tree"), JOINT))
     noise = noises_of(family, 2)
     (maps,) = scorer.blocks(prompts, noise, scorer.grid(1))
-    assert [level for level, _ in levels] == pytest.approx([0.9])
-    torch.testing.assert_close(levels[0][1], 0.9 * noise.reshape(-1, *family.latent))
+    assert [level for level, _ in levels] == pytest.approx([0.9, 0.9]), "the baseline's noises, and these"
+    torch.testing.assert_close(levels[1][1], 0.9 * noise.reshape(-1, *family.latent))
     rows, columns = (side // family.patch for side in family.latent[-2:])
     assert maps.shape == (2, 2, rows, columns) and bool(maps.isfinite().all())
     assert not torch.equal(maps[0], maps[1])
@@ -123,7 +124,7 @@ def test_the_best_noise_is_picked_and_sampled(family: Family, model: Any, clip: 
     counting, seen = counted(model)
     result = pick_noise(counting, clip, request_of(family, batch=2, after=AFTER))
     flow = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
-    assert seen.total == 2 * (3 + 2 * (2 * 2 + 1))
+    assert seen.total == BASELINE + 2 * (3 + 2 * (2 * 2 + 1))
     assert ("Use the noise output instead" in result.report) == flow, "no LATENT carries noise there"
     latent = {"samples": torch.zeros(2, *family.latent)}
     noise = result.noise.generate_noise(latent)

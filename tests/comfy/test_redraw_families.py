@@ -19,6 +19,7 @@ from winning_tickets.nodes.noise import PickBestNoise
 from winning_tickets.nodes.redraw import RedrawNoiseInRegion
 from winning_tickets.probe.build.noise import PlainNoise
 from winning_tickets.probe.build.redraw import RedrawnNoise
+from winning_tickets.probe.model.transformer import BASELINE
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.redraw import redrawn_share
 from winning_tickets.tickets.search.candidates import derived_seed
@@ -116,7 +117,7 @@ def test_the_best_new_part_is_picked(family: Family, steps: int) -> None:
         advanced={"advanced": "defaults"},
     ).args
     flow = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
-    assert seen.total == 2 * (3 + 2 * (2 * 2 + 1) * (steps > 0))
+    assert seen.total == BASELINE + 2 * (3 + 2 * (2 * 2 + 1) * (steps > 0))
     if flow and not steps:
         assert max(levels) < 0.95 and "Warning" not in report
     latent = {**own(family), "batch_index": [0, 1]}

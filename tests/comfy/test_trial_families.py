@@ -28,6 +28,7 @@ from winning_tickets.probe.build.looking import AfterSteps
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.judge import APART, ModelJudge
 from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.model.transformer import BASELINE
 from winning_tickets.probe.sampling.draw import Sampling, decoded
 from winning_tickets.probe.trial.kinds import LOOKED, OTHERS, SWAP, TICKETS, Choice, Noises, best_of
 from winning_tickets.probe.trial.trial import Trial, TrialRequest, give, run_trial
@@ -142,7 +143,8 @@ def test_all_kinds_are_tried(parts: Parts) -> None:
     assert outcome.kinds == kinds and len(outcome.records) == 12
     looks = {best_of(3): 3, SWAP: 2, LOOKED: 2}
     judged = 4 * 3 * len(outcome.records)
-    assert seen.total == sum(round(r.nfe) for r in outcome.records) + 2 * sum(looks.values()) + judged
+    counted_looks = 2 * sum(looks.values())
+    assert seen.total == sum(round(r.nfe) for r in outcome.records) + counted_looks + judged + BASELINE
     assert "a transformer. That things follow moved blocks of noise was shown" in give(outcome).report
     negative = parts.encode("ugly")
     different = set()
@@ -195,7 +197,7 @@ def test_after_some_steps_the_best_seeds_are_looked_at_again(parts: Parts) -> No
     _, best = run.kinds([case])
     noise, forwards = run.make(best, case)
     share = run.scorer.share
-    assert seen.total == 3 + 2 * (2 + 1)
+    assert seen.total == BASELINE + 3 + 2 * (2 + 1)
     assert forwards == pytest.approx(run.cost(best)) == pytest.approx(3 * share + 2 * (2 + share))
     euler = comfy.samplers.sampler_object("euler")
     after = AfterSteps(
@@ -210,13 +212,14 @@ def test_what_is_not_known_of_moved_blocks_is_said_where_they_are_moved(parts: P
     noises = parts.noises(Choice(best_of=4), bank=parts.bank())
     kinds = [PLAIN, best_of(4), SWAP, TICKETS, LOOKED]
     assert [kind.name for kind in noises.kinds(cases_of(1))] == kinds
-    (note,) = noises.notes
+    note, once = noises.notes
+    assert f"its mean over {BASELINE} other noises: about" in once and "once for each prompt" in once
     assert re.match(r"This model is \w+, a transformer\. That things follow moved blocks of noise was", note)
     assert "Layout Trial" not in note, "that is what tells it here"
     noises = parts.noises(Choice(best_of=0, tickets=False, looked=False))
-    assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN, SWAP] and noises.notes == [note]
+    assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN, SWAP] and noises.notes[0] == note
     noises = parts.noises(QUICK)
-    assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN, best_of(3)] and not noises.notes
+    assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN, best_of(3)] and len(noises.notes) == 1
     noises = parts.noises(Choice(best_of=0, swap=False, tickets=False, looked=False), "auto")
     assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN] and not noises.notes
 

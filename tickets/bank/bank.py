@@ -41,7 +41,8 @@ class Recipe:
     layer: cross-attention read, e.g. "input 8"; several are averaged. block: side of a block in latent
     pixels. channels, height, width: of the latents. sigma: the noise level at which noise was read.
     latent_scale: what the model multiplies latents by, 0: it does something else, or its own noise level is
-    another. pixels: of the image, along the side of a latent pixel. model: its family. scheme
+    another. pixels: of the image, along the side of a latent pixel. baseline: over how many other noises the
+    attention at each cell was averaged, which was subtracted; 0: it was not. model: its family. scheme
     and template: how prompts were made of the categories. fingerprint: of the weights, how the text is
     encoded, how the model is run; joined by dashes, in the first banks the weights alone.
     """
@@ -58,6 +59,7 @@ class Recipe:
     template: str = "{}"
     fingerprint: str = ""
     pixels: int = PIXELS
+    baseline: int = 0
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -103,7 +105,8 @@ class TicketBank:
     measured: (category, prompt) indices of each row of `attention`.
     blocks [tickets, channels, block, block] float32, as drawn.
     noise, cell [tickets]: index into seeds, and place in the raster of that noise's blocks.
-    attention [rows, tickets] float32: probability of the category's words, mean over heads.
+    attention [rows, tickets] float32: probability of the category's words, mean over heads, less the
+    baseline's.
     low, high [rows, noises]: its extremes over all blocks of a noise, also of those not kept.
     made_by: versions, for people.
     """

@@ -49,6 +49,7 @@ MOST_VALUES = 2**18
 MOST_NOISES = 2**20
 MOST_ROWS = 2**14
 MOST_DIMENSIONS = 4
+MOST_BASELINE = 2**10
 PIECE = 2**18
 MOST_SHOWN = 200
 SETTLED = 2.0
@@ -198,7 +199,9 @@ def _categories(header: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _recipe(value: Any) -> Recipe:
-    """A recipe with every field of its type and every size positive; an unknown latent scale is 0."""
+    """A recipe with every field of its type and every size positive; an unknown latent scale is 0, and so may
+    the baseline be.
+    """
     kinds = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Recipe)}
     if not isinstance(value, dict):
         raise TypeError(f"its recipe is {_shown(value)}")
@@ -210,8 +213,9 @@ def _recipe(value: Any) -> Recipe:
         fits = isinstance(given, kinds[name]) or (kinds[name] is float and isinstance(given, int))
         if not fits or isinstance(given, bool):
             raise TypeError(f"{name} of its recipe is {_shown(given)}")
-        unknown_scale = name == "latent_scale" and given == 0
-        if isinstance(given, (int, float)) and not (unknown_scale or 0 < given < 1e6):
+        zero = name in ("latent_scale", "baseline") and given == 0
+        most = 1 + MOST_BASELINE if name == "baseline" else 1e6
+        if isinstance(given, (int, float)) and not (zero or 0 < given < most):
             raise ValueError(f"{name} of its recipe is {_shown(given)}")
         if isinstance(given, str) and not _can_be_shown(given):
             raise ValueError(f"{name} of its recipe is {_shown(given)}")
