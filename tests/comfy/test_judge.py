@@ -250,18 +250,28 @@ def test_caches_that_skip_steps_skip_none_here(model: Any, clip: Any, latents: t
         np.testing.assert_allclose(evidence(judge_of(cached, clip), latents), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_demo_model_finds_what_it_has_drawn() -> None:
+@pytest.mark.parametrize("model, steps", [("DEMO", 8), ("TRANSFORMER", 16)])
+def test_the_demo_models_find_what_they_have_drawn(model: str, steps: int) -> None:
     """The rules hold where there is something to see: the same verdicts as the demo's trained judge."""
     demo, scenes, verdict, trained = (
         importlib.import_module(n) for n in ("model", "scenes", "verdict", "judge")
     )
     pairs = [("castle", "tree"), ("sun", "car"), ("fish", "flower")]
-    parts = demo.load()
+    parts = demo.load(getattr(demo, model))
     prompts = [make_prompts(pair, JOINT)[0] for pair in pairs]
-    texts = torch.cat([parts.clip.encode_from_tokens(parts.clip.tokenize(p.text)) for p in prompts])
+    encoded = [parts.clip.encode_from_tokens(parts.clip.tokenize(p.text), True) for p in prompts]
+    texts, pooled = map(torch.cat, zip(*encoded, strict=True))
     empty = parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(""))
     noise = comfy.sample.prepare_noise(torch.zeros(3, 4, 32, 32), 11)
-    options = (8, 5.0, "euler", "normal", [[texts, {}]], empty, torch.zeros_like(noise))
+    options = (
+        steps,
+        5.0,
+        "euler",
+        "normal",
+        [[texts, {"pooled_output": pooled}]],
+        empty,
+        torch.zeros_like(noise),
+    )
     drawn = comfy.sample.sample(parts.model, noise, *options, disable_pbar=True, seed=0)
     judge = ModelJudge(parts.model, parts.clip, "test", 256, 256)
     maps = verdict.classes_of(trained.load_judge(), drawn * demo.LATENT_SCALE)
