@@ -6,12 +6,12 @@
 
 Run with the Python of that ComfyUI. Two objects in two boxes; candidates of several kinds: plain seeds; their
 blocks exchanged three times; ticket draws; tickets after three rounds; as controls, the tickets of one draw
-at random cells and one seed's blocks exchanged at random. Each is drawn to its end (euler, guided, in
-bfloat16) and judged, its fit to the layout read at its noise level and after one to four steps. How noise is
-read is what benchmarks/flow.py compares: at which level, softmax over all keys or the text's alone, with or
-without each cell's mean over other noises, each object's attention or its contrast to the other's, blocks of
-one token or of 2x2. What was found is kept in demo/progress/flow_effect.jsonl, a line a case; started again,
-it resumes.
+at random cells, one seed's blocks exchanged at random, and tickets of the other category. Each is drawn to
+its end (euler, guided, in bfloat16) and judged, its fit to the layout read at its noise level and after one
+to four steps. How noise is read is what benchmarks/flow.py compares: at which level, softmax over all keys or
+the text's alone, with or without each cell's mean over other noises, each object's attention or its contrast
+to the other's, blocks of one token or of 2x2. What was found is kept in demo/progress/flow_effect.jsonl, a
+line a case; started again, it resumes.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ class Effect:
         order = torch.randperm(chosen.numel(), generator=image_generator(seed, 0, 63))
         moved = layout.place(plain, chosen.flatten()[order].view_as(chosen))
         blocks = to_blocks(plain[None], self.grid.block)[0]
-        return torch.stack([moved, place_blocks(plain, blocks.flatten(0, 1)[order].view_as(blocks))])
+        shuffled = place_blocks(plain, blocks.flatten(0, 1)[order].view_as(blocks))
+        others = layout_for(self.bank, case, RANK, turn=1)
+        return torch.stack([moved, shuffled, others.place(plain, others.arrange(seed))])
 
     def _look(self, prompts: list[PromptTokens], noise: torch.Tensor) -> torch.Tensor:
         return self.own.blocks(prompts, noise, self.grid)[0]
@@ -241,6 +243,7 @@ def tables() -> None:
                 rows = {
                     "tickets at random cells": {k: c[0] for k, c in cases.items()},
                     "blocks exchanged at random": {k: c[1] for k, c in cases.items()},
+                    "tickets of the other category": {k: c[2] for k, c in cases.items()},
                 }
             else:
                 rows = {f"{kind}, one": {k: c[0] for k, c in cases.items()}}
