@@ -18,7 +18,7 @@ from .table import aligned
 # Categories in a picture, and in a table of all against all.
 MOST, MOST_TABLE = 16, 10
 PAIRS = 10
-HISTOGRAM = (250, 150)
+HISTOGRAM = (244, 164)
 SIDE = 96
 # Of the picture of a running collection, which ComfyUI shrinks to 512 pixels.
 PREVIEW, PREVIEW_SIDE, PREVIEW_MOST = 500, 116, 20

@@ -33,7 +33,7 @@ from .draw import (
 APART = 55, 24
 DASH = 6
 # Of a chart; three of them are about as high as they are wide.
-TALL = 195
+TALL = 210
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import torch
 
 Colour = tuple[float, float, float]
 PAPER, INK, FAINT = (1.0, 1.0, 1.0), (0.13, 0.15, 0.19), (0.86, 0.87, 0.89)
-BLUE, RED, YELLOW, GREY = (0.20, 0.42, 0.75), (0.80, 0.25, 0.16), (0.87, 0.55, 0.05), (0.55, 0.57, 0.60)
+# Of curves and bars: told apart with each kind of colour blindness.
+BLUE, RED, YELLOW, GREY = (0.12, 0.37, 0.75), (0.71, 0.19, 0.12), (0.85, 0.55, 0.00), (0.51, 0.53, 0.56)
 MISSING = (0.62, 0.64, 0.67)
 BACKGROUND = (0.16, 0.16, 0.16)
 

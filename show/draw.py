@@ -19,11 +19,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .colours import INK, PAPER, Colour, rgb
 
-# In a node of 400 pixels letters are then still 9 pixels high.
+# In a node of 400 pixels letters are then still 11 pixels high.
 WIDTH = 640
-SIZE, TITLE = 15, 17
+SIZE, TITLE = 17, 19
 GAP = 8
-SWATCH = 14
+SWATCH = 15
 # Length of the line at a value of an axis or colour bar.
 TICK = 4
 # Drawn so many times larger, then reduced: lines without jagged edges.
@@ -196,10 +196,12 @@ def _key(entry: Entry, width: int, height: int) -> Image.Image:
         draw.rectangle((0, middle - half, 2 * half, middle + half), rgb(entry.colour), rgb(INK), FINE)
         return image.reduce(FINE)
     pieces = ((0.0, 0.4), (0.6, 1.0)) if entry.dashed else ((0.0, 1.0),)
-    for first, last in pieces:
-        draw.line(
-            (first * image.width, middle, last * image.width, middle), rgb(entry.colour), round(2.5 * FINE)
-        )
+    # As in the chart: with an edge where it has a marker, so that pale colours are seen on paper.
+    edges = ((3.5, INK), (2.2, entry.colour)) if entry.marker is not None else ((2.5, entry.colour),)
+    for wide, colour in edges:
+        for first, last in pieces:
+            ends = (first * image.width, middle, last * image.width, middle)
+            draw.line(ends, rgb(colour), round(wide * FINE))
     if entry.marker is not None:
         marker(draw, image.width / 2, middle, 4 * FINE, entry.marker, entry.colour)
     return image.reduce(FINE)
@@ -219,6 +221,13 @@ def framed(image: Image.Image, border: int = GAP) -> Image.Image:
     """With a border of paper."""
     result = blank(image.width + 2 * border, image.height + 2 * border)
     result.paste(image, (border, border))
+    return result
+
+
+def centred(image: Image.Image, width: int) -> Image.Image:
+    """In the middle of paper of this width."""
+    result = blank(max(width, image.width), image.height)
+    result.paste(image, ((result.width - image.width) // 2, 0))
     return result
 
 

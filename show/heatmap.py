@@ -21,6 +21,7 @@ from .draw import (
     height_of,
     large,
     legend,
+    lines_of,
     picture_of,
     stacked,
     width_of,
@@ -57,13 +58,13 @@ def colour_bar(
 
     missing: what grey means, if there is any.
     """
-    title = fitted(title, width)
+    above = lines_of(title, width)
     edge = max(width_of(text) for _, text in ticks) // 2 + 1
     long = max(60, min(260, width - 2 * edge))
     ramp = picture_of(heat(torch.linspace(0, 1, long)).expand(BAR, -1, -1))
-    image = blank(width, 2 * height_of() + BAR + TICK)
-    write(image, (0, 0), title)
-    top = height_of()
+    top = above.height
+    image = blank(width, top + height_of() + BAR + TICK)
+    image.paste(above, (0, 0))
     image.paste(ramp, (edge, top))
     draw = ImageDraw.Draw(image)
     draw.rectangle((edge, top, edge + long - 1, top + BAR - 1), outline=rgb(INK))

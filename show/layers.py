@@ -18,6 +18,7 @@ from .draw import (
     WIDTH,
     Entry,
     all_written,
+    centred,
     framed,
     legend,
     lines_of,
@@ -130,7 +131,7 @@ def picture(
     low, high = min(low, 0.0), max(high, 0.0)
     span = max(1e-9, high - low)
     # Room for the value behind the longest bar.
-    axis = Axis("effect, in standard deviations of plain noise", low - 0.02 * span, high + 0.25 * span)
+    axis = Axis("effect, in SD of plain noise", low - 0.02 * span, high + 0.25 * span)
     names = all_written(phrases)[:MOST_PHRASES]
     titles = [*(str(w.layer) for w in shown), ""]
     side = SIDE if len(shown) <= FEW else SIDE_SMALL
@@ -142,7 +143,7 @@ def picture(
         rows.append(
             [
                 bar(w.effect, (w.effect - w.error, w.effect + w.error), axis, (wide, side), colour),
-                *(panel(one, side) for one in scores),
+                *(centred(panel(one, side), side) for one in scores),
             ]
         )
     rows.append([ruler(axis, wide), *[None] * len(names)])

@@ -89,7 +89,7 @@ def layout_picture(
         grid([[picture_of(p) for p in panels]], columns=("regions", "worth of each block", "noise")),
         legend(keys),
         colour_bar(
-            "Worth: own score minus the best other one; in the background: minus the best score",
+            "Worth: own score minus the best other one; background: minus the best score",
             ticks,
             missing="plain noise is kept" if bool(worth.isnan().any()) else "",
         ),

@@ -145,7 +145,7 @@ def _agreement(trace: Trace, image: int, step: Axis, marks: Sequence[Mark]) -> l
         Line(name, at, values[:, i], category_colour(phrase), MARKERS[i % len(MARKERS)])
         for i, (name, phrase) in enumerate(zip(all_written(shown), shown, strict=True))
     ]
-    title = "Where attention looks: agreement of each phrase's map with its last one"
+    title = "Agreement of each phrase's map with its last one"
     chart = line_chart(title, step, Axis("F1 (1: the same)", *SHARES), lines, marks)
     left_out = more(len(shown), len(trace.phrases), "phrases are")
     return [stacked([chart, lines_of(left_out, WIDTH)], 0) if left_out else chart]

@@ -16,7 +16,20 @@ from winning_tickets.guidance.trace import Evaluation, Trace
 from winning_tickets.show import bank as bank_picture
 from winning_tickets.show import draw, heatmap, layers, layout, noise, trace, trial
 from winning_tickets.show.chart import Axis, Line, bar, line_chart, number
-from winning_tickets.show.colours import MISSING, PALETTE, SCALE, Colour, category_colour, heat
+from winning_tickets.show.colours import (
+    BLUE,
+    GREY,
+    INK,
+    MISSING,
+    PALETTE,
+    PAPER,
+    RED,
+    SCALE,
+    YELLOW,
+    Colour,
+    category_colour,
+    heat,
+)
 from winning_tickets.show.table import aligned
 from winning_tickets.tickets.bank.combine import prune
 from winning_tickets.tickets.bank.figures import best_noises
@@ -131,7 +144,7 @@ SHOWN: dict[Callable[[tuple[str, ...]], torch.Tensor], tuple[str, ...]] = {
     of_layout: ("regions", "worth of each block", "noise", "background", "plain noise is kept", "-1 poor"),
     of_layers: (
         "input 2",
-        "effect, in standard deviations of plain noise",
+        "effect, in SD of plain noise",
         "standard error",
         "the recommended layer",
         "1.00",
@@ -236,8 +249,8 @@ def test_the_report_says_which_name_is_which_number() -> None:
 
 def test_text_is_cut_in_its_middle_and_paragraphs_between_words() -> None:
     name = "seed 18446744073709551615"
-    short = draw.fitted(name, 100)
-    assert draw.width_of(short) <= 100 and short.startswith("seed 1") and short.endswith("15")
+    short = draw.fitted(name, 120)
+    assert draw.width_of(short) <= 120 and short.startswith("seed 1") and short.endswith("15")
     assert draw.fitted("cat", 100) == "cat"
     lines = draw.wrapped("one two three " * 20, 200)
     assert " ".join(lines) == " ".join(["one two three"] * 20) and max(map(draw.width_of, lines)) <= 200
@@ -438,6 +451,13 @@ def test_categories_are_told_apart_by_everybody(vision: str) -> None:
     places = seen(colours, vision)
     apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + 99 * np.eye(len(colours))
     assert apart.min() > 14
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_so_are_curves_and_bars(vision: str) -> None:
+    places = seen([BLUE, RED, YELLOW, GREY, INK, PAPER], vision)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + 99 * np.eye(len(places))
+    assert apart.min() > 24
 
 
 def test_common_things_have_colours_of_their_own() -> None:

@@ -623,6 +623,9 @@ class TestEverybody:
                     editor.click(0.75, 0.6)
                 browsers.settle(page)
                 assert axe(page, ".tickets-regions") == [], state
+            editor.button("add").evaluate("e => ['title', 'aria-label'].map(name => e.removeAttribute(name))")
+            (told,) = axe(page, ".tickets-regions")
+            assert told.startswith("button-name")
         finally:
             page.evaluate(choose, "dark")
 
