@@ -66,6 +66,15 @@ def _progress(*about: Any, **more: Any) -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+def _let_go_of_messages() -> None:
+    """What would have gone to pages."""
+    served = server.PromptServer.instance
+    served.loop.call_soon(served.loop.stop)
+    served.loop.run_forever()
+    while not served.messages.empty():
+        served.messages.get_nowait()
+
+
 def work_in(folder: Path) -> None:
     folder_paths.output_directory = str(folder / "output")
     folder_paths.temp_directory = str(folder / "temp")
@@ -118,6 +127,7 @@ class Executor:
         self.executor.execute(prompt, key, {}, outputs)
         count = self.moments.count
         self.moments.begin()
+        _let_go_of_messages()
         told = dict(self.executor.status_messages)
         shown = self.executor.history_result["outputs"] if hasattr(self.executor, "history_result") else {}
         results = {
