@@ -120,9 +120,8 @@ class Executor:
         prompt = copy.deepcopy(prompt)
         key = uuid.uuid4().hex
         valid, error, outputs, node_errors = asyncio.run(execution.validate_prompt(key, prompt, None))
-        refused = json.dumps(node_errors or (error if not valid else ""), sort_keys=True, default=str)
         if not valid:
-            return Answer("refused", refused)
+            return Answer("refused", json.dumps(node_errors or error, default=str))
         self.moments.begin(cancel_at, raised)
         self.executor.execute(prompt, key, {}, outputs)
         count = self.moments.count
@@ -139,7 +138,7 @@ class Executor:
             about = told["execution_error"]
             return Answer("error", f"{about['node_type']}: {about['exception_message']}", results, count)
         cached = len(told.get("execution_cached", {}).get("nodes", ()))
-        return Answer("done", refused, results, count, len(prompt) - cached)
+        return Answer("done", "", results, count, len(prompt) - cached)
 
     def output(self, node: str, slot: int) -> Any:
         """An output that is cached."""

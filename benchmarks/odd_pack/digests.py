@@ -42,6 +42,8 @@ def _feed(found: Any, value: Any) -> None:
     elif isinstance(value, str):
         # Reports say how long steps took.
         found.update(re.sub(r"\b[0-9.e-]+ s\b", "... s", value).encode())
+    elif isinstance(value, float) and value.is_integer():
+        found.update(repr(int(value)).encode())
     elif value is None or isinstance(value, (bytes, int, float, bool)):
         found.update(repr(value).encode())
     else:

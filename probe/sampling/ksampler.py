@@ -124,8 +124,6 @@ def report_of(latent: dict[str, Any], model: Any = None, guider: Any = None) -> 
             f"{node}: this model has no cutoff: connect the output of Guidance Cutoff or Guidance Cutoff"
             " Guider."
         )
-    if patch.run is None:
-        return "Not sampled with yet: connect the latent of the sampler that has this model or guider."
     images: dict[int, list[int]] = {}
     runs: dict[int, Record | str] = {}
     for image, found in enumerate(patch.of(latent), 1):

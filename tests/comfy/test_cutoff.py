@@ -251,4 +251,6 @@ class TestRefused:
             report_of(latent)
         with pytest.raises(CutoffError, match="this model has no cutoff"):
             report_of(latent, model)
-        assert report_of(latent, CutoffPatch(cutoff(0.5)).attach(model)).startswith("Not sampled with yet")
+        # The same before and after a run of it: a report does not depend on what was queued before.
+        told = report_of(latent, CutoffPatch(cutoff(0.5)).attach(model))
+        assert told.startswith("No run with this cutoff made this latent as it is")

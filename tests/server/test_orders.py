@@ -67,7 +67,7 @@ class Served:
             for node, shown in entry["outputs"].items()
             if "/" in node and "text" in shown
         }
-        return Ended(ends[kind], error or json.dumps(told.get("node_errors"), sort_keys=True), results)
+        return Ended(ends[kind], error, results)
 
     def forget(self) -> None:
         self.client.get("/free", {"unload_models": True, "free_memory": True})
