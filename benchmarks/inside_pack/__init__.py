@@ -6,6 +6,8 @@ GET /inside?pack=winning-tickets: {figure: number}. Figures of one name are comp
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import sys
 import types
@@ -67,8 +69,10 @@ FIRST: dict[str, int] = {}
 
 
 def figures(pack: str) -> dict[str, int]:
-    """Of all that is alive after a garbage collection."""
+    """Of all that is alive after a garbage collection; what is free goes back to the system, on Linux."""
     gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
     found: Counter[str] = Counter()
     every = gc.get_objects()
     found["objects"] = len(every)
