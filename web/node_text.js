@@ -52,7 +52,8 @@ function add(node) {
   element.className = "tickets-told";
   element.append(document.createElement("div"));
   const rows = () => {
-    const room = Math.max(20, (node.size[0] - 50) / CHARACTER);
+    // What is wrapped goes on four characters further in.
+    const room = Math.max(20, (node.size[0] - 50) / CHARACTER - 4);
     const lines = [...element.firstChild.children];
     const high = (line) => (line.className === "row" ? 1 : Math.ceil(line.textContent.length / room));
     return lines.reduce((sum, line) => sum + Math.max(1, high(line)), 0);
