@@ -1,6 +1,8 @@
 """How well a MODEL judges its own images, against the demo's trained judge, and against its attention.
 
     python benchmarks/judging.py --comfyui DIR [--cases 96 56 64] [--half first second] [--table]
+    DEMO_VARIANT=transformer python benchmarks/judging.py --comfyui DIR --cases 48 24 24 --steps 20
+        --layer "block 3"
 
 Run with the Python of that ComfyUI; DEMO_VARIANT=NAME judges another model of `demo/variants.py`. Images of
 two, three and four objects of the demo's cases are drawn of plain noise and of tickets as `demo/noises.py
