@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import aiohttp
 from comfyui_client import Client
+from comfyui_socket import Socket
 
 Prompt = dict[str, Any]
 # protocol.BinaryEventTypes of ComfyUI.
@@ -37,10 +37,7 @@ class Watcher:
         self.own: set[str] = set()
         self._change = threading.Condition()
         self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(self._listen())
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._socket = Socket(client, self.id, self._take, {"supports_preview_metadata": True})
         if not self._ready.wait(60):
             raise TimeoutError("ComfyUI's websocket did not answer.")
 
@@ -81,27 +78,13 @@ class Watcher:
         return [self.ended[key] for key in keys]
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(timeout=10)
+        self._socket.close()
 
-    def _work(self) -> None:
-        try:
-            self._loop.run_until_complete(self._task)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            self._loop.close()
-
-    async def _listen(self) -> None:
-        address = f"{self.client.url}/ws?clientId={self.id}"
-        async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
-            flags = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
-            await socket.send_json(flags)
-            async for message in socket:
-                if message.type == aiohttp.WSMsgType.TEXT:
-                    self._event(json.loads(message.data))
-                elif message.type == aiohttp.WSMsgType.BINARY:
-                    self._binary(message.data)
+    def _take(self, message: aiohttp.WSMessage) -> None:
+        if message.type == aiohttp.WSMsgType.TEXT:
+            self._event(json.loads(message.data))
+        elif message.type == aiohttp.WSMsgType.BINARY:
+            self._binary(message.data)
 
     def _event(self, event: dict[str, Any]) -> None:
         kind, data = event["type"], event["data"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import io
 import json
@@ -11,7 +10,6 @@ import queue
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ import pytest
 from comfyui import HOME, ROOT, Install
 from comfyui_client import Client
 from comfyui_server import Server
+from comfyui_socket import Socket
 from PIL import Image
 
 API_PROMPT = ROOT / "demo" / "example_workflows" / "api" / "first_picture.json"
@@ -76,10 +75,7 @@ class Listener:
         self.seen: list[dict[str, Any]] = []
         self._client = client
         self._news: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(self._listen())
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._socket = Socket(client, self.client_id, self._take)
         self.until(lambda event: event["type"] == "status")
 
     def queue(self, prompt: Prompt) -> str:
@@ -111,28 +107,16 @@ class Listener:
         return [(data["value"], data["max"]) for data in told if data["node"] == node]
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(timeout=10)
+        self._socket.close()
 
-    def _work(self) -> None:
-        try:
-            self._loop.run_until_complete(self._task)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            self._loop.close()
-
-    async def _listen(self) -> None:
-        address = f"{self._client.url}/ws?clientId={self.client_id}"
-        async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
-            async for message in socket:
-                if message.type == aiohttp.WSMsgType.TEXT:
-                    self._news.put(json.loads(message.data))
-                elif message.data[:4] == PROGRESS_TEXT:
-                    length = int.from_bytes(message.data[4:8], "big")
-                    told = message.data[8:].decode("utf-8")
-                    data = {"node": told[:length], "text": told[length:]}
-                    self._news.put({"type": "progress_text", "data": data})
+    def _take(self, message: aiohttp.WSMessage) -> None:
+        if message.type == aiohttp.WSMsgType.TEXT:
+            self._news.put(json.loads(message.data))
+        elif message.data[:4] == PROGRESS_TEXT:
+            length = int.from_bytes(message.data[4:8], "big")
+            told = message.data[8:].decode("utf-8")
+            data = {"node": told[:length], "text": told[length:]}
+            self._news.put({"type": "progress_text", "data": data})
 
 
 @pytest.fixture(scope="session")
