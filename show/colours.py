@@ -13,7 +13,7 @@ BLUE, RED, YELLOW, GREY = (0.12, 0.37, 0.75), (0.71, 0.19, 0.12), (0.85, 0.55, 0
 MISSING = (0.62, 0.64, 0.67)
 BACKGROUND = (0.16, 0.16, 0.16)
 
-# Of categories: told apart with each kind of colour blindness, too; the same in web/regions/colour.js.
+# Of categories: told apart with each kind of colour blindness, too; the same in web/regions/category.js.
 PALETTE = (
     *(0x24A1C1, 0x346392, 0x3472F0, 0x6334F0, 0x637234, 0x63F0D0, 0x825372, 0x8263C1),
     *(0x82C192, 0x92F0B1, 0xA124D0, 0xA14353, 0xB18263, 0xB182F0, 0xB1A153, 0xB1F024),
