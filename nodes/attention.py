@@ -25,19 +25,19 @@ class AttentionOverSteps(io.ComfyNode):
             display_name="Attention over Steps",
             category=CATEGORY,
             description=(
-                "Watches a sampler run: where the model looks for each phrase of the prompt, step by"
-                " step, and what guidance does. Changes nothing in the picture."
+                "Records a sampler run: where the model looks for each phrase of the prompt, step by step, "
+                "and what guidance does. The picture does not change."
             ),
             search_aliases=ALIASES,
             inputs=[
-                io.Model.Input("model", tooltip="The model to watch; other patches stay on it."),
-                io.Clip.Input("clip", tooltip="Its text encoder."),
+                io.Model.Input("model", tooltip="The model to watch. Its other patches stay."),
+                io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.String.Input(
                     "prompt",
                     multiline=True,
                     default="a castle and a tree",
-                    tooltip="The prompt that the sampler follows. Connect positive to the sampler, or give"
-                    " the same text to CLIP Text Encode.",
+                    tooltip="The prompt that the sampler follows. Connect positive to the sampler, or use "
+                    "the same text in CLIP Text Encode.",
                 ),
                 io.String.Input(
                     "phrases",
@@ -74,14 +74,14 @@ class AttentionOverStepsReport(io.ComfyNode):
             display_name="Attention over Steps Report",
             category=CATEGORY,
             description=(
-                "Shows what Attention over Steps saw: a heat map for each phrase and step, as a picture"
-                " and as masks, when the maps took their final form, how much of the picture is coarse"
-                " shape, and what guidance still had to do."
+                "Shows what Attention over Steps recorded: a heat map for each phrase and step, as a "
+                "picture and as masks, when the maps settled, how much of the picture is coarse shape, and "
+                "what guidance still had to do."
             ),
             search_aliases=[*ALIASES, "mask from prompt", "frequency"],
             is_output_node=True,
             inputs=[
-                io.Latent.Input("latent", tooltip="The sampler's result, so that this runs after it."),
+                io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
                 io.Model.Input("model", tooltip="The model from Attention over Steps."),
                 io.String.Input(
                     "steps",
@@ -89,15 +89,13 @@ class AttentionOverStepsReport(io.ComfyNode):
                     tooltip="Which steps to show, such as 1 5 10. Empty: six, from the first to the last.",
                 ),
                 io.Int.Input(
-                    "number", default=1, min=1, max=4096, tooltip="Which image of the batch, from 1."
+                    "number", default=1, min=1, max=4096, tooltip="Which image of the batch, counted from 1."
                 ),
-                io.Image.Input("image", optional=True, tooltip="The final image, to lay the maps over."),
+                io.Image.Input("image", optional=True, tooltip="The final image, to overlay the maps on."),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent", tooltip="The same latent."),
-                io.Image.Output(
-                    display_name="picture", tooltip="A row for each phrase, a column for each step."
-                ),
+                io.Latent.Output(display_name="latent", tooltip="The latent, unchanged."),
+                io.Image.Output(display_name="picture", tooltip="One row per phrase, one column per step."),
                 io.Mask.Output(
                     display_name="masks",
                     tooltip="Each phrase's map at the last step shown, as a mask of the image's size, in the"
@@ -105,9 +103,9 @@ class AttentionOverStepsReport(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="curves",
-                    tooltip="Steps from left to right. Agreement of each phrase's map with its final form;"
-                    " share of low frequencies; norm of the guidance term (yellow) and its push still to come"
-                    " (red).",
+                    tooltip="Steps from left to right. How well each phrase's map agrees with its final "
+                    "form; share of low frequencies; norm of the guidance term (yellow) and the "
+                    "push still to come (red).",
                 ),
                 io.String.Output(display_name="report", tooltip="The figures of the shown steps, as text."),
                 Steps.Output(display_name="watched", tooltip="For Suggest Guidance Cutoff."),
@@ -138,7 +136,7 @@ class SuggestGuidanceCutoff(io.ComfyNode):
             display_name="Suggest Guidance Cutoff",
             category=CATEGORY,
             description=(
-                "From a watched run, the share of the steps after which guidance changes little for this"
+                "Finds in a watched run the share of the steps after which guidance changes little for this"
                 " model and prompt: for guided of the Guidance Cutoff nodes."
             ),
             search_aliases=["cfg cutoff", "adaptive guidance", "speed up"],
@@ -148,8 +146,10 @@ class SuggestGuidanceCutoff(io.ComfyNode):
             ],
             outputs=[
                 io.Float.Output(display_name="guided", tooltip="For guided of the Guidance Cutoff nodes."),
-                io.Image.Output(display_name="curves", tooltip="What it was read from; the cut is dashed."),
-                io.String.Output(display_name="report", tooltip="Why, as text."),
+                io.Image.Output(
+                    display_name="curves", tooltip="The curves it was read from; the cutoff is dashed."
+                ),
+                io.String.Output(display_name="report", tooltip="The reasons, as text."),
             ],
         )
 
@@ -174,8 +174,8 @@ class SwapEndTokens(io.ComfyNode):
             display_name="Swap End Tokens",
             category=CATEGORY,
             description=(
-                "A prompt that keeps its words but gets the end tokens of another, which carry most of"
-                " what a prompt says: to see what does what, or to mix two prompts."
+                "Keeps the words of a prompt but replaces its end tokens, which carry most of what a prompt"
+                " says, with another's: to see what does what, or to mix two prompts."
             ),
             search_aliases=["EOS", "endoftext", "padding tokens", "prompt mixing", "conditioning swap"],
             has_intermediate_output=True,
@@ -191,22 +191,30 @@ class SwapEndTokens(io.ComfyNode):
                     "end_prompt",
                     multiline=True,
                     default="a tree",
-                    tooltip="The prompt whose end tokens are taken. Not used with zero.",
+                    tooltip="The prompt whose end tokens are used. Not needed for zero.",
                 ),
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
                     default=SWAP,
-                    tooltip="swap: the other prompt's end tokens. blend: between both. zero: end tokens of"
-                    " zeros.",
+                    tooltip="swap: use the other prompt's end tokens. blend: mix both. zero: set the end "
+                    "tokens to zero.",
                 ),
-                _share("amount", 0.5, "With blend: 0 is the prompt as it was, 1 the other's end tokens."),
-                _share("start", 0.0, "From this share of sampling on; before it the prompt is as it was."),
-                _share("end", 1.0, "Up to this share of sampling; after it the prompt is as it was."),
+                _share(
+                    "amount", 0.5, "For blend: 0 leaves the prompt as it is, 1 uses the other's end tokens."
+                ),
+                _share(
+                    "start",
+                    0.0,
+                    "Applied from this share of sampling on; before it, the prompt is unchanged.",
+                ),
+                _share(
+                    "end", 1.0, "Applied up to this share of sampling; after it, the prompt is unchanged."
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="For positive or negative."),
-                io.String.Output(display_name="report", tooltip="What was replaced by what."),
+                io.String.Output(display_name="report", tooltip="What was replaced with what."),
             ],
         )
 

@@ -21,7 +21,7 @@ class LoadTicketBank(io.ComfyNode):
             node_id="LoadTicketBank",
             display_name="Load Ticket Bank",
             category=CATEGORY,
-            description="Loads tickets that were collected before, from models/ticket_banks.",
+            description="Loads a ticket bank from models/ticket_banks.",
             search_aliases=["winning tickets", "open bank"],
             has_intermediate_output=True,
             inputs=[
@@ -56,7 +56,7 @@ class SaveTicketBank(io.ComfyNode):
             node_id="SaveTicketBank",
             display_name="Save Ticket Bank",
             category=CATEGORY,
-            description="Saves collected tickets in models/ticket_banks, to use them again.",
+            description="Saves a ticket bank to models/ticket_banks, to use it again.",
             search_aliases=["winning tickets", "write bank", "prune bank"],
             is_output_node=True,
             inputs=[
@@ -64,8 +64,8 @@ class SaveTicketBank(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default="tickets",
-                    tooltip="File name, or folder/name, inside models/ticket_banks. An older file of this"
-                    " name is replaced.",
+                    tooltip="File name, or folder/name, inside models/ticket_banks. An existing file of "
+                    "this name is replaced.",
                 ),
                 io.Float.Input(
                     "best_percent",
@@ -74,15 +74,15 @@ class SaveTicketBank(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     advanced=True,
-                    tooltip="Keep only the best of the tickets for each category, and as many for the"
-                    " background. 100 keeps all.",
+                    tooltip="Keep only the best tickets of each category, and as many for the background. "
+                    "100 keeps all.",
                 ),
                 io.Combo.Input(
                     "precision",
                     options=[EXACT, HALF],
                     default=EXACT,
                     advanced=True,
-                    tooltip="float32 keeps the noise exactly as it was drawn; float16 halves the file.",
+                    tooltip="float32 keeps the noise exactly as drawn; float16 halves the file size.",
                 ),
             ],
             outputs=[Bank.Output(display_name="bank", tooltip="The tickets that were saved.")],
@@ -108,8 +108,8 @@ class MergeTicketBanks(io.ComfyNode):
             display_name="Merge Ticket Banks",
             category=CATEGORY,
             description=(
-                "Puts banks of the same model, settings and categories together: collected on several"
-                " machines, or with other seeds. Noises of the same seed are kept once."
+                "Combines banks of the same model, settings and categories, collected on several machines "
+                "or with different seeds. Noises of the same seed are kept once."
             ),
             search_aliases=["winning tickets", "join banks", "combine"],
             has_intermediate_output=True,
@@ -117,14 +117,14 @@ class MergeTicketBanks(io.ComfyNode):
                 io.Autogrow.Input(
                     "banks",
                     template=io.Autogrow.TemplatePrefix(Bank.Input("bank"), prefix="bank", min=2, max=50),
-                    tooltip="Banks of one recipe: a new input appears as the last one is connected.",
+                    tooltip="Banks of one recipe. A new input appears when the last one is connected.",
                 ),
                 io.Boolean.Input(
                     "any_recipe",
                     default=False,
                     advanced=True,
-                    tooltip="Merge banks of other models or settings too, as long as sizes agree."
-                    " Their scores then do not mean the same.",
+                    tooltip="Also merge banks of other models or settings, as long as the sizes agree. "
+                    "Their scores are then not comparable.",
                 ),
             ],
             outputs=[Bank.Output(display_name="bank", tooltip="The tickets of all banks.")],
@@ -154,12 +154,13 @@ class TicketBankReport(io.ComfyNode):
             display_name="Ticket Bank Report",
             category=CATEGORY,
             description=(
-                "What a bank holds: tickets above the thresholds for each category, how scores spread, which"
-                " categories want the same blocks, and the best noises as heat maps."
+                "Shows what a bank holds: how many tickets pass the thresholds for each category, how "
+                "scores spread, which categories compete for the same blocks, and the best noises as heat "
+                "maps."
             ),
             search_aliases=["winning tickets", "inspect bank", "histogram"],
             is_output_node=True,
-            inputs=[Bank.Input("bank", tooltip="The bank to look at.")],
+            inputs=[Bank.Input("bank", tooltip="The bank to report on.")],
             outputs=[
                 io.String.Output(display_name="report", tooltip="The figures, as text."),
                 io.Image.Output(display_name="picture", tooltip="Histograms and heat maps."),

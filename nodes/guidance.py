@@ -35,15 +35,15 @@ def cutoff_input() -> io.DynamicCombo.Input:
         max=1.0,
         step=0.05,
         round=0.001,
-        tooltip="Share of the run's steps that keep guidance, from the first on. 1 is the plain sampler;"
-        " 0.5 takes a quarter fewer evaluations of the model (NFE).",
+        tooltip="Share of the run's steps that use guidance, from the first on. 1 is the plain sampler; 0.5"
+        " saves a quarter of the model evaluations (NFE).",
     )
     last = io.Int.Input(
         "unguided_steps",
         default=10,
         min=0,
         max=10000,
-        tooltip="How many of the run's last steps run without guidance: the paper's a.",
+        tooltip="How many of the run's last steps are unguided: the paper's a.",
     )
     sigma = io.Float.Input(
         "sigma",
@@ -52,7 +52,7 @@ def cutoff_input() -> io.DynamicCombo.Input:
         max=100000.0,
         step=0.01,
         round=False,
-        tooltip="Guidance ends when the noise level has come down to this.",
+        tooltip="Guidance ends once the noise level has fallen to this.",
     )
     similarity = io.Float.Input(
         "similarity",
@@ -61,8 +61,9 @@ def cutoff_input() -> io.DynamicCombo.Input:
         max=1.0,
         step=0.001,
         round=False,
-        tooltip="Guidance of an image ends when the cosine of its predictions with and without the prompt is"
-        " above this. Below 0.998 it often ends too early and the picture changes; 1 never ends it.",
+        tooltip="Guidance of an image ends once the cosine similarity of its predictions with and without "
+        "the prompt is above this. Below 0.998 it often ends too early and the picture changes; 1 "
+        "never ends it.",
     )
     latest = io.Float.Input(
         "latest",
@@ -71,7 +72,7 @@ def cutoff_input() -> io.DynamicCombo.Input:
         max=1.0,
         step=0.05,
         round=0.001,
-        tooltip="After this share of the steps guidance ends in any case. 1: not before the end.",
+        tooltip="Guidance ends after this share of the steps at the latest. 1: no such limit.",
     )
     return io.DynamicCombo.Input(
         "cutoff",
@@ -81,8 +82,8 @@ def cutoff_input() -> io.DynamicCombo.Input:
             io.DynamicCombo.Option(SIGMA, [sigma]),
             io.DynamicCombo.Option(ADAPTIVE, [similarity, latest]),
         ],
-        tooltip="When guidance ends: after a share of this run's own steps, before its last steps, at a noise"
-        " level, or as soon as it changes little.",
+        tooltip="When guidance ends: after a share of this run's steps, before its last steps, at a noise "
+        "level, or once it changes little.",
     )
 
 
@@ -94,7 +95,7 @@ def tail_input() -> io.DynamicCombo.Input:
         max=100.0,
         step=0.1,
         round=0.01,
-        tooltip="Guidance scale of the later steps. It saves nothing, and is there to compare.",
+        tooltip="CFG scale of the later steps. It saves nothing and is there for comparison.",
     )
     return io.DynamicCombo.Input(
         "after_cutoff",
@@ -103,8 +104,8 @@ def tail_input() -> io.DynamicCombo.Input:
             io.DynamicCombo.Option(UNCONDITIONAL, []),
             io.DynamicCombo.Option(LOWER, [scale]),
         ],
-        tooltip="What the later steps follow: the prompt without guidance (conditional), the empty prompt"
-        " (unconditional, as in the paper), or both at a lower cfg, which saves nothing.",
+        tooltip="What drives the later steps: the prompt without guidance (conditional), the empty prompt "
+        "(unconditional, as in the paper), or both at a lower cfg, which saves nothing.",
     )
 
 
@@ -112,8 +113,8 @@ def empty_input() -> io.Conditioning.Input:
     return io.Conditioning.Input(
         "unconditional",
         optional=True,
-        tooltip="The encoded empty prompt, for after_cutoff = unconditional. Without it the negative is used:"
-        " a negative prompt would then be drawn, so keep that empty.",
+        tooltip="The encoded empty prompt, for after_cutoff: unconditional. Without it the negative is "
+        "used: a negative prompt would then be drawn, so keep it empty.",
     )
 
 
@@ -165,16 +166,16 @@ class GuidanceCutoffKSampler(io.ComfyNode):
             display_name="Guidance Cutoff KSampler",
             category=CATEGORY,
             description=(
-                "A KSampler that guides only the first part of the steps: text shapes the image early,"
-                " and every later step costs one model forward instead of two."
+                "A KSampler that uses guidance only in the first part of the steps: text shapes the image "
+                "early, and every later step costs one model evaluation instead of two."
             ),
             search_aliases=[*ALIASES, "KSampler", "ticket sampler"],
             has_intermediate_output=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising the input latent."),
                 seed_input(
-                    "The random seed of the noise, and of the sampler if it adds noise itself. A connected"
-                    " noise takes the place of the former."
+                    "Seed of the noise, and of the sampler if it adds noise itself. A connected noise "
+                    "replaces the former."
                 ),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The number of denoising steps."),
                 cfg_input(),
@@ -192,7 +193,7 @@ class GuidanceCutoffKSampler(io.ComfyNode):
                 negative_input(),
                 io.Latent.Input(
                     "latent_image",
-                    tooltip="The latent to denoise. With ticket noise: the empty latent of its node.",
+                    tooltip="The latent to denoise. With ticket noise: the empty latent from its node.",
                 ),
                 io.Float.Input(
                     "denoise",
@@ -200,22 +201,23 @@ class GuidanceCutoffKSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="How much is denoised; lower keeps more of the latent image.",
+                    tooltip="How much to denoise; lower values keep more of the latent image.",
                 ),
                 cutoff_input(),
                 tail_input(),
                 io.Noise.Input(
                     "noise",
                     optional=True,
-                    tooltip="Initial noise from Ticket Latent from Regions or any noise node, instead of"
-                    " the seed's.",
+                    tooltip="Initial noise from Ticket Latent from Regions or any noise node, used instead "
+                    "of the seed's.",
                 ),
                 empty_input(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The denoised latent."),
                 io.String.Output(
-                    display_name="report", tooltip="Forwards used and saved, and what prevented saving more."
+                    display_name="report",
+                    tooltip="Model evaluations used and saved, and anything that prevented saving more.",
                 ),
             ],
         )
@@ -253,7 +255,8 @@ class GuidanceCutoffGuider(io.ComfyNode):
             display_name="Guidance Cutoff Guider",
             category=CATEGORY,
             description=(
-                "A CFG guider that guides only the first part of the steps, for SamplerCustomAdvanced."
+                "A CFG guider for SamplerCustomAdvanced that uses guidance only in the first part of the "
+                "steps."
             ),
             search_aliases=[*ALIASES, "CFG guider"],
             inputs=[
@@ -294,12 +297,12 @@ class GuidanceCutoff(io.ComfyNode):
             display_name="Guidance Cutoff",
             category=CATEGORY,
             description=(
-                "Makes any sampler node guide only the first part of its steps. Every sampler that gets this"
-                " model counts its own steps."
+                "Limits guidance to the first part of the steps, for any sampler node. Each sampler that "
+                "uses this model counts its own steps."
             ),
             search_aliases=ALIASES,
             inputs=[
-                io.Model.Input("model", tooltip="The model to patch; other patches stay on it."),
+                io.Model.Input("model", tooltip="The model to patch. Its other patches stay."),
                 cutoff_input(),
                 tail_input(),
                 empty_input(),
@@ -328,18 +331,18 @@ class GuidanceCutoffReport(io.ComfyNode):
             display_name="Guidance Cutoff Report",
             category=CATEGORY,
             description=(
-                "What a run with Guidance Cutoff or Guidance Cutoff Guider used and saved: evaluations of"
-                " the model (NFE), time, and what kept it from saving more."
+                "Reports what a run with Guidance Cutoff or Guidance Cutoff Guider used and saved: model "
+                "evaluations (NFE), time, and anything that kept it from saving more."
             ),
             search_aliases=["NFE", "forwards saved", "cfg cutoff report"],
             is_output_node=True,
             inputs=[
-                io.Latent.Input("latent", tooltip="The sampler's result, so that this runs after it."),
+                io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
                 io.Model.Input("model", optional=True, tooltip="The model from Guidance Cutoff."),
                 io.Guider.Input("guider", optional=True, tooltip="The guider from Guidance Cutoff Guider."),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent", tooltip="The same latent."),
+                io.Latent.Output(display_name="latent", tooltip="The latent, unchanged."),
                 io.String.Output(display_name="report", tooltip="What was used and saved."),
             ],
         )

@@ -74,7 +74,9 @@ def advanced_input(inputs: Sequence[io.WidgetInput]) -> io.DynamicCombo.Input:
     """One row for all that is rarely set, in both of ComfyUI's renderers."""
     options = [io.DynamicCombo.Option(DEFAULTS, []), io.DynamicCombo.Option(CUSTOM, list(inputs))]
     return io.DynamicCombo.Input(
-        "advanced", options=options, tooltip="What is rarely set. custom shows it, at its default values."
+        "advanced",
+        options=options,
+        tooltip="Options that rarely need changing. custom shows them, at their defaults.",
     )
 
 
@@ -133,32 +135,39 @@ def look_input() -> io.DynamicCombo.Input:
             min=1.0,
             max=90.0,
             step=1.0,
-            tooltip="After how much of the run's steps the candidates are looked at, at least one step.",
+            tooltip="After which percentage of the run's steps the candidates are looked at again; at least"
+            " one step.",
         ),
         io.Int.Input(
             "steps",
             default=own.steps,
             min=2,
             max=10000,
-            tooltip="Steps of the run that the noise is for. Not used when sigmas are connected.",
+            tooltip="Steps of the run the noise is for. Ignored when sigmas are connected.",
         ),
         io.Float.Input(
-            "cfg", default=own.cfg, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="CFG of that run."
+            "cfg", default=own.cfg, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="CFG scale of that run."
         ),
-        io.Sampler.Input("sampler", optional=True, tooltip="The run's sampler. Without: euler."),
-        io.Sigmas.Input("sigmas", optional=True, tooltip="The run's noise levels. Without: normal."),
+        io.Sampler.Input("sampler", optional=True, tooltip="The run's sampler. If not connected: euler."),
+        io.Sigmas.Input(
+            "sigmas", optional=True, tooltip="The run's noise levels. If not connected: the normal schedule."
+        ),
         io.Conditioning.Input(
-            "positive", optional=True, tooltip="The run's. Without: a prompt that names all categories."
+            "positive",
+            optional=True,
+            tooltip="The run's positive prompt. If not connected: a prompt that names all categories.",
         ),
-        io.Conditioning.Input("negative", optional=True, tooltip="The run's. Without: no text."),
+        io.Conditioning.Input(
+            "negative", optional=True, tooltip="The run's negative prompt. If not connected: no text."
+        ),
     ]
     return io.DynamicCombo.Input(
         "look",
         options=[io.DynamicCombo.Option(FIRST, []), io.DynamicCombo.Option(AFTER, options)],
         optional=True,
-        tooltip="first step: a fraction of a step for each candidate. after steps: the third that fits best"
-        " then takes the first steps of the run, with guidance, and is looked at again; costs that many steps"
-        " for each, and knows far more.",
+        tooltip="first step: costs a fraction of a step per candidate. after steps: the third that fits "
+        "best then takes the first steps of the run, with guidance, and is looked at again; costs "
+        "that many steps each, and knows far more.",
     )
 
 
@@ -175,7 +184,7 @@ def noise_outputs() -> list[io.Output]:
     return [
         io.Noise.Output(
             display_name="noise",
-            tooltip="For Guidance Cutoff KSampler and SamplerCustomAdvanced, with the empty latent.",
+            tooltip="For Guidance Cutoff KSampler and SamplerCustomAdvanced, together with the empty latent.",
         ),
         io.Latent.Output(
             display_name="noise latent",
@@ -186,7 +195,7 @@ def noise_outputs() -> list[io.Output]:
         io.Image.Output(
             display_name="picture", tooltip="Regions and cells, how well each cell fits, and the noise."
         ),
-        io.String.Output(display_name="report", tooltip="What was built of what, as text."),
+        io.String.Output(display_name="report", tooltip="What was built from what, as text."),
     ]
 
 

@@ -36,16 +36,16 @@ from .regions import Placed, more_regions_input, read_regions, regions_input, si
 def _shared(seed_tooltip: str) -> list[io.Input]:
     return [
         io.Model.Input("model", tooltip="The model that will make the image. It is not changed."),
-        io.Clip.Input("clip", tooltip="Its text encoder."),
+        io.Clip.Input("clip", tooltip="The model's text encoder."),
         regions_input(),
-        size_input("the one that is usual for the model is taken: 1024x1024 for SDXL, else 512x512"),
+        size_input("the model's usual size is used: 1024x1024 for SDXL, otherwise 512x512"),
         seed_input(seed_tooltip),
         batch_input(),
         io.String.Input(
             "layer",
             default=AUTO,
-            tooltip="Cross-attention layer that is read, as in Collect Tickets. auto: found by trying on"
-            " your model, once.",
+            tooltip="The cross-attention layer to read, as in Collect Tickets. auto: found by trying on "
+            "your model, once.",
         ),
     ]
 
@@ -69,8 +69,8 @@ def _arrange_advanced() -> list[io.WidgetInput]:
         default=0,
         min=0,
         max=8,
-        tooltip="Side of a block in cells of the attention map: larger blocks move in larger pieces. 0: 1 on"
-        " UNets, blocks of 32 pixels on transformers, mostly 2.",
+        tooltip="Side of a block in cells of the attention map; larger blocks move in larger pieces. 0: 1 "
+        "on UNets, blocks of 32 pixels on transformers, usually 2.",
     )
     return [cells, _overlap_input()]
 
@@ -82,20 +82,21 @@ class ArrangeNoiseByRegions(io.ComfyNode):
             node_id="ArrangeNoiseByRegions",
             display_name="Arrange Noise by Regions",
             category=CATEGORY,
-            description="Exchanges blocks of a seed's own noise, so that those which lean towards a category"
-            " lie in its region. Needs no ticket bank, and the noise stays exactly Gaussian.",
+            description="Rearranges the blocks of a seed's own noise so that those that lean towards a "
+            "category lie in its region. Needs no ticket bank, and the noise stays exactly "
+            "Gaussian.",
             search_aliases=["block swap", "layout", "regional noise", "initial noise", "composition"],
             has_intermediate_output=True,
             inputs=[
-                *_shared("The noise that is arranged. Every image of a batch has its own."),
+                *_shared("Seed of the noise to arrange. Each image of a batch has its own."),
                 rounds_input(
                     3,
                     1,
-                    "How often the noise is looked at and its blocks exchanged. An exchange that does not"
-                    " help is dropped.",
+                    "How often the noise is looked at and its blocks are exchanged. An exchange that does "
+                    "not help is undone.",
                 ),
                 candidates_input(
-                    8, "How many seeds, derived from this one, are arranged; the one that fits best is taken."
+                    8, "How many seeds, derived from this one, to arrange; the one that fits best is used."
                 ),
                 advanced_input(_arrange_advanced()),
                 look_input(),
@@ -152,19 +153,19 @@ class PickBestNoise(io.ComfyNode):
             node_id="PickBestNoise",
             display_name="Pick Best Noise",
             category=CATEGORY,
-            description="Looks at the noise of many seeds, a fraction of a step each, and takes the one that"
-            " fits the regions best. The noise itself is not changed.",
+            description="Looks at the noise of many seeds, for a fraction of a step each, and picks the one"
+            " that fits the regions best. The noise itself is not changed.",
             search_aliases=["seed hunting", "seed search", "best seed", "layout", "initial noise"],
             has_intermediate_output=True,
             inputs=[
                 *_shared("The first seed; the others are derived from it. A connected noise has its own."),
-                candidates_input(32, "How many seeds are looked at for each image."),
+                candidates_input(32, "How many seeds to look at for each image."),
                 advanced_input([_overlap_input()]),
                 look_input(),
                 io.Noise.Input(
                     "noise",
                     optional=True,
-                    tooltip="Any NOISE that depends on a seed, in place of plain noise.",
+                    tooltip="Any NOISE that depends on a seed, instead of plain noise.",
                 ),
                 more_regions_input(),
             ],
@@ -218,28 +219,30 @@ class NoiseReport(io.ComfyNode):
             node_id="NoiseReport",
             display_name="Noise Report",
             category=CATEGORY,
-            description="Measures how far a NOISE is from the standard normal noise that samplers expect,"
-            " beside plain noise of the same size.",
+            description="Measures how far a NOISE is from the standard normal noise that samplers expect, "
+            "next to plain noise of the same size.",
             search_aliases=["gaussian", "noise statistics", "noise quality", "kurtosis", "spectrum"],
             is_output_node=True,
             inputs=[
                 io.Noise.Input("noise", tooltip="Any NOISE."),
-                io.Latent.Input("latent_image", tooltip="The latent that it is for: its size and batch."),
+                io.Latent.Input(
+                    "latent_image", tooltip="The latent the noise is for; sets its size and batch."
+                ),
                 io.Int.Input(
                     "block",
                     default=4,
                     min=2,
                     max=64,
-                    tooltip="Side of the blocks the noise is made of, in latent pixels: neighbours are"
-                    " compared inside of them and across their borders.",
+                    tooltip="Side, in latent pixels, of the blocks the noise is made of. Neighbours are "
+                    "compared inside them and across their borders.",
                 ),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="The figures, as text."),
                 io.Image.Output(
                     display_name="picture",
-                    tooltip="Histogram, quantiles against the normal ones, and power from low to high"
-                    " frequencies. The noise red, plain noise blue.",
+                    tooltip="Histogram, quantiles against the normal ones, and power from low to high "
+                    "frequencies. This noise is red, plain noise blue.",
                 ),
             ],
         )

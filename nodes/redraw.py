@@ -27,8 +27,8 @@ class RedrawNoiseInRegion(io.ComfyNode):
             node_id="RedrawNoiseInRegion",
             display_name="Redraw Noise in Region",
             category=CATEGORY,
-            description="Redraws part of the noise and keeps all the rest, to try again what went wrong"
-            " there: the picture stays closer to what it was than with another seed.",
+            description="Redraws part of the noise and keeps the rest, to try again what went wrong there: "
+            "the picture stays closer to what it was than with another seed.",
             search_aliases=[
                 "re-paint",
                 "try again",
@@ -40,24 +40,26 @@ class RedrawNoiseInRegion(io.ComfyNode):
             has_intermediate_output=True,
             inputs=[
                 io.Noise.Input(
-                    "noise", tooltip="The noise of the picture: RandomNoise with its seed, or any."
+                    "noise", tooltip="The noise of the picture: RandomNoise with its seed, or any other."
                 ),
-                io.Latent.Input("latent_image", tooltip="The latent it is for: its size and batch."),
+                io.Latent.Input(
+                    "latent_image", tooltip="The latent the noise is for; sets its size and batch."
+                ),
                 io.MultiType.Input(where, [io.Mask, Regions, io.BoundingBox, Array]),
-                seed_input("Of the new noise. The noise connected has its own."),
+                seed_input("Seed of the new noise. The connected noise has its own."),
                 io.Int.Input(
                     "edge",
                     default=0,
                     min=0,
                     max=64,
-                    tooltip="Over so many latent pixels (of 8 pixels each with most models) inside the"
-                    " region's border old and new noise are mixed. Outside nothing changes.",
+                    tooltip="Width in latent pixels (8 pixels each with most models), inside the region's "
+                    "border, over which old and new noise are blended. Outside nothing changes.",
                 ),
                 io.Noise.Input(
                     "fill",
                     optional=True,
-                    tooltip="Noise to use there instead of plain noise of the seed: Ticket Latent from"
-                    " Regions, Arrange Noise by Regions.",
+                    tooltip="Noise to use there instead of the seed's plain noise: Ticket Latent from "
+                    "Regions, Arrange Noise by Regions.",
                 ),
                 io.Model.Input(
                     "model", optional=True, tooltip="For the noise latent, and for boxes in pixels."
@@ -74,7 +76,9 @@ class RedrawNoiseInRegion(io.ComfyNode):
                     tooltip="The noise as a latent, for KSampler (Advanced) with add_noise disabled. Needs"
                     " model.",
                 ),
-                io.Image.Output(display_name="picture", tooltip="The noise before and after, and where."),
+                io.Image.Output(
+                    display_name="picture", tooltip="The noise before and after, and where it changed."
+                ),
                 io.String.Output(display_name="report", tooltip="How much is new, as text."),
             ],
         )

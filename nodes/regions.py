@@ -25,7 +25,8 @@ def regions_input() -> io.Input:
         multiline=True,
         default=EXAMPLE,
         tooltip="One region per line: category, colon, then left, top, right and bottom as fractions of the"
-        " image. Or connect Ticket Regions, where they are drawn, other regions, or boxes that carry labels.",
+        " image. Or connect Ticket Regions, where you draw them, other regions, or boxes with "
+        "labels.",
     )
     return io.MultiType.Input(text, [Regions, io.BoundingBox, Array])
 
@@ -35,8 +36,8 @@ def more_regions_input() -> io.Input:
         "more_regions",
         [Regions, io.BoundingBox, Array],
         optional=True,
-        tooltip="Further regions: from Ticket Region from Mask, or boxes that carry labels (detectors), or"
-        " the elements of Create Bounding Boxes.",
+        tooltip="More regions: from Ticket Region from Mask, boxes with labels (detectors), or the elements"
+        " of Create Bounding Boxes.",
     )
 
 
@@ -50,7 +51,7 @@ def size_input(otherwise: str) -> io.DynamicCombo.Input:
         "size",
         options=[io.DynamicCombo.Option(OF_REGIONS, []), io.DynamicCombo.Option(CUSTOM, sides)],
         tooltip="Size of the image. of the regions: as set in Ticket Regions or Ticket Regions from Boxes;"
-        f" text and masks carry no size, then {otherwise}. custom: width and height.",
+        f" text and masks carry no size, so {otherwise}. custom: width and height.",
     )
 
 
@@ -124,18 +125,18 @@ class TicketRegionFromMask(io.ComfyNode):
             node_id="TicketRegionFromMask",
             display_name="Ticket Region from Mask",
             category=CATEGORY,
-            description="A mask and what to place in it, as a region for Ticket Latent from Regions. Chain"
-            " several of them through regions.",
+            description="Turns a mask into a region and names what to place in it. Chain several of them "
+            "through regions.",
             search_aliases=["mask to region", "inpaint mask", "paint", "segment"],
             inputs=[
-                io.Mask.Input("mask", tooltip="Any size: it is spread over the whole image."),
+                io.Mask.Input("mask", tooltip="Any size; it is stretched over the whole image."),
                 io.String.Input("category", default="castle", tooltip="What to place here."),
                 io.Combo.Input(
                     "batch",
                     options=list(BATCHES),
                     default=EACH,
-                    tooltip="What several masks in one batch are: one for each image of the batch, or a"
-                    " region of its own for each of them.",
+                    tooltip="What several masks in one batch mean: one for each image of the batch, or a "
+                    "region each.",
                 ),
                 Regions.Input("regions", optional=True, tooltip="Regions that come before this one."),
             ],
@@ -160,19 +161,18 @@ class TicketRegionsFromBoxes(io.ComfyNode):
             node_id="TicketRegionsFromBoxes",
             display_name="Ticket Regions from Boxes",
             category=CATEGORY,
-            description="Bounding boxes of a detector, or drawn with Create Bounding Boxes, as regions for"
-            " Ticket Latent from Regions.",
+            description="Turns bounding boxes, from a detector or from Create Bounding Boxes, into regions "
+            "for Ticket Latent from Regions.",
             search_aliases=["bbox to region", "bounding boxes", "detections", "elements"],
             has_intermediate_output=True,
             inputs=[
                 io.MultiType.Input(
                     "boxes",
                     [io.BoundingBox, Array],
-                    tooltip="Boxes in pixels, or elements. Of lists for several images, the first is used.",
+                    tooltip="Boxes in pixels, or elements. Of several lists, one for each image, the first "
+                    "is used.",
                 ),
-                io.String.Input(
-                    "category", default="", tooltip="What to place in the boxes that carry no label."
-                ),
+                io.String.Input("category", default="", tooltip="What to place in boxes without a label."),
                 side_input("width", "Width of the image that the boxes were made for, in pixels."),
                 side_input("height", "Height of the image that the boxes were made for, in pixels."),
                 Regions.Input("regions", optional=True, tooltip="Regions that come before these."),
@@ -208,7 +208,7 @@ class TicketRegions(io.ComfyNode):
             node_id="TicketRegions",
             display_name="Ticket Regions",
             category=CATEGORY,
-            description="Draw where to place things: a box for each, with its category.",
+            description="Draw a box for each thing you want, and name it.",
             search_aliases=["draw regions", "region editor", "bounding boxes", "layout", "area composition"],
             has_intermediate_output=True,
             inputs=[
@@ -217,19 +217,22 @@ class TicketRegions(io.ComfyNode):
                 io.String.Input(
                     "layout",
                     default=EMPTY,
-                    tooltip="Drag on the empty area to draw a box. As text it is JSON, or lines like"
-                    " castle: 0.62 0.18 1.0 0.69.",
+                    tooltip="Drag on the empty area to draw a box. As text: JSON, or lines such as castle: "
+                    "0.62 0.18 1.0 0.69.",
                     extra_dict={"widgetType": WIDGET},
                 ),
                 io.Image.Input(
-                    "background", optional=True, tooltip="A picture to draw on; only shown, not used."
+                    "background",
+                    optional=True,
+                    tooltip="A picture to draw on. It is only shown and does not affect the result.",
                 ),
                 Regions.Input("regions", optional=True, tooltip="Regions that come before these."),
             ],
             outputs=[
                 Regions.Output(display_name="regions", tooltip="All regions so far."),
                 io.String.Output(
-                    display_name="categories", tooltip="Their names, one per line, for Collect Tickets."
+                    display_name="categories",
+                    tooltip="The categories' names, one per line, for Collect Tickets.",
                 ),
                 io.Int.Output(display_name="width", tooltip="Width of the image in pixels."),
                 io.Int.Output(display_name="height", tooltip="Height of the image in pixels."),

@@ -49,8 +49,8 @@ def _collect_advanced() -> list[io.WidgetInput]:
             default=0,
             min=0,
             max=8,
-            tooltip="Side of a block in cells of the layer's attention map, scored by their mean. 0: 1 on"
-            " UNets, as in the paper, and blocks of 32 pixels on transformers, mostly 2.",
+            tooltip="Side of a block in cells of the layer's attention map; its score is their mean. 0: 1 "
+            "on UNets, as in the paper, and blocks of 32 pixels on transformers, usually 2.",
         ),
         io.Combo.Input(
             "scheme",
@@ -62,7 +62,7 @@ def _collect_advanced() -> list[io.WidgetInput]:
         io.String.Input(
             "template",
             default=PLACE,
-            tooltip='The prompt around the categories; {} is where they go: "a photo of {}".',
+            tooltip='The prompt around the categories; {} marks where they go: "a photo of {}".',
         ),
     ]
 
@@ -75,8 +75,8 @@ class CollectTickets(io.ComfyNode):
             display_name="Collect Tickets",
             category=CATEGORY,
             description=(
-                "Looks at many random noises with the model, once each and for a fraction of a step, and"
-                " scores every small block of them by how much it leans towards each category."
+                "Shows the model many random noises, each for a fraction of a step, and scores every small "
+                "block by how strongly it leans towards each category."
             ),
             search_aliases=["lottery tickets", "winning tickets", "noise blocks", "ticket bank"],
             has_intermediate_output=True,
@@ -99,31 +99,31 @@ class CollectTickets(io.ComfyNode):
                     default=32,
                     min=1,
                     max=10000,
-                    tooltip="How many noises to look at. More give a larger choice of tickets; the time grows"
-                    " with noises x pairs of categories.",
+                    tooltip="How many noises to look at. More give a larger choice of tickets; time grows "
+                    "with noises x pairs of categories.",
                 ),
-                seed_input("The noises are those of this seed and the ones following it.", control=False),
+                seed_input("Seed of the first noise; the others have the seeds that follow.", control=False),
                 side_input(
                     "width",
-                    "Width in pixels at which the noises are looked at. Take the model's usual size; the"
-                    " tickets fit other sizes too.",
+                    "Width in pixels at which the noises are looked at. Use the model's usual size; the "
+                    "tickets fit other sizes, too.",
                 ),
                 side_input("height", "Height in pixels at which the noises are looked at."),
                 io.String.Input(
                     "layer",
                     default=AUTO,
-                    tooltip="The cross-attention layer that is read. auto: the layers that come into"
-                    " question are tried on your model first, once. Or a layer by ComfyUI's block names;"
-                    " several, comma-separated, are averaged. The paper's choice for SD1.x is input 8. A"
-                    " wrong name lists the layers of your model.",
+                    tooltip="The cross-attention layer to read. auto: the layers that qualify are tried on "
+                    "your model first, once. Or name a layer by ComfyUI's block names; several, "
+                    "comma-separated, are averaged. The paper uses input 8 on SD1.x. A wrong name "
+                    "lists the layers of your model.",
                 ),
                 advanced_input(_collect_advanced()),
                 io.String.Input(
                     "save_as",
                     default="",
                     optional=True,
-                    tooltip="Name of a bank in models/ticket_banks. What is collected is kept there, also"
-                    " when you cancel, and the next run resumes from it. Empty: not saved.",
+                    tooltip="Name of a bank in models/ticket_banks. Everything collected is saved there, "
+                    "even if you cancel, and the next run resumes from it. Empty: nothing is saved.",
                 ),
             ],
             outputs=[Bank.Output(display_name="bank", tooltip="The scored blocks.")],
@@ -161,7 +161,9 @@ class CollectTickets(io.ComfyNode):
 def _report_advanced() -> list[io.WidgetInput]:
     return [
         io.Int.Input("steps", default=10, min=2, max=1000, tooltip="Sampling steps of these images."),
-        io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of these images."),
+        io.Float.Input(
+            "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="CFG scale of these images."
+        ),
     ]
 
 
@@ -173,17 +175,17 @@ class TicketLayerReport(io.ComfyNode):
             display_name="Ticket Layer Report",
             category=CATEGORY,
             description=(
-                "Which cross-attention layer of your model makes the best tickets: what effect each"
-                " one's tickets have, how much of a score moves with its block, and how well the first step's"
-                " map shows where things end up. Recommends one."
+                "Finds the cross-attention layer of your model that makes the best tickets: what effect "
+                "each one's tickets have, how much of a score moves with its block, and how well the first "
+                "step's map shows where things end up. Recommends one."
             ),
             search_aliases=["winning tickets", "best layer", "cross-attention"],
             is_output_node=True,
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model to look into: SD1.x, SD2.x, SDXL, or a transformer such as SD3, Flux"
-                    " or Qwen-Image.",
+                    tooltip="The model to examine: SD1.x, SD2.x, SDXL, or a transformer such as SD3, Flux "
+                    "or Qwen-Image.",
                 ),
                 io.Clip.Input("clip", tooltip="The text encoder of that model."),
                 io.String.Input(
@@ -205,11 +207,11 @@ class TicketLayerReport(io.ComfyNode):
                     default=4,
                     min=2,
                     max=64,
-                    tooltip="How many noises are built of each layer's tickets, for each pair. More make"
-                    " effect more certain.",
+                    tooltip="How many noises are built from each layer's tickets, for each pair. More make "
+                    "the effect more certain.",
                 ),
-                seed_input("The noises are those of this seed and the ones following it.", control=False),
-                side_input("width", "Width in pixels. Take the size at which you will collect."),
+                seed_input("Seed of the first noise; the others have the seeds that follow.", control=False),
+                side_input("width", "Width in pixels. Use the size at which you will collect."),
                 side_input("height", "Height in pixels at which the layers are looked at."),
                 io.Int.Input(
                     "images",
@@ -222,11 +224,9 @@ class TicketLayerReport(io.ComfyNode):
                 advanced_input(_report_advanced()),
             ],
             outputs=[
-                io.String.Output(display_name="layer", tooltip="The recommended one, for Collect Tickets."),
+                io.String.Output(display_name="layer", tooltip="The recommended layer, for Collect Tickets."),
                 io.String.Output(display_name="report", tooltip="The figures, as text."),
-                io.Image.Output(
-                    display_name="picture", tooltip="A row for each layer: effect, then its maps."
-                ),
+                io.Image.Output(display_name="picture", tooltip="One row per layer: effect, then its maps."),
             ],
         )
 
@@ -257,7 +257,7 @@ class TicketLayerReport(io.ComfyNode):
 
 
 RANK, THRESHOLD = SELECTIONS = ("rank", "threshold")
-SINGLE = " Used instead when all regions are of one category."
+SINGLE = "; used instead when all regions are of one category."
 
 
 def _share(name: str, label: str, default: float, tooltip: str) -> io.Float.Input:
@@ -272,13 +272,13 @@ def _percent(name: str, label: str, share: float, tooltip: str) -> io.Float.Inpu
 
 def _selection_input() -> io.DynamicCombo.Input:
     paper = Thresholds()
-    best = _percent("best", "best (%)", Rank().best, "Which share of the bank may win, for each category.")
+    best = _percent("best", "best (%)", Rank().best, "Share of the bank that may win, for each category.")
     limits = [
         _share("t_pos", "own score above", paper.t_pos, "The paper's t_pos."),
         _share("t_neg", "other scores below", paper.t_neg, "The paper's t_neg."),
         _share("t_bg", "background below", paper.t_bg, "The paper's t_bg."),
-        _share("t_pos_single", "own score above, alone", paper.t_pos_single, "As own score above." + SINGLE),
-        _share("t_bg_single", "background below, alone", paper.t_bg_single, "As background below." + SINGLE),
+        _share("t_pos_single", "own score above, alone", paper.t_pos_single, "Like own score above" + SINGLE),
+        _share("t_bg_single", "background below, alone", paper.t_bg_single, "Like background below" + SINGLE),
     ]
     return io.DynamicCombo.Input(
         "selection",
@@ -295,20 +295,20 @@ def _build_advanced() -> list[io.WidgetInput]:
             "best_background",
             "best for background (%)",
             rank.best_background,
-            "Which share of the bank may fill the background. For selection rank.",
+            "Share of the bank that may fill the background. For selection: rank.",
         ),
         _share(
             "temperature",
             "temperature",
             rank.temperature,
-            "0 draws the very best tickets in every image, 1 any of the best share. For selection rank.",
+            "0 uses the very best tickets in every image, 1 any of the best share. For selection: rank.",
         ),
         io.Combo.Input(
             "shortage",
             options=list(SHORTAGES),
             default=RELAX,
-            tooltip="When too few tickets win: relax takes those that come nearest and says so, repeat uses"
-            " tickets again (the paper), error stops.",
+            tooltip="When too few tickets win. relax: use the closest ones and say so. repeat: use tickets "
+            "more than once (the paper). error: stop.",
         ),
         io.Combo.Input(
             "background",
@@ -319,7 +319,7 @@ def _build_advanced() -> list[io.WidgetInput]:
         io.Boolean.Input(
             "soft_edges",
             default=False,
-            tooltip="Grey parts of masks mix tickets and plain noise. Boxes have no soft edges.",
+            tooltip="Grey parts of masks blend tickets and plain noise. Boxes have no soft edges.",
         ),
         io.Combo.Input(
             "overlap",
@@ -331,15 +331,15 @@ def _build_advanced() -> list[io.WidgetInput]:
             "calibration",
             options=list(CALIBRATIONS),
             default=STANDARDIZE,
-            tooltip="Selected blocks are not quite standard normal noise. standardize: mean 0 and variance 1"
-            " in each channel. none: leave them (the paper). gaussianize: exactly normal values in each"
-            " channel, their order kept.",
+            tooltip="Noise made of selected blocks is not quite standard normal. standardize: mean 0 and "
+            "variance 1 in each channel. none: leave it (the paper). gaussianize: exactly normal "
+            "values in each channel, in the same order.",
         ),
         rounds_input(
             3,
             0,
-            "How often the cells that fit worst get other tickets and are looked at again. Only with"
-            " model and clip connected.",
+            "How often the cells that fit worst get other tickets and are looked at again. Needs model and "
+            "clip.",
         ),
     ]
 
@@ -352,8 +352,8 @@ class TicketLatentFromRegions(io.ComfyNode):
             display_name="Ticket Latent from Regions",
             category=CATEGORY,
             description=(
-                "Builds initial noise that leans towards your layout: winning tickets of each category in"
-                " its region, losing ones everywhere else. Sampling itself is untouched."
+                "Builds initial noise that follows your layout: winning tickets of each category inside its"
+                " region, losing tickets everywhere else. Sampling itself is untouched."
             ),
             search_aliases=[
                 "layout",
@@ -365,29 +365,31 @@ class TicketLatentFromRegions(io.ComfyNode):
             ],
             has_intermediate_output=True,
             inputs=[
-                Bank.Input("bank", tooltip="Tickets of every category used below, from the same model."),
+                Bank.Input(
+                    "bank", tooltip="Tickets for every category in the regions, collected on the same model."
+                ),
                 regions_input(),
-                size_input("the bank's is taken"),
-                seed_input("Which of the fitting tickets are drawn. Every image of a batch has its own."),
+                size_input("the bank's is used"),
+                seed_input("Which of the fitting tickets are used. Each image of a batch has its own."),
                 batch_input(),
                 _selection_input(),
                 _share(
                     "strength",
                     "strength",
                     1.0,
-                    "1: tickets only. 0: the seed's plain noise, as stock ComfyUI draws it. Between them both"
-                    " are mixed so that the variance stays.",
+                    "1: tickets only. 0: the seed's plain noise, exactly as stock ComfyUI draws it. Values "
+                    "in between blend the two and keep the variance.",
                 ),
                 candidates_input(
                     8,
-                    "How many arrangements are looked at for each image; the one that fits best is taken."
-                    " Only with model and clip connected; costs a fraction of a step for each.",
+                    "How many arrangements to look at for each image; the one that fits best is used. Needs"
+                    " model and clip; each costs a fraction of a step.",
                 ),
                 advanced_input(_build_advanced()),
                 look_input(),
                 more_regions_input(),
                 io.Model.Input(
-                    "model", optional=True, tooltip="To look at the noise before sampling. Connect clip, too."
+                    "model", optional=True, tooltip="To look at the noise before sampling. Needs clip, too."
                 ),
                 io.Clip.Input("clip", optional=True, tooltip="To look at the noise before sampling."),
             ],

@@ -48,9 +48,9 @@ def _layouts_input() -> io.Input:
         "regions",
         multiline=True,
         default="",
-        tooltip="What to try. Categories, one per line: layouts of two of them at several places are made."
-        " Empty: the bank's categories. Or your own layout: connect Ticket Regions, or write lines like"
-        " castle: 0.62 0.18 1.0 0.69.",
+        tooltip="What to try. Categories, one per line: layouts of two of them in several places are made. "
+        "Empty: the bank's categories. Or your own layout: connect Ticket Regions, or write lines "
+        "such as castle: 0.62 0.18 1.0 0.69.",
     )
     return io.MultiType.Input(text, [Regions, io.BoundingBox, Array])
 
@@ -63,22 +63,22 @@ def _kinds() -> list[io.WidgetInput]:
             default=usual.best_of,
             min=0,
             max=64,
-            tooltip="As Pick Best Noise: of so many seeds the one that fits best. 0 leaves this out.",
+            tooltip="Like Pick Best Noise: the seed that fits best of this many. 0 leaves this out.",
         ),
-        io.Boolean.Input("block_swap", default=usual.swap, tooltip="As Arrange Noise by Regions."),
+        io.Boolean.Input("block_swap", default=usual.swap, tooltip="Like Arrange Noise by Regions."),
         io.Boolean.Input(
-            "tickets", default=usual.tickets, tooltip="Tickets as they are drawn. With a bank only."
+            "tickets", default=usual.tickets, tooltip="Tickets as drawn, not looked at. Needs a bank."
         ),
         io.Boolean.Input(
             "tickets_looked_at",
             default=usual.looked,
-            tooltip="As Ticket Latent from Regions with model and clip. With a bank only.",
+            tooltip="Like Ticket Latent from Regions with model and clip. Needs a bank.",
         ),
         io.Boolean.Input(
             "control",
             default=usual.control,
-            tooltip="A control: tickets of the other category, which must do no better than plain noise. With"
-            " a bank only.",
+            tooltip="A control: tickets of the other category, which must do no better than plain noise. "
+            "Needs a bank.",
         ),
     ]
 
@@ -89,13 +89,13 @@ def _advanced() -> list[io.WidgetInput]:
             "objects",
             options=list(OBJECTS),
             default=PAIRS,
-            tooltip="How many objects the layouts that are made of categories have.",
+            tooltip="How many objects there are in layouts made from categories.",
         ),
         io.String.Input(
             "prompt",
             default=PLACE,
-            tooltip='The prompt of the images; {} is where the categories go: "a photo of {}". Or a whole'
-            " prompt, in which all of them stand.",
+            tooltip='The prompt of the images; {} marks where the categories go: "a photo of {}". Or a '
+            "whole prompt that contains all of them.",
         ),
         io.String.Input("negative", default="", tooltip="The negative prompt of the images."),
         io.String.Input(
@@ -104,13 +104,13 @@ def _advanced() -> list[io.WidgetInput]:
             tooltip="Attention layer by which noise is looked at. auto: the bank's; without a bank, as in"
             " Arrange Noise by Regions.",
         ),
-        candidates_input(8, "Of block swap and of tickets that are looked at, for each image."),
-        rounds_input(3, 0, "Of block swap and of tickets that are looked at."),
+        candidates_input(8, "For block swap and tickets that are looked at, per image."),
+        rounds_input(3, 0, "For block swap and tickets that are looked at."),
         io.String.Input(
             "save_as",
             default="",
-            tooltip="Name of the file in output/layout_trials that every judged image is added to. Empty:"
-            " named after the model and the settings. The same settings are resumed.",
+            tooltip="Name of the file in output/layout_trials that every judged image is added to. Empty: "
+            "named after the model and the settings. A trial with the same settings is resumed.",
         ),
         io.Combo.Input(
             "pass_on",
@@ -127,8 +127,8 @@ def _advanced() -> list[io.WidgetInput]:
             min=0.0,
             max=90.0,
             step=1.0,
-            tooltip="After how much of the images' steps the third of the noises that fits best is looked at"
-            " again. 0: only the first step is looked at.",
+            tooltip="After which percentage of the images' steps the third of the noises that fits best is "
+            "looked at again. 0: only the first step is looked at.",
         ),
     ]
 
@@ -140,9 +140,9 @@ class LayoutTrial(io.ComfyNode):
             node_id="LayoutTrial",
             display_name="Layout Trial",
             category=CATEGORY,
-            description="Tries on your own model whether tickets and block swap put things where you want"
-            " them: the same layouts and seeds with several kinds of noise, judged by the model itself. The"
-            " result is a table and one plain sentence.",
+            description="Tests on your own model whether tickets and block swap put things where you want "
+            "them: the same layouts and seeds with several kinds of noise, judged by the model "
+            "itself. The result is a table and one plain sentence.",
             search_aliases=[
                 "does it work",
                 "test checkpoint",
@@ -153,60 +153,59 @@ class LayoutTrial(io.ComfyNode):
             ],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model to try it on, as you use it."),
-                io.Clip.Input("clip", tooltip="Its text encoder."),
+                io.Model.Input("model", tooltip="The model to test, as you use it."),
+                io.Clip.Input("clip", tooltip="The model's text encoder."),
                 _layouts_input(),
-                size_input("the bank's is taken, or the one that is usual for the model"),
+                size_input("the bank's is used, or the model's usual one"),
                 io.DynamicCombo.Input(
                     "kinds",
                     options=[io.DynamicCombo.Option(USUAL, []), io.DynamicCombo.Option(CUSTOM, _kinds())],
-                    tooltip="The kinds of noise that are compared with plain noise. usual ones: the best of"
-                    " 32 seeds, block swap, and with a bank tickets, drawn blindly and looked at.",
+                    tooltip="The kinds of noise to compare with plain noise. usual ones: the best of 32 "
+                    "seeds, block swap, and, with a bank, tickets, both as drawn and looked at.",
                 ),
                 io.Int.Input(
                     "images",
                     default=64,
                     min=1,
                     max=10000,
-                    tooltip="How many images of each kind. 64 tell large effects; a larger number later draws"
-                    " only what is missing.",
+                    tooltip="How many images of each kind. 64 show large effects; if you raise it later, "
+                    "only the missing ones are drawn.",
                 ),
-                seed_input("The first image's; the others have the seeds that follow.", control=False),
+                seed_input("Seed of the first image; the others have the seeds that follow.", control=False),
                 io.Int.Input("steps", default=12, min=1, max=1000, tooltip="Sampling steps of each image."),
                 io.Float.Input(
-                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of each image."
+                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="CFG scale of each image."
                 ),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
                     default="euler",
-                    tooltip="Samplers that add noise of their own draw the images one by one.",
+                    tooltip="Samplers that add noise of their own draw the images one at a time.",
                 ),
                 io.Combo.Input(
                     "scheduler",
                     options=comfy.samplers.KSampler.SCHEDULERS,
                     default="normal",
-                    tooltip="The noise levels of the steps.",
+                    tooltip="The noise schedule.",
                 ),
                 advanced_input(_advanced()),
-                Bank.Input("bank", optional=True, tooltip="Tickets of the same model, to try them, too."),
+                Bank.Input(
+                    "bank", optional=True, tooltip="Tickets collected on the same model, to test them, too."
+                ),
                 io.Vae.Input("vae", optional=True, tooltip="To see the images."),
             ],
             outputs=[
-                io.String.Output(
-                    display_name="report", tooltip="What was found: one sentence, and the table."
-                ),
+                io.String.Output(display_name="report", tooltip="The result: one sentence and the table."),
                 io.Image.Output(
-                    display_name="picture", tooltip="The same as bars, and with a vae some of the images."
+                    display_name="picture",
+                    tooltip="The result as bars, with some of the images if a vae is connected.",
                 ),
                 io.Image.Output(
                     display_name="images",
-                    tooltip="The images, if a vae is connected, for a detector: see pass_on.",
+                    tooltip="The images, if a vae is connected, for a detector; see pass_on.",
                 ),
-                io.Latent.Output(display_name="latents", tooltip="The same as latents."),
-                Trial.Output(
-                    display_name="trial", tooltip="What was asked of each of the images: for Layout Score."
-                ),
+                io.Latent.Output(display_name="latents", tooltip="The images as latents."),
+                Trial.Output(display_name="trial", tooltip="What was asked of each image, for Layout Score."),
             ],
         )
 
@@ -300,27 +299,27 @@ class LayoutScore(io.ComfyNode):
             node_id="LayoutScore",
             display_name="Layout Score",
             category=CATEGORY,
-            description="The images of a Layout Trial, judged by a detector instead of the model itself: the"
-            " same table and sentence, and how far both judges agree.",
+            description="Judges the images of a Layout Trial with a detector instead of the model itself: "
+            "the same table and sentence, and how far the two judges agree.",
             search_aliases=["judge", "detector", "evaluate", "bounding boxes", "RT-DETR", "SAM3"],
             is_output_node=True,
             inputs=[
                 Trial.Input("trial", tooltip="From Layout Trial."),
-                io.Image.Input("images", tooltip="The images of Layout Trial, which the detector has seen."),
+                io.Image.Input("images", tooltip="The images of Layout Trial that the detector was given."),
                 io.Autogrow.Input(
                     "boxes",
                     template=io.Autogrow.TemplatePrefix(
                         io.BoundingBox.Input("boxes"), prefix="boxes", min=1, max=MOST
                     ),
-                    tooltip="What a detector found in these images. RT-DETR: one for all categories. SAM3"
-                    " Detect: one for each category, in the order in which the trial names them.",
+                    tooltip="What a detector found in these images. RT-DETR: one for all categories. SAM3 "
+                    "Detect: one for each category, in the trial's order.",
                 ),
                 io.String.Input(
                     "names",
                     multiline=True,
                     default="",
-                    tooltip="What the detector calls a category, where it has another name for it; one a"
-                    " line: red car: car. Case, articles and plurals do not matter.",
+                    tooltip="What the detector calls a category, if it has another name for it; one per "
+                    "line: red car: car. Case, articles and plurals do not matter.",
                 ),
                 io.String.Input(
                     "save_as",
@@ -329,10 +328,10 @@ class LayoutScore(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output(
-                    display_name="report", tooltip="What was found: one sentence, and the table."
+                io.String.Output(display_name="report", tooltip="The result: one sentence and the table."),
+                io.Image.Output(
+                    display_name="picture", tooltip="The result as bars, with some of the images."
                 ),
-                io.Image.Output(display_name="picture", tooltip="The same as bars, with some of the images."),
             ],
         )
 
