@@ -94,7 +94,7 @@ def test_unit_tests_need_no_comfyui(path: Path) -> None:
 def drawn_folders() -> dict[str, set[str]]:
     """Folder to the words that README's drawing has for it."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    drawing = text.split("## How it is built")[1].split("```")[1]
+    drawing = text.split("How it is built</b>")[1].split("```")[1]
     found: dict[str, set[str]] = {}
     folder = ""
     for line in drawing.splitlines():
