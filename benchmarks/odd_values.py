@@ -414,7 +414,7 @@ ALSO = {
     "region": ("region", "box", "mask"),
     "boxes": ("box",),
     "categories": ("categor",),
-    "phrases": ("phrase", "does not stand in the prompt"),
+    "phrases": ("phrase", "is not in the prompt"),
     "names": ("categor",),
     "latent_image": ("latent",),
     "save_as": ("name",),

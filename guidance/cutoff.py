@@ -25,7 +25,7 @@ class Trigger(Protocol):
 
 def _in_range(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
-        raise CutoffError(f"{name} is {value}; it lies between {least:g} and {most:g}.")
+        raise CutoffError(f"{name} is {value}; it must be between {least:g} and {most:g}.")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Final:
 
     def __post_init__(self) -> None:
         if self.unguided_steps < 0:
-            raise CutoffError(f"unguided_steps is {self.unguided_steps}; it is a number of steps, from 0 on.")
+            raise CutoffError(
+                f"unguided_steps is {self.unguided_steps}; it must be a number of steps, 0 or more."
+            )
 
     def kept(self, steps: int) -> int:
         if self.unguided_steps > steps:
@@ -68,7 +70,7 @@ class Sigma:
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma < math.inf:
-            raise CutoffError(f"sigma is {self.sigma}; it is a noise level, from 0 on.")
+            raise CutoffError(f"sigma is {self.sigma}; it must be a noise level, 0 or more.")
 
     def kept(self, steps: int) -> int:
         return steps
@@ -121,4 +123,4 @@ class Cutoff:
         if self.tail not in TAILS:
             raise CutoffError(f"after_cutoff is {self.tail!r}; choose one of {', '.join(TAILS)}.")
         if not math.isfinite(self.cfg):
-            raise CutoffError(f"cfg after the cut is {self.cfg}; it is a guidance scale, such as 2.")
+            raise CutoffError(f"cfg after the cut is {self.cfg}; it must be a guidance scale, such as 2.")

@@ -30,7 +30,7 @@ def parse_phrases(text: str) -> tuple[str, ...]:
     phrases = tuple(dict.fromkeys(line for line in lines if line))
     if not phrases:
         raise StepsError(
-            "phrases is empty: write words of the prompt, one phrase a line, for example castle."
+            "phrases is empty: write words of the prompt, one phrase per line, for example castle."
         )
     if len(phrases) > MOST_PHRASES:
         raise StepsError(f"{len(phrases)} phrases are too many: at most {MOST_PHRASES}.")

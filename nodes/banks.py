@@ -140,9 +140,7 @@ class MergeTicketBanks(io.ComfyNode):
             raise files.advised(error, f"Merge Ticket Banks needs banks of one recipe{way_out}") from None
         text = merged.describe()
         if different := mixed(list(banks.values())):
-            text += (
-                f"\nWarning: the banks differ in {', '.join(different)}; their scores do not mean the same."
-            )
+            text += f"\nWarning: the banks differ in {', '.join(different)}; their scores are not comparable."
         return io.NodeOutput(merged, ui=ui.PreviewText(text))
 
 

@@ -95,7 +95,7 @@ def _of_a_text(name: str, text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        return f"{name} has half of a character at place {error.start + 1}: type it again there."
+        return f"{name} has an incomplete character at position {error.start + 1}: type it again."
     return ""
 
 
@@ -105,7 +105,7 @@ def _of_a_number(one: Any, value: Any) -> str:
         return _of_another_kind(one, value)
     low, high = one.min, one.max
     if not whole and not math.isfinite(value) or not (low <= value <= high):
-        return f"{one.id} is {_shown(value)}; it lies between {_figure(low)} and {_figure(high)}."
+        return f"{one.id} is {_shown(value)}; it must be between {_figure(low)} and {_figure(high)}."
     return ""
 
 
@@ -116,7 +116,7 @@ def _needed(one: io.Input) -> str:
     if isinstance(one, io.Float.Input):
         return "a number is needed"
     if isinstance(one, io.String.Input):
-        return "a text is needed"
+        return "text is needed"
     if isinstance(one, io.Combo.Input):
         return "choose one of its options"
     kinds = [NAMES.get(kind, kind) for kind in str(one.get_io_type()).split(",")]

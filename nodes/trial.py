@@ -283,7 +283,7 @@ def _cases(
         return cases, asked | {"regions": boxes}, placed
     if not regions.strip() and not bank:
         raise InputError(
-            "regions is empty: write categories, one a line, such as castle; connect Ticket Regions; or"
+            "regions is empty: write categories, one per line, such as castle; connect Ticket Regions; or"
             " connect a bank to try its categories."
         )
     names = parse_categories(regions) if regions.strip() or not bank else bank.categories

@@ -72,7 +72,7 @@ def _layout(row: Mapping[str, str | None]) -> Layout:
         if any(category.casefold() == other.casefold() for other, _ in regions):
             raise PromptsError(f'"{category}" is there twice, which no judge tells apart')
         if not re.search(rf"(?<!\w){re.escape(category)}(?!\w)", prompt, re.IGNORECASE):
-            raise PromptsError(f'"{category}" does not stand in its prompt')
+            raise PromptsError(f'"{category}" is not in its prompt')
         regions.append((category, _box(category, text)))
     if not regions:
         raise PromptsError("it has no object")

@@ -33,7 +33,7 @@ def table(ours: NoiseFigures, plain: NoiseFigures) -> str:
     ):
         for label, figures in ((title, ours), ("  plain noise", plain)):
             rows.append((label, *(figure(v, ".3f") for v in getattr(figures, name).tolist())))
-    lines = ["In brackets: of standard normal noise.", *aligned(rows)]
+    lines = ["In brackets: the value for standard normal noise.", *aligned(rows)]
     for title, name in (("inside a block", "within"), ("across block borders", "across")):
         found, usual = (figure(getattr(figures, name), "+.4f") for figures in (ours, plain))
         lines.append(f"Correlation of neighbours {title} (0): {found}, plain noise {usual}")
@@ -41,7 +41,7 @@ def table(ours: NoiseFigures, plain: NoiseFigures) -> str:
         figure(float(ours.spectrum[part].nanmean() / plain.spectrum[part].nanmean()), ".3f")
         for part in (slice(0, 3), slice(-3, None))
     )
-    lines.append(f"Power beside plain noise (1): low frequencies {low}, high frequencies {high}")
+    lines.append(f"Power relative to plain noise (1): low frequencies {low}, high frequencies {high}")
     return "\n".join(lines)
 
 
@@ -81,7 +81,7 @@ def _quantiles(both: Sequence[tuple[str, torch.Tensor, Colour]]) -> Image.Image:
     most = roof(torch.cat([torch.tensor([NARROWEST]), *(line.y.abs() for line in lines)]))
     lines.append(Line(f"{NORMAL}: 0", at, torch.zeros(POINTS), GREY, dashed=True))
     x, y = Axis("quantile of the standard normal", -end, end), Axis("difference", -most, most)
-    return line_chart("Quantiles less those of the standard normal", x, y, lines)
+    return line_chart("Quantiles minus those of the standard normal", x, y, lines)
 
 
 def _spectra(ours: NoiseFigures, theirs: NoiseFigures) -> Image.Image:

@@ -31,7 +31,7 @@ def parse_categories(text: str) -> tuple[str, ...]:
     lines = (category_name(line) for line in text.splitlines())
     categories = tuple(line for line in lines if line)
     if not categories:
-        raise CategoryError("No categories: write one a line, for example castle.")
+        raise CategoryError("No categories: write one per line, for example castle.")
     if len(categories) > MOST:
         raise CategoryError(f"{len(categories)} categories are too many: at most {MOST}.")
     if (longest := max(map(len, categories))) > LONGEST_NAME:

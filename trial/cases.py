@@ -133,7 +133,7 @@ def case_prompt(categories: Sequence[str], text: str = PLACE) -> Prompt:
         if not free:
             of_its_own = " but in another category" if places else ""
             raise TrialError(
-                f'"{category}" does not stand in the prompt "{text}"{of_its_own}: name it there as in the'
+                f'"{category}" is not in the prompt "{text}"{of_its_own}: name it there as in the'
                 f" regions, or write {PLACE} where the categories go."
             )
         spans[index] = free[0]

@@ -205,7 +205,7 @@ def verdict(found: Sequence[Row], objects: int = 0) -> Verdict:
         if found[0].kind == PLAIN:
             said = f"Only plain noise was tried: {what} in place in {_of(found[0].success)}."
             return Verdict(" ".join([said, *_seldom_there(found[0], what)]))
-        return Verdict("No effect can be told: there is no image of plain noise with the same case and seed.")
+        return Verdict("Nothing can be said: there is no image of plain noise with the same case and seed.")
     better = sorted(_clear(tried, 1), key=lambda pair: pair[1].success.value, reverse=True)
     worse = sorted(_clear(tried, -1), key=lambda pair: pair[1].success.value)
     sentences = [_success(better, what) if better else _no_success(tried or controls, worse, what)]
@@ -264,7 +264,7 @@ def _no_success(tried: Sequence[tuple[Row, Beside]], worse: Sequence[tuple[Row, 
     if low > 0 or high < 0:
         may_be = "of so few images that may be chance"
     return (
-        f"No effect can be told at {n} image{'s' if n > 1 else ''}: {row.label} put {what} in place in"
+        f"No clear effect in {n} image{'s' if n > 1 else ''}: {row.label} put {what} in place in"
         f" {beside.success.percent()}, plain noise in {beside.plain_success.percent()}; {may_be}."
     )
 

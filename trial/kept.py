@@ -116,9 +116,11 @@ def join(paths: Sequence[Path], pooled: Collection[str] = ()) -> Joined:
             notes.append(f"{path.name}: no image of a trial in it.")
     kept, contradictions = unique(records)
     if len(kept) < len(records):
-        notes.append(f"Images that are there more than once are counted once: {len(records) - len(kept)}.")
+        notes.append(f"Duplicate images are counted once: {len(records) - len(kept)}.")
     if contradictions:
-        notes.append(f"Of those, judged differently than in the first file, which counts: {contradictions}.")
+        notes.append(
+            f"Of these, judged differently in a later file, where the first one counts: {contradictions}."
+        )
     parts: dict[str, list[Record]] = {}
     for record in kept:
         parts.setdefault(record.question(pooled), []).append(record)

@@ -285,7 +285,7 @@ def _spanned(
             )
         found.update(token + first for token in tokens)
     if not found:
-        raise ProbeError(f'"{name}" does not stand in the prompt "{text}": use its own words.')
+        raise ProbeError(f'"{name}" is not in the prompt "{text}": use its own words.')
     return tuple(sorted(found))
 
 
@@ -373,7 +373,7 @@ def _agreed(
     if first and all(places == first for places in others) and first[-1] < _length(encoders):
         return first
     if not any(found):
-        raise ProbeError(f'"{name}" does not stand in the prompt "{text}": use its own words.')
+        raise ProbeError(f'"{name}" is not in the prompt "{text}": use its own words.')
     lost = next((e for e in encoders if e.unfit), None)
     why = (
         f"{CLIPS[lost.name]} leaves out an embedding in it, whose vectors have {lost.unfit} values instead of"

@@ -83,13 +83,15 @@ def build_tickets(request: TicketRequest, model: Any = None, clip: Any = None) -
     if model is None:
         noise = ticket_noise(layout, request.seed, TICKETS)
         lines.append(
-            "Not looked at: connect model and clip to choose among candidates, and to have it checked that"
-            f" the bank is of this model; it was collected on {recipe.model} {recipe.fingerprint}."
+            "Not looked at: connect model and clip to choose among candidates, and to check that the bank"
+            f" is of this model; it was collected on {recipe.model} {recipe.fingerprint}."
         )
     else:
         scorer = Scorer.of_bank(recipe, model, clip, TICKETS, *_pixels(layout))
         if changed := model_changes(scorer.fingerprint, recipe.fingerprint):
-            lines.append(f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}.")
+            lines.append(
+                f"Warning: the bank was collected with other settings. What differs: {', '.join(changed)}."
+            )
         prompts = scorer.encode(make_prompts(layout.categories, JOINT, recipe.template))
         steps = None
         if request.after:

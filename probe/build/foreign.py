@@ -192,8 +192,8 @@ class Variants:
         first = self._draw(0, 1)
         if not torch.equal(first, self._draw(0, 1)):
             raise NoiseError(
-                f"{self.node}: the noise connected ({type(self.noise).__name__}) is another one whenever it"
-                " is asked for, so that none can be picked: connect one that follows its seed, such as"
+                f"{self.node}: the noise connected ({type(self.noise).__name__}) changes every time it is"
+                " asked for, so that none can be picked: connect one that follows its seed, such as"
                 " RandomNoise; or set candidates to 1."
             )
         # In some images of a batch nothing of a varied noise may be varied.

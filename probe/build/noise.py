@@ -131,7 +131,7 @@ def recipe_latent(noise: torch.Tensor, recipe: Recipe, node: str) -> tuple[Any, 
     if recipe.sigma <= 1:
         return _blocked(f"{node}: this bank's model is a flow model, for which no latent carries noise")
     if not recipe.latent_scale:
-        note = f"{node}: this bank does not tell how its model scales latents: connect model and clip."
+        note = f"{node}: this bank does not say how its model scales latents: connect model and clip."
         return ExecutionBlocker(note), note
     samples = noise * (1 + recipe.sigma**2) ** 0.5 / recipe.latent_scale
     return _marked(samples), (

@@ -222,7 +222,9 @@ class Transformer:
         for name in self.kind.beside:
             # Some are lists of tensors.
             if given.get(name) is not None and len(given[name]):
-                return f"gives the model other images ({name}), so that this one's tokens cannot be told"
+                return (
+                    f"gives the model other images ({name}), so that this one's tokens cannot be told apart"
+                )
         return ""
 
     def covered(self, height: int, width: int) -> tuple[float, float]:

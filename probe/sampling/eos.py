@@ -76,7 +76,7 @@ def swap_eos(
         raise EosError(f"{NODE}: mode is {mode!r}; choose one of {', '.join(MODES)}.")
     for name, value in (("amount", amount), ("start", start), ("end", end)):
         if not 0 <= value <= 1:
-            raise EosError(f"{NODE}: {name} is {value}; it lies between 0 and 1.")
+            raise EosError(f"{NODE}: {name} is {value}; it must be between 0 and 1.")
     if start >= end:
         raise EosError(f"{NODE}: start is {start} and end {end}; start must be below end.")
     mine = read_ends(clip, prompt)

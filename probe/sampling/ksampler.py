@@ -39,9 +39,9 @@ class Settings:
         if self.steps < 1:
             raise CutoffError(f"{NODE}: steps is {self.steps}; at least 1 is needed.")
         if not math.isfinite(self.cfg):
-            raise CutoffError(f"{NODE}: cfg is {self.cfg}; it is a guidance scale, such as 7.")
+            raise CutoffError(f"{NODE}: cfg is {self.cfg}; it must be a guidance scale, such as 7.")
         if not 0 <= self.denoise <= 1:
-            raise CutoffError(f"{NODE}: denoise is {self.denoise}; it lies between 0 and 1.")
+            raise CutoffError(f"{NODE}: denoise is {self.denoise}; it must be between 0 and 1.")
 
 
 def sample(

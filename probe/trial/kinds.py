@@ -196,7 +196,7 @@ class Noises:
             bank.index(category)
         if changed := model_changes(self.scorer.fingerprint, bank.recipe.fingerprint):
             self.notes.append(
-                f"Warning: the bank was collected otherwise. What differs: {', '.join(changed)}."
+                f"Warning: the bank was collected with other settings. What differs: {', '.join(changed)}."
             )
 
     def kinds(self, cases: Sequence[Case]) -> list[Kind]:
@@ -228,7 +228,7 @@ class Noises:
             about = baseline * self.scorer.share
             self.notes.append(
                 f"Attention is compared with its mean over {baseline} other noises: about {about:.0f}"
-                " forwards, once for each prompt, which no image's count holds."
+                " forwards, once for each prompt, not counted for any image."
             )
         return found
 

@@ -19,8 +19,8 @@ from ..files import output_folder, trial_path
 # Cases whose images the picture may show.
 SHOWN = 8
 FEW = (
-    f"Judged are {SHOWN} cases. If the trial has more, Layout Trial gives all of them with all in its pass_on"
-    " (advanced)."
+    f"Only {SHOWN} cases are judged. If the trial has more, Layout Trial gives all of them with all in its"
+    " pass_on (advanced)."
 )
 
 

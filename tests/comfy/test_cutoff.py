@@ -212,17 +212,20 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("make", "says"),
         [
-            (lambda: Share(1.5), "guided is 1.5; it lies between 0 and 1"),
+            (lambda: Share(1.5), "guided is 1.5; it must be between 0 and 1"),
             (lambda: Share(float("nan")), "guided is nan"),
             (lambda: Final(-1), "unguided_steps is -1"),
             (lambda: Sigma(float("nan")), "sigma is nan"),
-            (lambda: Similar(1.2), "similarity is 1.2; it lies between -1 and 1"),
+            (lambda: Similar(1.2), "similarity is 1.2; it must be between -1 and 1"),
             (lambda: Similar(0.9, -1), "latest is -1"),
             (lambda: Cutoff(Share(), "sometimes"), "after_cutoff is 'sometimes'; choose one of"),
             (lambda: Cutoff(Share(), cfg=float("inf")), "cfg after the cut is inf"),
             (lambda: Settings(0, 0, 7.0, "euler", "simple"), "steps is 0; at least 1"),
             (lambda: Settings(0, 9, float("nan"), "euler", "simple"), "cfg is nan"),
-            (lambda: Settings(0, 9, 7.0, "euler", "simple", 1.1), "denoise is 1.1; it lies between 0 and 1"),
+            (
+                lambda: Settings(0, 9, 7.0, "euler", "simple", 1.1),
+                "denoise is 1.1; it must be between 0 and 1",
+            ),
         ],
     )
     def test_values_out_of_range(self, make: Callable[[], Any], says: str) -> None:

@@ -152,7 +152,7 @@ class TestKept:
             some = [replace(one, case=case) for case in range(count)]
             blank = torch.zeros(count, HEIGHT, WIDTH, 3)
             found = score_trial(some, blank, [[[] for _ in some]], "", f"few {count}")
-            assert ("Judged are 8 cases." in found.report) == told
+            assert ("Only 8 cases are judged." in found.report) == told
 
     def test_other_images_and_names_are_refused(self, images: torch.Tensor) -> None:
         records = records_of("car", "unicorn")

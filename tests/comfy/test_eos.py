@@ -133,7 +133,7 @@ def test_a_range_of_steps(clip: Any, model: Any, encode: Any, latent: Any) -> No
     ("settings", "told"),
     [
         ({"mode": "mix"}, "mode is 'mix'; choose one of swap, blend, zero"),
-        ({"amount": 1.5}, "amount is 1.5; it lies between 0 and 1"),
+        ({"amount": 1.5}, "amount is 1.5; it must be between 0 and 1"),
         ({"start": 0.5, "end": 0.5}, "start is 0.5 and end 0.5; start must be below end"),
     ],
 )

@@ -279,7 +279,7 @@ def test_images_that_cannot_be_told_apart_are_refused(stop: bool) -> None:
     prompt = given(plain, reference_latents=[torch.randn(1, 16, 12, 16)])
     maps, _, refused = read(model, [prompt], noise, stop=stop)
     assert maps == [{}] and refused == [
-        "gives the model other images (ref_latents), so that this one's tokens cannot be told"
+        "gives the model other images (ref_latents), so that this one's tokens cannot be told apart"
     ]
 
 

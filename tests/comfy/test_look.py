@@ -215,7 +215,9 @@ def test_a_patched_model_is_told_apart_from_the_banks(model: Any, clip: Any, lay
     key = next(k for k in model.model_state_dict() if k.endswith("attn2.to_q.weight"))
     patched.add_patches({key: (torch.ones_like(model.model_state_dict()[key]),)}, 0.5)
     other = build_tickets(TicketRequest(layout, 3, 1, 1, 0), patched, clip)
-    assert "Warning: the bank was collected otherwise. What differs: model or LoRAs." in other.report
+    assert (
+        "Warning: the bank was collected with other settings. What differs: model or LoRAs." in other.report
+    )
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])

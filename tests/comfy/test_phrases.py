@@ -137,7 +137,7 @@ def test_words_of_scripts_without_spaces_are_found(name: str) -> None:
 
 
 def test_a_phrase_that_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(ProbeError, match='"dog" does not stand in the prompt "a dogma": use its own words'):
+    with pytest.raises(ProbeError, match='"dog" is not in the prompt "a dogma": use its own words'):
         find_phrases(CLIPS[name][0](), "a dogma", ["dog"])
 
 

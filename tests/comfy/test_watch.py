@@ -181,7 +181,7 @@ def test_a_run_with_another_prompt_is_not_ended_but_explained(
 
 
 def test_a_phrase_that_the_prompt_has_not_is_explained(model: Any, clip: Any) -> None:
-    with pytest.raises(ProbeError, match='"dog" does not stand in the prompt "a cat": use its own words'):
+    with pytest.raises(ProbeError, match='"dog" is not in the prompt "a cat": use its own words'):
         watched(model, clip, "a cat", "dog")
     with pytest.raises(StepsError, match="phrases is empty: write words of the prompt"):
         watched(model, clip, "a cat", " \n")

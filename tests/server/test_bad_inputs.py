@@ -77,11 +77,16 @@ def test_wrong_value_is_explained(
 @pytest.mark.parametrize(
     ("node", "name", "value", "told"),
     [
-        ("3", "strength", 1.5, "Ticket Latent from Regions: strength is 1.5; it lies between 0 and 1."),
-        ("3", "candidates", 0, "Ticket Latent from Regions: candidates is 0; it lies between 1 and 64."),
-        ("3", "batch_size", 0, "Ticket Latent from Regions: batch_size is 0; it lies between 1 and 4096."),
-        ("3", "strength", math.nan, "Ticket Latent from Regions: strength is nan; it lies between 0 and 1."),
-        ("2", "noises", 0, "Collect Tickets: noises is 0; it lies between 1 and 10000."),
+        ("3", "strength", 1.5, "Ticket Latent from Regions: strength is 1.5; it must be between 0 and 1."),
+        ("3", "candidates", 0, "Ticket Latent from Regions: candidates is 0; it must be between 1 and 64."),
+        ("3", "batch_size", 0, "Ticket Latent from Regions: batch_size is 0; it must be between 1 and 4096."),
+        (
+            "3",
+            "strength",
+            math.nan,
+            "Ticket Latent from Regions: strength is nan; it must be between 0 and 1.",
+        ),
+        ("2", "noises", 0, "Collect Tickets: noises is 0; it must be between 1 and 10000."),
     ],
 )
 def test_a_linked_value_out_of_range_is_explained(

@@ -131,7 +131,7 @@ def test_the_script_tries_prompts_with_boxes_and_resumes(
     assert script.main() == 0
     out = capsys.readouterr().out
     assert "Row 4 left out" in out and "1 of 2: 1 a: a sun above a car" in out
-    assert "| plain noise" in out and "No effect can be told at 2 images" in out
+    assert "| plain noise" in out and "No clear effect in 2 images" in out
     file = tmp_path / "demo_mine.jsonl"
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     kinds = {line["kind"] for line in lines}

@@ -76,7 +76,7 @@ def test_a_second_run_from_the_cache_reports_the_same(run: Any, example: Any, ch
 @pytest.mark.parametrize(
     ("node", "inputs", "told"),
     [
-        (WATCH, {"phrases": "dog"}, '"dog" does not stand in the prompt "a castle and a tree"'),
+        (WATCH, {"phrases": "dog"}, '"dog" is not in the prompt "a castle and a tree"'),
         (WATCH, {"layer": "input 99"}, "attends to the prompt in:"),
         (REPORT, {"steps": "21"}, "this run has the steps 1 to 20"),
         (REPORT, {"number": 2}, "number is 2, but the latent has images 1 to 1"),

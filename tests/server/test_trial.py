@@ -85,7 +85,7 @@ def test_a_trial_says_what_it_found(
     assert listener.until_end() == "execution_success"
     entry = client.wait(prompt_id, 60)
     (text,) = entry["outputs"]["4"]["text"]
-    assert re.match(r"(On this checkpoint|No effect can be told at 3 images)", text)
+    assert re.match(r"(On this checkpoint|No clear effect in 3 images)", text)
     assert re.search(r"\| plain noise +\| 3 ", text) and re.search(r"\| tickets +\| 3 ", text)
     assert "Kept in output/layout_trials/castles/one.jsonl." in text
     assert len(entry["outputs"]["5"]["images"]) == len(entry["outputs"]["7"]["images"]) == 9
@@ -126,7 +126,7 @@ def test_a_cancelled_trial_goes_on_where_it_was(
         ({"regions": "castle: 0.1 0.2"}, "Layout Trial: Region 1 ('castle: 0.1 0.2') needs four numbers"),
         ({"regions": "cat: 0 0 0.5 1\ncat: 0.5 0 1 1"}, 'Layout Trial: "cat" has 2 regions'),
         ({"advanced.save_as": "../../out"}, 'Layout Trial: save_as is "../../out", and a part of it'),
-        ({"advanced.prompt": "a photo of a dog"}, 'does not stand in the prompt "a photo of a dog"'),
+        ({"advanced.prompt": "a photo of a dog"}, 'is not in the prompt "a photo of a dog"'),
         ({"advanced.layer": "input 99"}, 'Layout Trial: layer is "input 99"'),
         ({"bank": ["2", 0], "regions": "castle\nowl"}, "owl"),
     ],

@@ -106,11 +106,11 @@ class TestPrompts:
     def test_words_that_two_categories_share_belong_to_the_longer_one(self) -> None:
         prompt = case_prompt(["cat", "black cat"], "a black cat and a cat")
         assert prompt.phrases == ((0, 18, 21), (1, 2, 11))
-        with pytest.raises(TrialError, match='"cat" does not stand in .* but in another category'):
+        with pytest.raises(TrialError, match='"cat" is not in .* but in another category'):
             case_prompt(["cat", "black cat"], "a black cat")
 
     def test_a_category_that_the_prompt_does_not_name(self) -> None:
-        with pytest.raises(TrialError, match='"owl" does not stand in the prompt'):
+        with pytest.raises(TrialError, match='"owl" is not in the prompt'):
             named("a cat")
 
 

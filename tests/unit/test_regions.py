@@ -51,7 +51,7 @@ class TestText:
 
     def test_no_region_at_all_is_an_error(self) -> None:
         assert parse_regions("  \n# nothing") == []
-        with pytest.raises(RegionError, match="No regions: write one a line"):
+        with pytest.raises(RegionError, match="No regions: write one per line"):
             require_regions([])
 
     def test_a_detector_that_found_nothing_is_named(self) -> None:

@@ -120,7 +120,7 @@ def test_the_sentence_of_a_clear_effect() -> None:
 def test_no_effect_is_told_with_what_it_may_be() -> None:
     told = verdict_of([*trial("plain", some(6)), *trial("tickets", some(9))])
     assert told.text == (
-        "No effect can be told at 64 images: tickets put both objects in place in 14 % [8, 25], plain noise"
+        "No clear effect in 64 images: tickets put both objects in place in 14 % [8, 25], plain noise"
         " in 9 % [4, 19]; the difference may be anything from -1 to +10 points."
     )
     assert told.better == ()
@@ -159,7 +159,7 @@ def test_several_losses_that_may_be_chance_are_one_sentence() -> None:
 def test_a_model_that_hardly_draws_the_objects_is_said() -> None:
     """Rule: wrong words are not taken for tickets that fail."""
     never = verdict_of([*trial("plain", some(0), some(2)), *trial("tickets", some(0), some(3))])
-    assert never.text.startswith("No effect can be told at 64 images")
+    assert never.text.startswith("No clear effect in 64 images")
     assert never.text.endswith(
         "Even with plain noise both objects were there in 3 % [1, 11] only: try other words, more steps or"
         " another cfg."
@@ -186,7 +186,7 @@ def test_nothing_is_claimed_of_too_little() -> None:
     assert "no image of plain noise" in verdict_of(trial("tickets", some(2, 3))).text
     for n in range(1, 6):
         told = verdict_of([*trial("plain", some(0, n)), *trial("tickets", some(n, n))])
-        assert told.text.startswith(f"No effect can be told at {n} image") and told.better == ()
+        assert told.text.startswith(f"No clear effect in {n} image") and told.better == ()
         assert ("from -" in told.text) != told.text.endswith("of so few images that may be chance.")
 
 

@@ -207,8 +207,8 @@ def test_contradicting_duplicates_are_named(tmp_path: Path) -> None:
     assert joined.parts == [[a_record(hit=True)]]
     assert joined.notes == [
         "c: there is no such file.",
-        "Images that are there more than once are counted once: 1.",
-        "Of those, judged differently than in the first file, which counts: 1.",
+        "Duplicate images are counted once: 1.",
+        "Of these, judged differently in a later file, where the first one counts: 1.",
     ]
 
 

@@ -54,7 +54,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise LayoutError(f"strength is {self.strength}; it lies between 0 and 1.")
+            raise LayoutError(f"strength is {self.strength}; it must be between 0 and 1.")
         if self.background not in BACKGROUNDS:
             raise LayoutError(f"background is {self.background!r}; choose one of {', '.join(BACKGROUNDS)}.")
         # One name for a category, whichever way regions write it: maps, prompts and reports go by it.

@@ -77,7 +77,8 @@ def require_regions(regions: Sequence[Any], boxes: bool = False) -> None:
         )
     if not regions:
         raise RegionError(
-            f'No regions: write one a line, like "{EXAMPLE}", draw one in the region editor, or connect some.'
+            f'No regions: write one per line, like "{EXAMPLE}", draw one in the region editor, or connect'
+            " some."
         )
     if len(regions) > MOST_REGIONS:
         raise RegionError(f"{len(regions)} regions are too many: at most {MOST_REGIONS}.")
@@ -86,7 +87,7 @@ def require_regions(regions: Sequence[Any], boxes: bool = False) -> None:
 def _of_line(number: int, line: str) -> Region:
     if len(line) > LONGEST_LINE:
         raise RegionError(
-            f"Region {number} ({_shown(line)}) has {len(line)} characters: write one region a line, like"
+            f"Region {number} ({_shown(line)}) has {len(line)} characters: write one region per line, like"
             f' "{EXAMPLE}".'
         )
     found = LINE.match(line)
@@ -180,7 +181,7 @@ def checked(category: str, box: Sequence[float], where: str) -> Region:
     x0, y0, x1, y1 = box
     name = named(category, where)
     if min(box) < -SLACK or max(box) > 1 + SLACK:
-        raise RegionError(f"{where} leaves the image: all four numbers lie between 0 and 1.")
+        raise RegionError(f"{where} leaves the image: all four numbers must be between 0 and 1.")
     if x0 >= x1 or y0 >= y1:
         raise RegionError(f"{where} is empty: left must be below right, top below bottom.")
     return Region(name, *(min(max(n, 0.0), 1.0) for n in box))

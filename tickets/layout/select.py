@@ -33,7 +33,7 @@ class Thresholds:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 <= value <= 1:
-                raise LayoutError(f"{name} is {value}; scores and thresholds lie between 0 and 1.")
+                raise LayoutError(f"{name} is {value}; scores and thresholds must be between 0 and 1.")
 
     def excess(self, bank: TicketBank, present: Sequence[str]) -> Excess:
         """How far each ticket is from passing.
@@ -88,9 +88,11 @@ class Rank:
         for name in ("best", "best_background"):
             value = getattr(self, name)
             if not 0 < value <= 1:
-                raise LayoutError(f"{name} is {value}; it is a share of the bank, above 0 and up to 1.")
+                raise LayoutError(
+                    f"{name} is {value}; it must be a share of the bank, above 0 and at most 1."
+                )
         if not 0 <= self.temperature <= 1:
-            raise LayoutError(f"temperature is {self.temperature}; it lies between 0 and 1.")
+            raise LayoutError(f"temperature is {self.temperature}; it must be between 0 and 1.")
 
     def excess(self, bank: TicketBank, present: Sequence[str]) -> Excess:
         """How far behind the best share each ticket's place is, in shares of the bank."""

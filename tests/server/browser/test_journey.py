@@ -24,7 +24,7 @@ FEW = """() => {
     if (widget.name in few) widget.value = few[widget.name]
 }"""
 SENTENCE = """() => [...document.querySelectorAll('.tickets-told')].some(told =>
-  told.textContent.startsWith('No effect can be told at 1 image'))"""
+  told.textContent.startsWith('No clear effect in 1 image'))"""
 
 
 @pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2.0"])
