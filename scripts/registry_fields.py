@@ -1,18 +1,21 @@
-"""Adds to pyproject.toml what the Comfy Registry wants to know of where the pack is published from.
+"""Adds what depends on where the pack is published from: fields of pyproject.toml, addresses in README.md.
 
     python scripts/registry_fields.py OWNER/NAME PUBLISHER
 
-Called before publishing, by .github/workflows/publish.yml: a fork then names its own repository. Standard
-library only.
+Called before publishing, by scripts/release.py and .github/workflows/publish.yml: a fork then names its own
+repository. The registry shows no README, but the archive holds it: its links to what .comfyignore leaves out
+become links to the repository. Standard library only.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-PROJECT = Path(__file__).parent.parent / "pyproject.toml"
+ROOT = Path(__file__).parent.parent
+PICTURES = (".gif", ".jpg", ".png", ".svg", ".webp")
 
 
 def with_fields(project: str, repository: str, publisher: str) -> str:
@@ -29,20 +32,40 @@ def with_fields(project: str, repository: str, publisher: str) -> str:
     urls += f'"Bug Tracker" = "{address}/issues"\n\n'
     pictures = f"{address}/raw/main/docs"
     comfy = f'[tool.comfy]\nPublisherId = "{publisher}"\n'
-    comfy += f'Icon = "{pictures}/icon.svg"\nBanner = "{pictures}/banner.svg"\n'
+    comfy += f'Icon = "{pictures}/icon.png"\nBanner = "{pictures}/banner.png"\n'
     return project.replace("[tool.comfy]\n", urls + comfy)
+
+
+def with_addresses(readme: str, repository: str, left_out: Sequence[str]) -> str:
+    """The text of README.md with links to files of the repository in place of those to what is left out.
+
+    left_out: lines of .comfyignore.
+    """
+
+    def address(link: re.Match[str]) -> str:
+        begin, path = link.groups()
+        if not any(f"/{path}".startswith(line) for line in left_out):
+            return link[0]
+        view = "raw" if path.endswith(PICTURES) else "blob"
+        return f"{begin}https://github.com/{repository}/{view}/main/{path}"
+
+    return re.sub(r'(\]\(|src="|href=")(?![a-z]+:|#)([^)"\s]+)', address, readme)
 
 
 def main() -> int:
     if len(sys.argv) != 3:
         print(__doc__, file=sys.stderr)
         return 2
+    project, readme = ROOT / "pyproject.toml", ROOT / "README.md"
     try:
-        done = with_fields(PROJECT.read_text(encoding="utf-8"), *sys.argv[1:])
+        done = with_fields(project.read_text(encoding="utf-8"), *sys.argv[1:])
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    PROJECT.write_text(done, encoding="utf-8")
+    project.write_text(done, encoding="utf-8", newline="\n")
+    left_out = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    done = with_addresses(readme.read_text(encoding="utf-8"), sys.argv[1], left_out)
+    readme.write_text(done, encoding="utf-8", newline="\n")
     return 0
 
 

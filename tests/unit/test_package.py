@@ -9,9 +9,11 @@ import types
 from pathlib import Path
 
 import comfyui_server
+import make_icons
 import pytest
 import registry_fields
 import winning_tickets
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent.parent
 CODE = ("nodes", "probe", "show", "guidance", "trial", "tickets")
@@ -74,6 +76,27 @@ def test_publishing_adds_where_from_and_changes_nothing_else() -> None:
     ]
     for picture in re.findall(r"raw/main/(\S+)\"", done):
         assert (ROOT / picture).is_file()
+
+
+def test_links_of_readme_lead_somewhere_from_the_archive_too(installed: set[str]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.compile(r'(?:\]\(|src="|href=")(?![a-z]+:|#)([^)"\s#]+)')
+    assert links.findall(readme)
+    assert not [path for path in links.findall(readme) if not (ROOT / path).exists()]
+    left_out = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    packed = registry_fields.with_addresses(readme, "somebody/tickets", left_out)
+    assert set(links.findall(packed)) <= installed
+    assert "(https://github.com/somebody/tickets/raw/main/docs/" in packed
+    assert registry_fields.with_addresses(packed, "somebody/tickets", left_out) == packed
+
+
+def test_registry_pictures_have_its_sizes() -> None:
+    """Rule: a square icon of at most 400 x 400, a banner of 21:9 (docs.comfy.org/registry/specifications)."""
+    for name, size in make_icons.SIZES.items():
+        with Image.open(ROOT / "docs" / f"{name}.png") as picture:
+            assert picture.size == size
+    (width, height), (wide, high) = make_icons.SIZES["icon"], make_icons.SIZES["banner"]
+    assert width == height <= 400 and wide * 9 == high * 21
 
 
 @pytest.mark.parametrize(
