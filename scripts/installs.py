@@ -27,7 +27,7 @@ from comfyui import HOME, ROOT, Install, SetupError
 from comfyui_server import Server
 from installing import has_stamp, locked, run_pip, stamp
 
-PINS = ("comfy-cli==1.23.0", "comfyui-manager==4.3")
+COMFY_CLI, MANAGER_PIN = "comfy-cli==1.23.0", "comfyui-manager==4.3"
 NAME = "winning-tickets"
 # Where comfy-cli looks for a registry under development.
 PORT, DEVELOPMENT = 8080, {"ENVIRONMENT": "dev"}
@@ -36,15 +36,15 @@ MANAGER += "; import cm_cli; cm_cli.main()"
 MOST_BYTES = 3_000_000
 
 
-def tools(install: Install) -> Path:
-    """The folder of the installers' programs."""
-    home = HOME / "installers"
-    programs = home / ("Scripts" if os.name == "nt" else "bin")
-    if not has_stamp(home, "installers", " ".join(PINS)):
-        with locked(HOME):
-            call([install.python, "-m", "venv", "--clear", home], HOME)
-            run_pip(HOME, [str(programs / "python"), "-m", "pip", "install", "--quiet", *PINS], print)
-            stamp(home, "installers", " ".join(PINS))
+def tools(python: Path, home: Path, *pins: str) -> Path:
+    """The folder of the installers' programs, made with `python` in `home`."""
+    folder = home / "installers"
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    if not has_stamp(folder, "installers", " ".join(pins)):
+        with locked(home):
+            call([python, "-m", "venv", "--clear", folder], home)
+            run_pip(home, [str(programs / "python"), "-m", "pip", "install", "--quiet", *pins], print)
+            stamp(folder, "installers", " ".join(pins))
     return programs
 
 
@@ -104,27 +104,77 @@ def registry(folder: Path, version: str) -> Iterator[str]:
         server.server_close()
 
 
-def check(install: Install, workspace: Path) -> str:
-    """Starts ComfyUI on what was installed; SetupError if the pack is not there, or larger than allowed."""
+def pack(programs: Path, source: Path, repository: str, publisher: str) -> Path:
+    """What comfy-cli packs of a clone, as it would publish it; SetupError for what it warns of."""
+    call([programs / "python", source / "scripts" / "registry_fields.py", repository, publisher], source)
+    for step in ("validate", "pack"):
+        told = call([programs / "comfy", "--skip-prompt", "node", step], source)
+        print(f"comfy node {step}:", told.strip().splitlines()[-1])
+        if "warning" in told.lower():
+            raise SetupError(told)
+    return source / "node.zip"
+
+
+def usual_log(install: Install) -> str:
+    """What ComfyUI logs without any pack."""
+    with Server(install, {}) as server:
+        pass
+    return server.log()
+
+
+def warnings(log: str, usual: str) -> list[str]:
+    """The warnings and errors of a log, without those in `usual`."""
+    known = {re.sub(r"\d+", "", line) for line in usual.splitlines()}
+    bad = re.compile(r"warn|error|exception|traceback|deprecat|import failed", re.IGNORECASE)
+    return [line for line in log.splitlines() if bad.search(line) and re.sub(r"\d+", "", line) not in known]
+
+
+def check(install: Install, workspace: Path, usual: str) -> str:
+    """Starts ComfyUI on what was installed; SetupError for a warning, or if something of the pack is missing.
+
+    usual: see usual_log.
+    """
     pack = workspace / "custom_nodes" / NAME
     files = [path for path in pack.rglob("*") if path.is_file() and ".git" not in path.parts]
     size = sum(path.stat().st_size for path in files)
     with Server(install, {}, workspace, ["--whitelist-custom-nodes", NAME]) as server:
+        get = server.client.get
         known = server.client.object_info().values()
-        ours = [node for node in known if node["python_module"] == f"custom_nodes.{NAME}"]
-        offered = json.loads(server.client.get("/workflow_templates")).get(NAME, [])
-        for node in ours:
-            # OSError when it is not there.
-            server.client.get(f"/extensions/{NAME}/docs/{node['name']}.md")
-    if not ours or not offered:
-        raise SetupError(f"ComfyUI has {len(ours)} nodes and {len(offered)} workflows of {pack}.")
-    found = f"{len(ours)} nodes with help, {len(offered)} workflows"
-    return f"{found}, {len(files)} files, {size / 1e6:.1f} MB"
+        nodes = {node["name"] for node in known if node["python_module"] == f"custom_nodes.{NAME}"}
+        offered = json.loads(get("/workflow_templates")).get(NAME, [])
+        spoken = json.loads(get("/i18n"))
+        blueprints = json.loads(get("/global_subgraphs")).values()
+        # OSError for what is not there.
+        for node in nodes:
+            get(f"/extensions/{NAME}/docs/{node}.md")
+        for file in (pack / "example_workflows").iterdir():
+            get(f"/api/workflow_templates/{NAME}/{file.name}")
+    missing = {
+        "nodes": _stems(pack / "web" / "docs", "*.md") - nodes,
+        "workflows": _stems(pack / "example_workflows", "*.json") - set(offered),
+        "blueprints": _stems(pack / "subgraphs", "*.json") - {entry["name"] for entry in blueprints},
+    }
+    languages = sorted(path.name for path in (pack / "locales").iterdir())
+    for language in languages:
+        missing[language] = nodes - set(spoken.get(language, {}).get("nodeDefs", {}))
+    if any(missing.values()) or not nodes or not offered:
+        lacks = "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in missing.items() if names)
+        raise SetupError(f"ComfyUI has {len(nodes)} nodes of {pack}, and lacks: {lacks or 'workflows'}.")
+    if found := warnings(server.log(), usual):
+        raise SetupError("ComfyUI warned when it loaded the pack:\n" + "\n".join(found))
+    seen = (
+        f"{len(nodes)} nodes with help, also in {', '.join(languages)}; {len(offered)} workflows; no warning"
+    )
+    return f"{seen}; {len(files)} files, {size / 1e6:.1f} MB"
+
+
+def _stems(folder: Path, pattern: str) -> set[str]:
+    return {path.stem for path in folder.glob(pattern)}
 
 
 def main() -> int:
     install = comfyui.ensure(None)
-    programs = tools(install)
+    programs = tools(install.python, HOME, COMFY_CLI, MANAGER_PIN)
     python, comfy = programs / "python", programs / "comfy"
     # The Manager is a package of ComfyUI's own Python; here it stays out of it.
     site = call(
@@ -138,13 +188,8 @@ def main() -> int:
         call(["git", "clone", "--quiet", "--bare", ROOT, bare], folder)
         call(["git", "update-server-info"], bare)
         call(["git", "clone", "--quiet", bare, source], folder)
-        call([python, source / "scripts" / "registry_fields.py", f"somebody/{NAME}", "somebody"], source)
-        told = call([comfy, "--skip-prompt", "node", "validate"], source)
-        print("comfy node validate:", told.strip().splitlines()[-1])
-        if "warning" in told.lower():
-            raise SetupError(told)
-        call([comfy, "--skip-prompt", "node", "pack"], source)
-        shutil.move(source / "node.zip", folder / "node.zip")
+        shutil.move(pack(programs, source, f"somebody/{NAME}", "somebody"), folder / "node.zip")
+        usual = usual_log(install)
 
         def workspace(name: str) -> Path:
             root = folder / name / "ComfyUI"
@@ -173,7 +218,9 @@ def main() -> int:
                 PYTHONPATH=site if command[0] == python else "",
                 **DEVELOPMENT,
             )
-            print(f"{way}: {check(install, root)}" if (root / "custom_nodes" / NAME).is_dir() else told)
+            print(
+                f"{way}: {check(install, root, usual)}" if (root / "custom_nodes" / NAME).is_dir() else told
+            )
         if (size := (folder / "node.zip").stat().st_size) > MOST_BYTES:
             raise SetupError(f"The archive has {size} bytes, more than {MOST_BYTES}.")
     return 0
