@@ -27,7 +27,8 @@ from comfyui import HOME, ROOT, Install, SetupError
 from comfyui_server import Server
 from installing import has_stamp, locked, run_pip, stamp
 
-COMFY_CLI, MANAGER_PIN = "comfy-cli==1.23.0", "comfyui-manager==4.3"
+COMFY_CLI = "comfy-cli==1.23.0"
+COMFYUI_MANAGER = "comfyui-manager==4.3"
 NAME = "winning-tickets"
 # Where comfy-cli looks for a registry under development.
 PORT, DEVELOPMENT = 8080, {"ENVIRONMENT": "dev"}
@@ -174,7 +175,7 @@ def _stems(folder: Path, pattern: str) -> set[str]:
 
 def main() -> int:
     install = comfyui.ensure(None)
-    programs = tools(install.python, HOME, COMFY_CLI, MANAGER_PIN)
+    programs = tools(install.python, HOME, COMFY_CLI, COMFYUI_MANAGER)
     python, comfy = programs / "python", programs / "comfy"
     # The Manager is a package of ComfyUI's own Python; here it stays out of it.
     site = call(

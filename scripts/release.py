@@ -22,6 +22,7 @@ import comfyui
 import installs
 from comfyui import ROOT, SetupError
 from comfyui_server import LEFT_OUT, PACK, ServerError
+from registry_fields import with_fields
 
 BRANCH = "main"
 PLACEHOLDERS = (f"somebody/{installs.NAME}", "somebody")
@@ -52,7 +53,7 @@ def version_problems(named: dict[str, str], tags: Collection[str]) -> Iterator[s
 
 def notes(changelog: str, version: str) -> str:
     """The changelog's part on a version, without its heading; empty if there is none."""
-    found = re.search(rf"^## {re.escape(version)}\b.*\n((?:(?!## ).*\n?)*)", changelog, re.MULTILINE)
+    found = re.search(rf"^## {re.escape(version)}(?!\S).*\n((?:(?!## ).*\n?)*)", changelog, re.MULTILINE)
     return found[1].strip() if found else ""
 
 
@@ -174,9 +175,13 @@ def main() -> int:
         texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in WRITTEN}
         print(notes(texts["CHANGELOG.md"], versions(texts)["pyproject.toml"]))
         return 0
-    if bool(options.repository) != bool(options.publisher):
+    if (options.repository is None) != (options.publisher is None):
         parser.error("give both --repository and --publisher, or neither for a trial")
-    given = (options.repository, options.publisher) if options.repository else PLACEHOLDERS
+    given = PLACEHOLDERS if options.publisher is None else (options.repository, options.publisher)
+    try:
+        with_fields("", *given)
+    except ValueError as error:
+        raise SetupError(str(error)) from None
     try:
         return 0 if walk(options.comfyui, *given) else 1
     except ServerError as error:
