@@ -66,4 +66,10 @@ FLOW_PHASES = (
     Phase("refine", 5000, 3e-3, 1.0, 1.0, 1),
     Phase("polish", 3000, 2e-3, 1.0, 1.0, 2),
 )
-"""The transformers'."""
+"""The demo's transformer's."""
+SHORT_FLOW_PHASES = (
+    Phase("flow", 4000, 5e-3, 1.0, 1.0, 0),
+    Phase("refine", 2500, 3e-3, 1.0, 1.0, 1),
+    Phase("polish", 1500, 2e-3, 1.0, 1.0, 2),
+)
+"""Of transformers that are variants only."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import start
-from settings import FLOW_PHASES, LONGER, PHASES, SHORT_PHASES, Phase, Settings
+from settings import FLOW_PHASES, LONGER, PHASES, SHORT_FLOW_PHASES, SHORT_PHASES, Phase, Settings
 from variants import chosen, folder, progress
 
 HERE = Path(__file__).parent
@@ -134,7 +134,7 @@ def write(state: dict[str, torch.Tensor], path: Path) -> None:
 def phases() -> list[Phase]:
     most = ARGS.phase_steps
     if VARIANT.prediction == "flow":
-        own: tuple[Phase, ...] = FLOW_PHASES
+        own: tuple[Phase, ...] = FLOW_PHASES if VARIANT.shipped else SHORT_FLOW_PHASES
     else:
         own = (*SHORT_PHASES, *([LONGER] if VARIANT.longer else [])) if NAME else PHASES
     return [p if most is None else p._replace(steps=min(p.steps, most)) for p in own]
