@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..probe.build.build import NoiseResult
 from ..probe.build.looking import AfterSteps
+from ..probe.model.architecture import usual_size
 from ..tickets.grid import PIXELS
 from ..tickets.noise import SEED_RANGE
 from ..tickets.search.candidates import MOST_CANDIDATES
@@ -98,6 +99,9 @@ def complete(**combos: Any) -> bool | str:
     )
 
 
+LEAST_SIDE, MOST_SIDE = 64, 16384
+
+
 def seed_input(tooltip: str, control: bool = True) -> io.Int.Input:
     """`control`: with ComfyUI's control after generate."""
     return io.Int.Input(
@@ -107,7 +111,21 @@ def seed_input(tooltip: str, control: bool = True) -> io.Int.Input:
 
 def side_input(name: str, tooltip: str) -> io.Int.Input:
     """Width or height of an image in pixels."""
-    return io.Int.Input(name, default=512, min=64, max=16384, step=PIXELS, tooltip=tooltip)
+    return io.Int.Input(name, default=512, min=LEAST_SIDE, max=MOST_SIDE, step=PIXELS, tooltip=tooltip)
+
+
+def usual_side_input(name: str, tooltip: str) -> io.Int.Input:
+    """The same, 0 by default: see `read_sides`."""
+    return io.Int.Input(name, default=0, min=0, max=MOST_SIDE, step=PIXELS, tooltip=tooltip)
+
+
+def read_sides(model: Any, width: int, height: int) -> tuple[int, int]:
+    """Width and height in pixels, 0 being what is usual for the model. InputError for sides too small."""
+    for name, side in (("width", width), ("height", height)):
+        if 0 < side < LEAST_SIDE:
+            raise InputError(f"{name} is {side}; it must be 0, or {LEAST_SIDE} to {MOST_SIDE}.")
+    usual = usual_size(model)
+    return width or usual[0], height or usual[1]
 
 
 def batch_input() -> io.Int.Input:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -38,7 +39,7 @@ def _shared(seed_tooltip: str) -> list[io.Input]:
         io.Model.Input("model", tooltip="The model that will make the image. It is not changed."),
         io.Clip.Input("clip", tooltip="The model's text encoder."),
         regions_input(),
-        size_input("the model's usual size is used: 1024x1024 for SDXL, otherwise 512x512"),
+        size_input("the model's usual size is used: 512x512 for SD1.x and SD2.x, otherwise 1024x1024"),
         seed_input(seed_tooltip),
         batch_input(),
         io.String.Input(
@@ -51,7 +52,12 @@ def _shared(seed_tooltip: str) -> list[io.Input]:
 
 
 def _read_regions(model: Any, regions: Any, more: Any, size: Chosen | None) -> Placed:
-    return read_regions(regions, more, size, usual_size(model), "usual for this model")
+    usual = usual_size(model)
+    placed = read_regions(regions, more, size, usual, "usual for this model")
+    if 2 * placed.width * placed.height > usual[0] * usual[1]:
+        return placed
+    small = f"{placed.width}x{placed.height} is small for this model: most of its kind draw at about"
+    return replace(placed, note="\n".join(filter(None, [placed.note, f"{small} {usual[0]}x{usual[1]}."])))
 
 
 def _overlap_input() -> io.Combo.Input:

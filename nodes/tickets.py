@@ -35,9 +35,10 @@ from .inputs import (
     preview,
     read_advanced,
     read_look,
+    read_sides,
     rounds_input,
     seed_input,
-    side_input,
+    usual_side_input,
 )
 from .regions import more_regions_input, read_regions, regions_input, size_input
 
@@ -103,12 +104,14 @@ class CollectTickets(io.ComfyNode):
                     "with noises x pairs of categories.",
                 ),
                 seed_input("Seed of the first noise; the others have the seeds that follow.", control=False),
-                side_input(
+                usual_side_input(
                     "width",
-                    "Width in pixels at which the noises are looked at. Use the model's usual size; the "
-                    "tickets fit other sizes, too.",
+                    "Width in pixels at which the noises are looked at. 0: usual for the model. The tickets"
+                    " fit other sizes, too.",
                 ),
-                side_input("height", "Height in pixels at which the noises are looked at."),
+                usual_side_input(
+                    "height", "Height in pixels at which the noises are looked at. 0: usual for the model."
+                ),
                 io.String.Input(
                     "layer",
                     default=AUTO,
@@ -147,7 +150,8 @@ class CollectTickets(io.ComfyNode):
         names = parse_categories(categories)
         rare = read_advanced(advanced, _collect_advanced())
         prompts = rare["scheme"], rare["template"]
-        request = CollectRequest(names, noises, seed, width, height, layer, rare["cells_per_block"], *prompts)
+        sides = read_sides(model, width, height)
+        request = CollectRequest(names, noises, seed, *sides, layer, rare["cells_per_block"], *prompts)
         bank, about = collect_and_keep(model, clip, request, save_as, LiveMaps(noises), ChoiceBar())
         # The layer, for scripts/trial.py.
         shown = ui.PreviewText(about).as_dict() | {"layer": [bank.recipe.layer]}
@@ -211,8 +215,13 @@ class TicketLayerReport(io.ComfyNode):
                     "the effect more certain.",
                 ),
                 seed_input("Seed of the first noise; the others have the seeds that follow.", control=False),
-                side_input("width", "Width in pixels. Use the size at which you will collect."),
-                side_input("height", "Height in pixels at which the layers are looked at."),
+                usual_side_input(
+                    "width",
+                    "Width in pixels. Use the size at which you will collect. 0: usual for the model.",
+                ),
+                usual_side_input(
+                    "height", "Height in pixels at which the layers are looked at. 0: usual for the model."
+                ),
                 io.Int.Input(
                     "images",
                     default=2,
@@ -247,7 +256,8 @@ class TicketLayerReport(io.ComfyNode):
     ) -> io.NodeOutput:
         rare = read_advanced(advanced, _report_advanced())
         names = parse_categories(categories)
-        probe = LayerProbe(model, clip, names, noises, seed, width, height, transplanted=planted)
+        sides = read_sides(model, width, height)
+        probe = LayerProbe(model, clip, names, noises, seed, *sides, transplanted=planted)
         text, picture, layer = report(probe, measure(probe, images, rare["steps"], rare["cfg"], ChoiceBar()))
         return io.NodeOutput(layer, text, picture[None], ui=preview(cls, picture[None], text))
 

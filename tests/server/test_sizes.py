@@ -77,22 +77,46 @@ def test_the_first_of_a_chain_sets_the_size_and_every_node_passes_it_on(built: C
     assert built({**CARRIED, "regions": ["23", 0]}, **nodes)[0] == (320, 192)
 
 
+PICK = {
+    "model": ["1", 0],
+    "clip": ["1", 1],
+    "regions": LINES,
+    **CARRIED,
+    "seed": 1,
+    "batch_size": 1,
+    "layer": "input 3",
+    "candidates": 1,
+    "advanced": "defaults",
+}
+
+
 def test_noise_without_a_bank_takes_the_models_usual_size(
     run: Callable[[Prompt], Any], short: Prompt
 ) -> None:
-    inputs = {
-        "model": ["1", 0],
-        "clip": ["1", 1],
-        "regions": LINES,
-        **CARRIED,
-        "seed": 1,
-        "batch_size": 1,
-        "layer": "input 3",
-        "candidates": 1,
-        "advanced": "defaults",
-    }
-    picked = run({"1": short["1"], "3": {"class_type": "PickBestNoise", "inputs": inputs}, **seen("3")})
+    picked = run({"1": short["1"], "3": {"class_type": "PickBestNoise", "inputs": PICK}, **seen("3")})
     assert "Image size: 512x512, usual for this model, since the regions carry none." in picked.text("3")
+    assert "is small for this model" not in picked.text("3")
+
+
+def test_a_size_far_below_the_models_is_noted(run: Callable[[Prompt], Any], short: Prompt) -> None:
+    """Rule: what was forgotten is said. Ticket Regions is 512x512 at first, half of SDXL's sides."""
+    inputs = {**PICK, "regions": ["20", 0]}
+    nodes = {"3": {"class_type": "PickBestNoise", "inputs": inputs}, "20": drawn(320, 192), **seen("3")}
+    text = run({"1": short["1"], **nodes}).text("3")
+    assert "320x192 is small for this model: most of its kind draw at about 512x512." in text
+
+
+def test_tickets_are_collected_at_the_models_usual_size_if_none_is_given(
+    run: Callable[[Prompt], Any], failure: Callable[[Prompt], Any], short: Prompt
+) -> None:
+    """Rule: a fresh node works on any model with nothing set but the words."""
+    inputs = {**short["2"]["inputs"], "width": 0, "height": 0, "noises": 1, "categories": "castle"}
+    bank = {"class_type": "CollectTickets", "inputs": inputs}
+    shown = {"class_type": "TicketBankReport", "inputs": {"bank": ["2", 0]}}
+    assert "noises of 512x512" in run({"1": short["1"], "2": bank, "9": shown}).text("9")
+    wrong = {"class_type": "CollectTickets", "inputs": {**inputs, "height": 32}}
+    refused = failure({"1": short["1"], "2": wrong, "9": shown})
+    assert refused.message == "Collect Tickets: height is 32; it must be 0, or 64 to 16384."
 
 
 def seen(node: str) -> Prompt:
