@@ -39,13 +39,9 @@ def first_picture(kit: Kit) -> Example:
     return Example(
         f"""## A castle *there*
 
-{kit.about} **Collect Tickets** looks at {kit.noises} random noises and finds the small blocks in them \
-that lean towards a castle or a tree. Drag the boxes in **Ticket Regions**: **Ticket Latent from Regions** \
-puts a new noise together, with castle blocks in the castle's box and tree blocks in the tree's. \
-**Guidance Cutoff KSampler** draws from it, guided in the first half of the steps, and the plain KSampler \
-below draws the same prompt from its seed's noise.
-
-For other things change three: the boxes' names, the categories and the prompt.""",
+You get one prompt drawn twice: with its objects in the boxes, and from a plain seed. {kit.first} Then drag \
+the boxes in **Ticket Regions**. For other things, change the names of the boxes, the categories in \
+**Collect Tickets** and the prompt alike.""",
         {
             "model": kit.loader,
             "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 600)),
@@ -73,7 +69,6 @@ For other things change three: the boxes' names, the categories and the prompt."
                 Group("Without", GREY, ("plain image", "plain saved")),
             ),
         ),
-        920,
         0.6,
     )
 
@@ -84,11 +79,9 @@ def collect_and_save_a_bank(kit: Kit) -> Example:
     return Example(
         f"""## Collect a bank once, use it for every picture
 
-{kit.about} Write what you want to place into **Collect Tickets**, one thing a line. More noises give \
-better tickets: begin with {kit.noises}. What was collected is kept in \
-*models/ticket_banks/collecting.safetensors* while it runs: cancel, and the next run resumes from there. \
-The report shows what the bank holds, and **Save Ticket Bank** keeps it for the workflow \
-*regions_to_image*. A bank belongs to the model it was collected on.""",
+You get a bank of tickets: the small blocks of noise that start a thing. {kit.first} Write one thing per \
+line in **Collect Tickets**; a cancelled run resumes. More noises make better tickets. Then open \
+*regions_to_image*. A bank belongs to its model.""",
         {
             "model": kit.loader,
             "collect": Node(
@@ -103,7 +96,6 @@ The report shows what the bank holds, and **Save Ticket Bank** keeps it for the 
             (Group("2. Look at them", GOLD, ("report",)),),
             (Group("3. Keep it", GREEN, ("save",)),),
         ),
-        680,
         0.75,
     )
 
@@ -112,9 +104,9 @@ def regions_to_image(kit: Kit) -> Example:
     return Example(
         f"""## Draw where to place things
 
-{kit.about} {kit.about_bank} Drag the boxes in **Ticket Regions**, or draw others; change the prompt \
-accordingly and run. **Ticket Latent from Regions** builds the noise, and shows the cells of each region, \
-how well they fit, and the noise.""",
+You get a picture with each object in its box. {kit.first} {kit.about_bank} Drag the boxes in **Ticket \
+Regions**, or draw new ones, and name the same things in the prompt. Then try another seed, or more \
+candidates.""",
         {
             "model": kit.loader,
             "bank": Node("LoadTicketBank", {"name": kit.bank}, {}, (340, 150)),
@@ -135,7 +127,6 @@ how well they fit, and the noise.""",
             (Group("2. Build the noise", GOLD, ("layout",)),),
             (Group("3. Draw with it", GREEN, ("sampler", "tickets image", "tickets saved")),),
         ),
-        950,
         0.75,
     )
 
@@ -167,9 +158,9 @@ def masks_to_image(kit: Kit) -> Example:
     return Example(
         f"""## Masks of any shape
 
-{kit.about} {kit.about_bank} The two masks are made of bars, so that nothing need be loaded. Put your own \
-in their place: *Load Image*, painted with its *Open in MaskEditor*, or what a detector found. Masks of \
-any size are spread over the whole image; one mask for each image of a batch works, too.""",
+You get each object where its mask is. {kit.first} {kit.about_bank} Then replace the bars with masks of \
+your own: *Load Image* with *Open in MaskEditor*, or a detector's. Any size works; so does one mask per \
+image of a batch.""",
         {
             "model": kit.loader,
             "bank": Node("LoadTicketBank", {"name": kit.bank}, {}, (340, 150)),
@@ -205,33 +196,32 @@ any size are spread over the whole image; one mask for each image of a batch wor
             (Group("3. Build the noise", GOLD, ("layout",)),),
             (Group("4. Draw with it", GREEN, ("sampler", "tickets image", "tickets saved")),),
         ),
-        900,
         0.62,
     )
 
 
 def block_swap(kit: Kit) -> Example:
+    seed = 12
     arranged = Node(
         "ArrangeNoiseByRegions",
-        {"seed": 7, "layer": kit.layer},
+        {"seed": seed, "layer": kit.layer},
         {**MODEL, "regions": ("editor", 0)},
         (360, 760),
     )
     return Example(
-        f"""## No bank at all: a seed's own noise, rearranged
+        f"""## No bank: rearrange the noise of a seed
 
-{kit.about} **Arrange Noise by Regions** looks at the noise of the seed and exchanges blocks of it, until \
-those that lean towards a castle lie in the castle's box. Nothing is collected, and the noise stays \
-exactly Gaussian, as **Noise Report** shows. The plain KSampler draws from the same seed's noise as it \
-was.""",
+You get one seed drawn twice: with its blocks of noise moved to the boxes they suit, and as it was. \
+{kit.first} Drag the boxes in **Ticket Regions**. Nothing is collected, and the noise stays Gaussian, as \
+**Noise Report** shows. Then try other seeds.""",
         {
             "model": kit.loader,
             "editor": editor(kit, castle=RIGHT, tree=LEFT),
             "arranged": arranged,
             **prompts(),
-            "sampler": with_noise(kit, "arranged"),
+            "sampler": with_noise(kit, "arranged", seed),
             **picture("arranged", "sampler", "Rearranged", "tickets/block_swap"),
-            "plain sampler": plain(kit, ("arranged", 2)),
+            "plain sampler": plain(kit, ("arranged", 2), seed),
             **picture("plain", "plain sampler", "As it was", "tickets/block_swap_plain"),
             "report": Node(
                 "NoiseReport",
@@ -253,7 +243,6 @@ was.""",
                 Group("As it was", GREY, ("plain image", "plain saved")),
             ),
         ),
-        920,
         0.6,
     )
 
@@ -274,15 +263,11 @@ def try_the_left_third_again(kit: Kit) -> Example:
         return Node("SamplerCustomAdvanced", {}, links, (300, 0))
 
     return Example(
-        f"""## Keep this picture, but try the left third again
+        f"""## Keep the picture, try its left third again
 
-{kit.about} The picture of one seed, then twice the same with another left third. **Redraw Noise in Region** \
-redraws that part of the noise and keeps the rest, so that the picture stays closer to what it was than with \
-another seed; another seed there is another try.
-
-**Pick Best Noise** makes 12 such tries. It looks at the first step of each; the third of them that fits the \
-boxes best takes the first steps of the run and is looked at again. For these to be the run's own, its \
-sampler, sigmas and both prompts are connected. Together this costs about as much as one more picture.""",
+You get a picture, the same with a new left third, and the best of 12 such tries. {kit.first} Set the part \
+and the seed in **Redraw Noise in Region**. Then move the boxes for **Pick Best Noise**: its looks \
+cost about one more picture.""",
         {
             "model": kit.loader,
             **prompts(),
@@ -334,6 +319,5 @@ sampler, sigmas and both prompts are connected. Together this costs about as muc
                 Group("The best of 12", GREEN, ("best sampler", "best image", "best saved")),
             ),
         ),
-        930,
         0.6,
     )

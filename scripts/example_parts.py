@@ -18,7 +18,7 @@ class Kit:
     """A model to make the examples for. block: the layer's, in latent pixels; bank: in ticket_banks."""
 
     loader: Node
-    about: str
+    first: str
     side: int
     cfg: float
     layer: str
@@ -37,32 +37,31 @@ class Kit:
 
 SD1 = Kit(
     Node("CheckpointLoaderSimple", size=(340, 120), title="Your checkpoint: any SD1.x"),
-    "Choose a checkpoint of your own in the first node: any SD1.x one will do.",
+    "Choose your SD1.x checkpoint in the first node.",
     512,
     7.0,
     "input 8",
     4,
     128,
     "my_bank.safetensors",
-    "Make the bank first, with the workflow *collect_and_save_a_bank* and the same checkpoint.",
+    "Make its bank first, with *collect_and_save_a_bank*.",
     {"images": 64, "steps": 12},
     "auto",
-    "It draws, looks at and judges 320 images of 12 steps: some minutes on a GPU. Before that **Collect"
-    " Tickets** tries, once for your model, which of its layers makes tickets that work.",
+    "It draws 320 images, minutes on a GPU.",
 )
 DEMO = Kit(
     Node("LoadDemoModel", size=(340, 120)),
-    "The model is the pack's own small demo model, of 256x256 images.",
+    "Press Run: the small demo model is set.",
     256,
     5.0,
     "input 3",
     2,
-    48,
+    192,
     "demo_model.safetensors",
-    "The bank of the demo model comes with the pack: it knows castle, tree, sun, car, flower and fish.",
+    "Its bank knows castle, tree, sun, car, flower and fish.",
     {"images": 12, "steps": 10},
     "input 3",
-    "It draws, looks at and judges 60 small images of 10 steps: about two minutes on two cores.",
+    "It draws 60 small images, about two minutes on a CPU.",
 )
 
 
@@ -80,9 +79,8 @@ class Example:
     note: str
     nodes: dict[str, Node]
     columns: tuple[tuple[Group, ...], ...]
-    height: int
-    """Of the picture, in pixels; its width is always the same."""
     scale: float = 0.8
+    """Of the view that it opens with."""
 
 
 MODEL: dict[str, Link] = {"model": ("model", 0), "clip": ("model", 1)}
@@ -97,8 +95,8 @@ def prompts(text: str = "a castle and a tree", width: int = 340) -> dict[str, No
     }
 
 
-def sampling(kit: Kit, sampler: str = "euler", scheduler: str = "normal") -> dict[str, Any]:
-    values = {"seed": 7, "steps": 20, "cfg": kit.cfg}
+def sampling(kit: Kit, sampler: str = "euler", scheduler: str = "normal", seed: int = 7) -> dict[str, Any]:
+    values = {"seed": seed, "steps": 20, "cfg": kit.cfg}
     return {**values, "sampler_name": sampler, "scheduler": scheduler}
 
 
@@ -125,10 +123,10 @@ def editor(kit: Kit, **boxes: list[float]) -> Node:
     return Node("TicketRegions", {**kit.size, "layout": layout}, {}, (380, 600))
 
 
-def with_noise(kit: Kit, noise: str) -> Node:
+def with_noise(kit: Kit, noise: str, seed: int = 7) -> Node:
     links: dict[str, Link] = {**sampler_links("model", (noise, 2)), "noise": (noise, 0)}
-    return Node("GuidanceCutoffKSampler", sampling(kit), links, (320, 500))
+    return Node("GuidanceCutoffKSampler", sampling(kit, seed=seed), links, (320, 500))
 
 
-def plain(kit: Kit, latent: Link) -> Node:
-    return Node("KSampler", sampling(kit), sampler_links("model", latent), (320, 280))
+def plain(kit: Kit, latent: Link, seed: int = 7) -> Node:
+    return Node("KSampler", sampling(kit, seed=seed), sampler_links("model", latent), (320, 280))

@@ -29,7 +29,7 @@ from page_graph import Link, Node
 
 
 def cutoff_side_by_side(kit: Kit) -> Example:
-    how = sampling(kit, "dpmpp_2m", "karras")
+    how = sampling(kit, "dpmpp_2m", "karras", seed=4)
     empty: Link = ("latent", 0)
     half = {**how, "cutoff": "share of steps", "cutoff.guided": 0.5, "after_cutoff": "conditional"}
 
@@ -39,10 +39,9 @@ def cutoff_side_by_side(kit: Kit) -> Example:
     return Example(
         f"""## The same picture in less time
 
-{kit.about} Left: stock KSampler, guided in all steps. In the middle: **Guidance Cutoff KSampler**, guided \
-in half of the steps; each later step runs the model once instead of twice. Right: **Guidance Cutoff**, a \
-patch of the model for any sampler node, here *adaptive*: it ends when guidance changes the picture \
-little. The sampler and the report tell what was saved.""",
+You get one seed three times: guided in all steps, in half of them, and *adaptive*, until guidance changes \
+little. {kit.first} An unguided step runs the model once, not twice. Then lower *guided* in **Guidance \
+Cutoff KSampler** until you see the difference.""",
         {
             "model": kit.loader,
             **prompts(width=260),
@@ -85,7 +84,6 @@ little. The sampler and the report tell what was saved.""",
             (Group("As a patch, adaptive", GREEN, ("cutoff", "patched", "report", "patched image")),),
             (Group("Side by side", BLUE, ("two", "three", "saved")),),
         ),
-        760,
         0.61,
     )
 
@@ -97,12 +95,9 @@ def does_it_work_on_my_checkpoint(kit: Kit) -> Example:
     return Example(
         f"""## Does it work on my checkpoint?
 
-{kit.about} Press *Run*: **Layout Trial** draws the same layouts and seeds with plain noise, the best of 32 \
-seeds, block swap and tickets, lets the model itself judge where things are, and says in one sentence what \
-works here. {kit.about_trial} Cancel whenever you like: every image is kept in *output/layout_trials*, and \
-the next run resumes from there.
-
-Replace castle, tree, car and cat by what you want to place.""",
+You get one sentence that says which noise puts objects in place here, and a chart. {kit.first} \
+{kit.about_trial} A cancelled run resumes. Then replace castle, tree, car and cat with what you want to \
+place.""",
         {
             "model": kit.loader,
             "collect": Node("CollectTickets", {**collect, **kit.size}, MODEL, (360, 600)),
@@ -121,20 +116,19 @@ Replace castle, tree, car and cat by what you want to place.""",
             (Group("2. Try them", GREEN, ("trial",)),),
             (Group("3. What it says", GREEN, ("picture",)),),
         ),
-        740,
         0.58,
     )
 
 
 def attention_over_steps(kit: Kit) -> Example:
-    how = sampling(kit)
+    how = sampling(kit, seed=5)
     watched: dict[str, Link] = {**sampler_links("watch", ("latent", 0)), "positive": ("watch", 1)}
     return Example(
-        f"""## When text acts, and how long guidance matters
+        f"""## When the words act, and how long guidance matters
 
-{kit.about} **Attention over Steps** watches the first sampler: where the model looks for each phrase, step \
-by step. Its report shows the heat maps over the image, and **Suggest Guidance Cutoff** reads from the run \
-after which share of the steps guidance changes little. The second sampler is guided just so long.""",
+You get maps of where the model looks for each phrase, step by step, and a picture guided only as long as \
+it matters. {kit.first} Write the prompt and its phrases in **Attention over Steps**. Then use the suggested \
+share elsewhere.""",
         {
             "model": kit.loader,
             "watch": Node(
@@ -181,7 +175,6 @@ after which share of the steps guidance changes little. The second sampler is gu
             (Group("2. See", GOLD, ("report",)), Group("3. How long guidance matters", GOLD, ("suggested",))),
             (Group("4. Guide so long", GREEN, ("sampler", "cut image", "cut saved")),),
         ),
-        820,
         0.62,
     )
 
@@ -193,7 +186,7 @@ def swap_end_tokens(kit: Kit) -> Example:
 
     def drawn(positive: Link) -> Node:
         links: dict[str, Link] = {**sampler_links("model", ("latent", 0)), "positive": positive}
-        return Node("KSampler", sampling(kit), links, (300, 280))
+        return Node("KSampler", sampling(kit, seed=12), links, (300, 280))
 
     nodes = {
         "model": kit.loader,
@@ -211,10 +204,9 @@ def swap_end_tokens(kit: Kit) -> Example:
     return Example(
         f"""## What the end of a prompt carries
 
-{kit.about} Behind the words of a prompt the text encoder has [EOS] tokens, which have seen all of them. \
-**Swap End Tokens** gives a prompt the end tokens of another: the same noise, drawn with the words of one \
-and the end of the other. Which of the two does the image follow? In the paper, on Stable Diffusion, it is \
-mostly the end tokens'; the small demo model follows the words.""",
+You get a castle, then each prompt's words with the other's end tokens. {kit.first} Write both in **Swap End \
+Tokens**. Which does the picture follow? In the paper, on Stable Diffusion, mostly the end tokens; the small \
+demo model follows the words.""",
         nodes,
         (
             (INPUTS, Group("Size", BLUE, ("latent",))),
@@ -223,7 +215,6 @@ mostly the end tokens'; the small demo model follows the words.""",
             (Group("Words castle, end tree", GREEN, ("tree sampler", "tree image", "tree saved")),),
             (Group("Words tree, end castle", GREEN, ("castle sampler", "castle image", "castle saved")),),
         ),
-        780,
         0.62,
     )
 

@@ -1,8 +1,8 @@
-"""Makes the example workflows and their pictures (see examples.py) in ComfyUI's own page.
+"""Makes the example workflows (examples.py) and their pictures (thumbnails.py) in ComfyUI's own page.
 
     python scripts/make_workflow.py [NAME ...]
 
-For any SD1.x checkpoint: example_workflows/. The same on the demo model, run before the picture is taken:
+For any SD1.x checkpoint: example_workflows/. The same on the demo model, run for the pictures of both:
 demo/example_workflows/, and as prompts for the HTTP API in its folder api/. Needs Chromium and, in the Python
 that runs this, playwright (pip install playwright; no browser download).
 """
@@ -10,6 +10,7 @@ that runs this, playwright (pip install playwright; no browser download).
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import uuid
 from pathlib import Path
@@ -22,15 +23,16 @@ from comfyui import ROOT, SetupError
 from comfyui_server import Server
 from example_parts import DEMO, SD1, Example
 from examples import EXAMPLES
+from PIL import Image
+from thumbnails import COMPOSED, Shots
 
 # The demo model's first: what its bank is saved as, the others load.
 FOLDERS = ((DEMO, ROOT / "demo" / "example_workflows"), (SD1, ROOT / "example_workflows"))
-LEFT, TOP = 110, 210
-PICTURE = {"x": 80, "y": 125, "width": 1300}
+LEFT, TOP = 110, 320
 PATIENCE = 1800.0
 
 ARRANGE = """async ({note, columns}) => {
-  const GAP = 60, HEADER = 80, BORDER = 20
+  const GAP = 60, HEADER = 80, BORDER = 20, AISLE = 130, LANE = 16
   const LARGE = ['CollectTickets', 'TicketRegions', 'TicketBankReport', 'NoiseReport', 'LayoutTrial']
   const boxes = []
   const text = LiteGraph.createNode('MarkdownNote')
@@ -41,6 +43,7 @@ ARRANGE = """async ({note, columns}) => {
   const width = Math.max(...columns[0][0].nodes.map(name => made[name].size[0]))
   text.setSize([width, 100 + 0.42 * note.length * 300 / width])
   let x = 0
+  const sides = new Map()
   for (const [i, column] of columns.entries()) {
     let y = i ? 0 : text.size[1] + HEADER, widest = 0
     for (const {title, color, nodes} of column) {
@@ -61,7 +64,38 @@ ARRANGE = """async ({note, columns}) => {
       app.graph.add(group)
       y += HEADER - GAP + 2 * BORDER
     }
-    x += widest + 3 * BORDER + 20
+    for (const name of column.flatMap(group => group.nodes)) sides.set(made[name].id, [i, x, x + widest])
+    x += widest + AISLE
+  }
+  // What goes past other nodes goes above them all, each output in a lane of its own; within a column it goes
+  // below its source and down the left side.
+  const numbers = new Map(), shared = new Map()
+  const number = (where, key) => {
+    if (!numbers.has(where)) numbers.set(where, [])
+    const known = numbers.get(where)
+    if (!known.includes(key)) known.push(key)
+    return known.indexOf(key)
+  }
+  for (const {id, origin_id, origin_slot, target_id, target_slot} of [...app.graph.links.values()]) {
+    const [from, start, right] = sides.get(origin_id), [to, left] = sides.get(target_id)
+    if (to === from + 1) continue
+    const source = app.graph.getNodeById(origin_id), target = app.graph.getNodeById(target_id)
+    const out = source.getOutputPos(origin_slot)[1], into = target.getInputPos(target_slot)[1]
+    const key = `${origin_id} ${origin_slot} ${to === from}`
+    const inside = to === from, near = 11 + 5 * (origin_slot % 3)
+    const aside = inside ? near : 28 + 7 * number(`from ${from}`, key)
+    const ahead = inside ? near : 28 + 7 * number(`to ${to}`, key)
+    const y = inside ? source.pos[1] + source.size[1] + near : -HEADER - 40 - LANE * number('above', key)
+    const end = inside ? start : left
+    const way = [[right + aside, out], [right + aside, y], [end - ahead, y], [end - ahead, into]]
+    const common = inside ? 3 : 2
+    const link = app.graph.links.get(id), known = shared.get(key)
+    if (known) {
+      for (const reroute of known) reroute.linkIds.add(id)
+      link.parentId = known.at(-1).id
+    }
+    const made = way.slice(known ? common : 0).map(point => app.graph.createReroute(point, link))
+    if (!known) shared.set(key, made.slice(0, common))
   }
   return app.graph.serialize()
 }"""
@@ -79,7 +113,8 @@ def strip(name: str, workflow: dict[str, Any], scale: float) -> dict[str, Any]:
         node["properties"] = {k: v for k, v in node["properties"].items() if k == "Node name for S&R"}
         if node["type"] == "CheckpointLoaderSimple":
             node["widgets_values"] = ["choose your checkpoint"]
-    extra = {"ds": {"scale": scale, "offset": [LEFT / scale, TOP / scale]}}
+    kept = {key: workflow["extra"][key] for key in ("reroutes", "linkExtensions") if key in workflow["extra"]}
+    extra = {"ds": {"scale": scale, "offset": [LEFT / scale, TOP / scale]}, **kept}
     return {**workflow, "id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)), "revision": 0, "extra": extra}
 
 
@@ -98,21 +133,35 @@ def make(server: Server, browser: Any, name: str, example: Example, folder: Path
     workflow = strip(f"{folder.parent.name}/{name}", made, example.scale)
     # Spaces would be most of an installed workflow.
     write(folder / f"{name}.json", workflow, separators=(",", ":"))
-    view = {"scale": example.scale, "left": LEFT, "top": TOP}
-    page.evaluate(SHOW, {"workflow": workflow, "name": name, **view})
     if run:
+        view = {"scale": example.scale, "left": LEFT, "top": TOP}
+        page.evaluate(SHOW, {"workflow": workflow, "name": name, **view})
         with page.expect_response(lambda r: r.url.endswith("/prompt")) as answer:
             page.evaluate("app.queuePrompt(0)")
         told = answer.value.json()
         if told.get("node_errors") or "prompt_id" not in told:
             raise SetupError(json.dumps(told, indent=1))
-        server.client.wait(told["prompt_id"], PATIENCE)
+        entry = server.client.wait(told["prompt_id"], PATIENCE)
         prompt = page.evaluate("async () => (await app.graphToPrompt()).output")
         write(folder / "api" / f"{name}.json", prompt, indent=2)
-    page.wait_for_timeout(3000)
-    clip = {**PICTURE, "height": example.height}
-    browsers.keep_picture(page, folder / f"{name}.jpg", clip)
+        picture = COMPOSED[name](shots(server, example, entry))
+        for _, every in FOLDERS:
+            picture.save(every / f"{name}.jpg", quality=80, optimize=True, progressive=True)
     page.close()
+
+
+def shots(server: Server, example: Example, entry: dict[str, Any]) -> Shots:
+    """What a run showed, by the names of the example's nodes: the page numbers them in this order."""
+    names = dict(enumerate(example.nodes, 1))
+    pictures: dict[str, list[Image.Image]] = {}
+    texts: dict[str, list[str]] = {}
+    for number, output in entry["outputs"].items():
+        name = names[int(number)]
+        found = [server.client.image(**image) for image in output.get("images", [])]
+        pictures[name] = [Image.open(io.BytesIO(content)) for content in found]
+        texts[name] = output.get("text", [])
+    layouts = [node.values["layout"] for node in example.nodes.values() if "layout" in node.values]
+    return Shots(pictures, texts, *layouts)
 
 
 def main() -> int:

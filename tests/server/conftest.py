@@ -191,12 +191,12 @@ def listener(client: Client) -> Iterator[Listener]:
 
 @pytest.fixture(scope="session")
 def original() -> Prompt:
-    """The first example, with a third category and its drawn regions as text."""
+    """The first example, with a third category, fewer noises and its drawn regions as text."""
     prompt = dict(json.loads(API_PROMPT.read_text(encoding="utf-8")))
     drawn = json.loads(prompt.pop("12")["inputs"]["layout"])["regions"]
     lines = [f"{r['category']}: {' '.join(map(str, r['box']))}" for r in drawn]
     prompt["3"]["inputs"]["regions"] = "\n".join(lines)
-    prompt["2"]["inputs"]["categories"] = "castle\ntree\ncar"
+    prompt["2"]["inputs"].update(categories="castle\ntree\ncar", noises=48)
     return prompt
 
 
