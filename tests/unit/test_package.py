@@ -39,7 +39,7 @@ def test_installed_pack_stays_small(installed: set[str]) -> None:
 
 def test_installed_pack_has_all_that_comfyui_shows_of_it(installed: set[str]) -> None:
     """`docs/` in .comfyignore took the help pages in web/docs, too."""
-    for folder in ("web", "locales", "example_workflows", "ticket_banks", *CODE):
+    for folder in ("web", "locales", "example_workflows", "subgraphs", "ticket_banks", *CODE):
         assert {name for name in listed() if name.startswith(f"{folder}/")} <= installed
 
 
