@@ -9,7 +9,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .clone import plain_clone
 from .family import Family, ProbeError
-from .transformer import Transformer, class_of, is_known, unknown
+from .transformer import Transformer, class_of, is_known, unknown, unnumbered
 from .unet import UNet
 
 # Known to compute attention where nothing can look on: by class, why.
@@ -26,6 +26,8 @@ def family_of(model: Any, joint: bool = True) -> Family:
         return UNet(model)
     if class_of(_dit(model)) in CLOSED:
         raise ProbeError(f"{unreadable(model)} Use a model of another kind.")
+    if why := unnumbered(_dit(model)):
+        raise ProbeError(f"{why} Update ComfyUI or use a model of another kind.")
     return Transformer(model, joint)
 
 
@@ -43,7 +45,7 @@ def unreadable(model: Any) -> str:
             f"This model is {name}: ComfyUI gives its attention no transformer_options, so that no patch can"
             " read it."
         )
-    return unknown(model, dit)
+    return unnumbered(dit) or unknown(model, dit)
 
 
 def _dit(model: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import comfy.model_sampling
+import comfyui_version
 import torch
 from comfy.patcher_extension import WrappersMP
 
@@ -55,7 +57,8 @@ class Kind:
     else image attends to text alone. beside: what else a forward may be given that leaves the image's own
     tokens unknown. unlike: why one model of the class is of another kind, empty if it is not. told: what the
     model is given for a text's tokens, where ComfyUI makes something else of them before; of the model, the
-    tokens, and what else their conditioning holds.
+    tokens, and what else their conditioning holds. since: the first ComfyUI that numbers its
+    blocks; empty: all do.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Kind:
     beside: tuple[str, ...] = ()
     unlike: Callable[[Any], str] = lambda dit: ""
     told: Callable[[Any, torch.Tensor, Mapping[str, Any]], torch.Tensor] | None = None
+    since: str = ""
 
 
 def _text_first(dit: Any, image: int, text: int, given: Mapping[str, Any]) -> Parts:
@@ -136,6 +140,7 @@ KINDS = {
         "blocks.0.cross_attn.k_proj",
         _text_first,
         joint=False,
+        since="0.30.0",
     ),
     "comfy.ldm.anima.model.Anima": Kind(
         "Anima",
@@ -145,6 +150,7 @@ KINDS = {
         _text_first,
         joint=False,
         told=_adapted,
+        since="0.30.0",
     ),
     "comfy.ldm.krea2.model.SingleStreamDiT": Kind(
         "Krea2", (Blocks("block", "blocks", "single"),), "patch", "txtmlp.1", _text_first
@@ -290,7 +296,23 @@ def class_of(dit: Any) -> str:
 def is_known(dit: Any) -> bool:
     """Whether a diffusion model is of one of KINDS."""
     kind = KINDS.get(class_of(dit))
-    return kind is not None and not kind.unlike(dit)
+    return kind is not None and not kind.unlike(dit) and not unnumbered(dit)
+
+
+def unnumbered(dit: Any) -> str:
+    """Why this ComfyUI is too old for a diffusion model of one of KINDS, as a sentence; else empty."""
+    kind = KINDS.get(class_of(dit))
+    here = comfyui_version.__version__
+    if kind is None or _numbers(here) >= _numbers(kind.since):
+        return ""
+    return (
+        f"This model is {kind.name}: before {kind.since} ComfyUI does not number its blocks (this is {here}),"
+        " so that no patch can read it."
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def unknown(model: Any, dit: Any) -> str:

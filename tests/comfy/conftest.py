@@ -24,6 +24,9 @@ if str(COMFYUI) not in sys.path:
     comfy.options.enable_args_parsing()
     import comfy.model_management
 
+    # As main.py has it: an older ComfyUI's `nodes` puts the folder of comfy/utils.py first.
+    import utils.extra_config  # noqa: F401
+
     sys.argv = arguments
 
 import comfy.latent_formats
