@@ -57,6 +57,20 @@ def test_an_older_comfyui_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatc
         winning_tickets.comfy_entrypoint().send(None)
 
 
+@pytest.mark.parametrize("version", ["0.24.1", "0.24.1+local", "0.24.1-dev", "0.31.0rc1"])
+def test_a_comfyui_that_is_new_enough_is_not_refused_for_how_it_writes_its_version(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule: a suffix made 0.24.1 older than itself."""
+    newer = types.ModuleType("comfyui_version")
+    newer.__dict__["__version__"] = version
+    monkeypatch.setitem(sys.modules, "comfyui_version", newer)
+    loading = winning_tickets.comfy_entrypoint()
+    # What comes after needs a whole ComfyUI.
+    with pytest.raises((ImportError, StopIteration)):
+        loading.send(None)
+
+
 def test_what_is_refused_is_what_pyproject_says() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     claimed = re.search(r'requires-comfyui = ">=(.+)"', project)
