@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ class Client:
 
     def __init__(self, url: str, failure: Callable[[str], ServerError] = ServerError) -> None:
         self.url = url.rstrip("/")
+        self.client_id = uuid.uuid4().hex
         self._failure = failure
         # A proxy from the environment must not get between us and this machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -46,7 +48,8 @@ class Client:
     def queue(self, prompt: Mapping[str, Any]) -> str:
         """Queue a prompt in API format and return its id."""
         try:
-            answer = self._json("/prompt", {"prompt": prompt})
+            # An older ComfyUI gives the texts of cached nodes to prompts that have a client, only.
+            answer = self._json("/prompt", {"prompt": prompt, "client_id": self.client_id})
         except urllib.error.HTTPError as error:
             raise PromptError(_refusal(error.read())) from None
         if answer.get("node_errors"):
