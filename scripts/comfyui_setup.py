@@ -42,16 +42,25 @@ def install(home: Path, say: Say) -> None:
             _install_packages(home, say)
 
 
-def small_environment(home: Path, packages: Sequence[str], say: Say) -> Path:
-    """The Python of home/venv, with `packages` and nothing of ComfyUI; PyTorch is for the CPU."""
+def small_environment(
+    home: Path,
+    packages: Sequence[str],
+    say: Say,
+    what: str = "PyTorch for the CPU and the tools (about 1 GB)",
+    uv_only: Sequence[str] = ("--torch-backend", "cpu"),
+) -> Path:
+    """The Python of home/venv, with `packages` and nothing of ComfyUI; PyTorch is for the CPU.
+
+    what: for people. uv_only: as of `installing.install`.
+    """
     recipe = "\n".join(packages)
     if not has_stamp(home / "venv", "packages", recipe):
         home.mkdir(parents=True, exist_ok=True)
         with locked(home):
             _ensure_venv(home, say)
-            say("Installing PyTorch for the CPU and the tools (about 1 GB)")
+            say(f"Installing {what}")
             _forget_torn(home / "venv")
-            installing.install(home, venv_python(home), packages, say, ["--torch-backend", "cpu"])
+            installing.install(home, venv_python(home), packages, say, uv_only)
             stamp(home / "venv", "packages", recipe)
     check_starts(home)
     return venv_python(home)

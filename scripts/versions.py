@@ -1,10 +1,14 @@
 """Runs the pack on several versions of ComfyUI, each with the page that it asks for.
 
-    python scripts/versions.py [VERSION ...]
+    python scripts/versions.py [VERSION ...]                     a quick look at each
+    python scripts/versions.py 0.24.1 --tests                    all tests on it
+    python3.10 scripts/versions.py 0.24.1 --tests --torch 2.4.1  on another Python and PyTorch
+    python scripts/versions.py 0.24.1 --tests -- tests/comfy     what follows -- goes to pytest
 
-Every version gets the packages of .comfyui/ (see scripts/comfyui.py). On each: all nodes are there, the
+For the look every version gets the packages of .comfyui/ (see scripts/comfyui.py): all nodes are there, the
 example with drawn regions runs, so do Layout Trial and Layout Score, and, where there is a browser, a box is
-drawn and inputs grow in both renderers.
+drawn and inputs grow in both renderers. For tests a version gets an environment of its own below
+.comfyui/versions/, of the Python that runs this, with the packages that it asks for.
 """
 
 from __future__ import annotations
@@ -12,8 +16,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import importlib.util
 import json
+import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -22,9 +29,17 @@ from typing import Any, NamedTuple
 
 import browser as browsers
 import comfyui
+import test
 from comfyui import HOME, ROOT, Install, SetupError
 from comfyui_server import Server
-from comfyui_setup import ARCHIVE, ARCHIVE_SHA256, VERSION, fetch_source, venv_python
+from comfyui_setup import (
+    ARCHIVE,
+    ARCHIVE_SHA256,
+    TORCH,
+    VERSION,
+    fetch_source,
+    small_environment,
+)
 from installing import has_stamp, run_pip
 
 from trial import completed
@@ -125,6 +140,27 @@ def fetch(version: str, python: Path) -> tuple[Path, Path]:
     return home / "ComfyUI", page
 
 
+def environment(version: str, root: Path, torch: str) -> Path:
+    """A Python like the one that runs this, with what ComfyUI asks for and the tools. torch: its version."""
+    pins = [f"torch=={torch}", "torchvision", f"torchaudio=={audio(torch)}"] if torch else TORCH
+    asked = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [*pins, *(line for line in asked if line and not line.startswith("#")), *test.pins()]
+    python = "{}.{}".format(*sys.version_info)
+    home = HOME / "versions" / f"{version}-python{python}{torch and '-torch'}{torch}"
+    return small_environment(home, wanted, print, f"what ComfyUI {version} asks for (up to 6 GB)", ())
+
+
+def audio(torch: str) -> str:
+    """Of torchaudio, which ended with 2.11.0; it does not say itself which PyTorch it was built for."""
+    return min(torch, "2.11.0", key=lambda version: [int(part) for part in version.split(".")])
+
+
+def run_tests(version: str, torch: str, python: Path, arguments: Sequence[str]) -> bool:
+    root, page = fetch(version, python)
+    os.environ["FRONT_END_ROOT"] = str(page)
+    return test.tests(str(environment(version, root, torch)), root, "", arguments)
+
+
 def check(version: str, python: Path, browser: Any) -> str:
     """What was seen; SetupError or ServerError if it fails."""
     root, page = fetch(version, python)
@@ -179,11 +215,27 @@ def draw(page: Any, nodes_2: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the pack on several versions of ComfyUI.")
     parser.add_argument("versions", nargs="*", help=f"of {', '.join(RELEASES)}; all of them")
-    versions: Sequence[str] = parser.parse_args().versions or list(RELEASES)
+    parser.add_argument("--tests", action="store_true", help="run the tests; pytest's arguments after --")
+    parser.add_argument("--torch", default="", metavar="VERSION", help="of PyTorch, for the tests")
+    given, pytest = sys.argv[1:], []
+    if "--" in given:
+        given, pytest = given[: given.index("--")], given[given.index("--") + 1 :]
+    options = parser.parse_args(given)
+    versions: Sequence[str] = options.versions or list(RELEASES)
     if unknown := [v for v in versions if v not in RELEASES]:
         raise SetupError(f"No archive is known for {', '.join(unknown)}; for {', '.join(RELEASES)} there is.")
-    comfyui.ensure(None)
-    python = venv_python(HOME)
+    if not options.tests and (options.torch or pytest):
+        parser.error("--torch and pytest's arguments are for --tests")
+    install = comfyui.ensure(None)
+    python = install.python
+    if options.tests:
+        failed = [v for v in versions if not run_tests(v, options.torch, python, pytest)]
+        print(f"Failed: {', '.join(failed)}" if failed else "All tests passed.")
+        return 1 if failed else 0
+    test.provide_tools(install)
+    if not importlib.util.find_spec("playwright") and Path(sys.executable) != python:
+        # The page needs what only the environment has.
+        return subprocess.call([str(python), *sys.argv])
     with contextlib.ExitStack() as stack:
         browser = None
         try:
