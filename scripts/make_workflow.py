@@ -97,7 +97,8 @@ ARRANGE = """async ({note, columns}) => {
     const made = way.slice(known ? common : 0).map(point => app.graph.createReroute(point, link))
     if (!known) shared.set(key, made.slice(0, common))
   }
-  return app.graph.serialize()
+  // As the page saves it: undefined would come here as null.
+  return JSON.parse(JSON.stringify(app.graph.serialize()))
 }"""
 SHOW = """async ({workflow, name, scale, left, top}) => {
   await app.loadGraphData(workflow, true, true, name)
