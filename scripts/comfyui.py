@@ -61,13 +61,19 @@ def check_version() -> None:
         raise SetupError(f"Python {python_version()} is too old: {other_python()}.")
 
 
+def from_environment() -> Path | None:
+    """The user's own ComfyUI, if there is one in COMFYUI_DIR."""
+    named = os.environ.get("COMFYUI_DIR")
+    return Path(named) if named else None
+
+
 def add_option(parser: argparse._ActionsContainer) -> None:
     """The --comfyui option, shared by the scripts."""
     parser.add_argument(
         "--comfyui",
         type=Path,
         metavar="DIR",
-        default=os.environ.get("COMFYUI_DIR") or None,
+        default=from_environment(),
         help="use the ComfyUI in DIR, with the Python that runs this script "
         "(default: $COMFYUI_DIR, else one is installed into .comfyui/)",
     )

@@ -82,7 +82,7 @@ def _short(value: Any) -> str:
 
 
 def main() -> int:
-    with Server(comfyui.ensure(None), {PACK: ROOT}) as server:
+    with Server(comfyui.ensure(comfyui.from_environment()), {PACK: ROOT}) as server:
         facts = frozen(server.client.object_info())
     FROZEN.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"{FROZEN.relative_to(ROOT)}: {len(facts)} nodes")

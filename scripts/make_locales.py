@@ -96,7 +96,7 @@ def as_text(names: Names) -> str:
 
 def main() -> int:
     phrases = read_phrases(PHRASES.read_text(encoding="utf-8"))
-    with Server(comfyui.ensure(None), {PACK: ROOT}) as server:
+    with Server(comfyui.ensure(comfyui.from_environment()), {PACK: ROOT}) as server:
         made = node_defs(server.client.object_info(), phrases)
     for language, names in made.items():
         path = LOCALES / language / "nodeDefs.json"

@@ -208,7 +208,10 @@ def main() -> int:
     pages = {p.stem for p in (ROOT / "web" / "docs").glob("*.md")}
     graph = needed([shown[kind] for kind in wanted]) if wanted else GRAPH
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with Server(comfyui.ensure(None), packs) as server, browsers.start_playwright() as playwright:
+    with (
+        Server(comfyui.ensure(comfyui.from_environment()), packs) as server,
+        browsers.start_playwright() as playwright,
+    ):
         server.client.get("/settings", browsers.SETTINGS)
         page = browsers.open_page(browsers.launch(playwright), server)
         page.on("pageerror", lambda error: print("page:", error))

@@ -170,7 +170,10 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(EXAMPLES)}; all of them")
     names = parser.parse_args().names or list(EXAMPLES)
     packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
-    with Server(comfyui.ensure(None), packs) as server, browsers.start_playwright() as playwright:
+    with (
+        Server(comfyui.ensure(comfyui.from_environment()), packs) as server,
+        browsers.start_playwright() as playwright,
+    ):
         server.client.get("/settings", browsers.SETTINGS)
         browser = browsers.launch(playwright)
         for kit, folder in FOLDERS:
