@@ -12,7 +12,7 @@ from ..bank.bank import BankError, TicketBank
 from ..score import rank
 from .regions import LayoutError
 
-# demo/RESULTS.md, "Which noise puts things where they are asked for": the best 0.2 % to 5 % do alike, the
+# demo/RESULTS.md, "Which noise puts things in place": the best 0.2 % to 5 % do equally well, the
 # best 20 % clearly worse.
 LOOSE, LOOSE_BACKGROUND = 0.05, 0.2
 # There, limits on scores that differ by 0.2 changed the success.
