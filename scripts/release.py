@@ -34,6 +34,10 @@ WRITTEN = {
 """Where the version stands, and how."""
 
 
+def read() -> dict[str, str]:
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in WRITTEN}
+
+
 def versions(texts: dict[str, str]) -> dict[str, str]:
     """The version that each file names first."""
     return {name: found[1] if (found := WRITTEN[name].search(texts[name])) else "none" for name in WRITTEN}
@@ -112,23 +116,23 @@ def walk(python: Path | None, repository: str, publisher: str) -> bool:
     trying = (repository, publisher) == PLACEHOLDERS
     if trying:
         print(f"This is a trial: {repository} and {publisher} stand for your repository and publisher.")
+    texts = read()
+    named = versions(texts)
+    version = named["pyproject.toml"]
     tags = set(git("tag")) - set(git("tag", "--points-at", "HEAD"))
+    problems = [*tree_problems(), *version_problems(named, tags)]
+    if not notes(texts["CHANGELOG.md"], version):
+        problems.append(f"CHANGELOG.md says nothing of {version}: write what is new.")
+    for problem in problems:
+        print("A release would end here:", problem)
+    if problems and not trying:
+        raise SetupError("Nothing was packed.")
+    print(f"Version {version}, commit {git('rev-parse', '--short', 'HEAD')[0]}.")
+
     with tempfile.TemporaryDirectory(prefix="release-") as temporary:
         folder = Path(temporary).resolve()
         source = folder / "source"
-        installs.call(["git", "clone", "--quiet", "--no-local", ROOT, source], folder)
-        texts = {name: (source / name).read_text(encoding="utf-8") for name in WRITTEN}
-        named = versions(texts)
-        version = named["pyproject.toml"]
-        problems = [*tree_problems(), *version_problems(named, tags)]
-        if not notes(texts["CHANGELOG.md"], version):
-            problems.append(f"CHANGELOG.md says nothing of {version}: write what is new.")
-        for problem in problems:
-            print("A release would end here:", problem)
-        if problems and not trying:
-            raise SetupError("Nothing was packed.")
-        print(f"Version {version}, commit {git('rev-parse', '--short', 'HEAD')[0]}.")
-
+        installs.call(["git", "clone", "--quiet", ROOT, source], folder)
         install = comfyui.ensure(python)
         print(f"Installing {installs.COMFY_CLI} into a temporary folder")
         programs = installs.tools(install.python, folder, installs.COMFY_CLI)
@@ -172,7 +176,7 @@ def main() -> int:
     parser.add_argument("--notes", action="store_true", help="print this version's part of CHANGELOG.md")
     options = parser.parse_args()
     if options.notes:
-        texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in WRITTEN}
+        texts = read()
         print(notes(texts["CHANGELOG.md"], versions(texts)["pyproject.toml"]))
         return 0
     if (options.repository is None) != (options.publisher is None):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 import stat
 import zipfile
-from pathlib import Path
 
 import installs
 import pytest
 import release
 
-ROOT = Path(__file__).parent.parent.parent
 CHANGELOG = "# Changelog\n\n## 1.1.0\nNew.\n\n- **A**: b\n\n## 1.0.0\nFirst.\n"
 
 
@@ -23,7 +21,7 @@ def archive(*names: str | zipfile.ZipInfo) -> list[zipfile.ZipInfo]:
 
 
 def test_the_three_files_name_one_version() -> None:
-    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in release.WRITTEN}
+    texts = release.read()
     named = release.versions(texts)
     assert not list(release.version_problems(named, ()))
     assert release.notes(texts["CHANGELOG.md"], named["pyproject.toml"])
