@@ -104,7 +104,10 @@ def tidy(blueprint: dict[str, Any]) -> dict[str, Any]:
 def main() -> int:
     argparse.ArgumentParser(description=f"Make the subgraph blueprint {NAME}.").parse_args()
     packs = {"winning-tickets": ROOT}
-    with Server(comfyui.ensure(None), packs) as server, browsers.start_playwright() as playwright:
+    with (
+        Server(comfyui.ensure(comfyui.from_environment()), packs) as server,
+        browsers.start_playwright() as playwright,
+    ):
         server.client.get("/settings", browsers.SETTINGS)
         page = browsers.open_page(browsers.launch(playwright), server)
         page.evaluate(BUILD, described(GRAPH))

@@ -155,7 +155,10 @@ def play(page: Any, camera: Camera, server: Server) -> None:
 def main() -> int:
     argparse.ArgumentParser(description="Make the recording of the quick start.").parse_args()
     packs = {"winning-tickets": ROOT, "winning-tickets-demo": ROOT / "demo"}
-    with Server(comfyui.ensure(None), packs) as server, browsers.start_playwright() as playwright:
+    with (
+        Server(comfyui.ensure(comfyui.from_environment()), packs) as server,
+        browsers.start_playwright() as playwright,
+    ):
         server.client.get("/settings", {**browsers.SETTINGS, "Comfy.VueNodes.Enabled": False})
         page = browsers.open_page(browsers.launch(playwright), server)
         page.set_viewport_size(VIEW)

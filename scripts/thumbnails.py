@@ -1,6 +1,7 @@
 """What the Templates dialog shows of an example workflow: its results, composed from a run.
 
-The dialog takes one square picture of a pack's template, <name>.jpg, and shows it about 250 pixels wide.
+The dialog takes one square picture of a pack's template, <name>.jpg, and shows it about 250 pixels wide. A
+badge of its own lies over the upper left corner.
 """
 
 from __future__ import annotations
@@ -189,19 +190,19 @@ def regions_to_image(shots: Shots) -> Image.Image:
 
 def masks_to_image(shots: Shots) -> Image.Image:
     ((regions, *_),) = _panels(shots("layout"))
-    return _over(shots("tickets saved"), top_left=_scaled(regions, INSET, blocks=True))
+    return _over(shots("tickets saved"), bottom_left=_scaled(regions, INSET, blocks=True))
 
 
 def collect_and_save_a_bank(shots: Shots) -> Image.Image:
-    """The best noises of each category, a row for each, under its name."""
+    """The best noises of each category, a row for each, before its name."""
     rows, canvas = _panels(shots("report")), _canvas()
     names = re.findall(r"^  (\S+): [\d,]+ above", shots.texts["report"][0], re.MULTILINE)
     side = (SIDE - 3 * GAP) // 4
     maps = [row for row in rows if len(row) > 1]
     for down, (name, row) in enumerate(zip(names, maps, strict=True)):
         y = down * (side + GAP)
-        ImageDraw.Draw(canvas).text((side - 6, y + side / 2), name, INK, _font(LETTERS), "rm")
-        for across, tile in enumerate(row[-3:], 1):
+        ImageDraw.Draw(canvas).text((SIDE - side, y + side / 2), name, INK, _font(LETTERS), "lm")
+        for across, tile in enumerate(row[-3:]):
             _put(canvas, _scaled(tile, side, blocks=True), (across * (side + GAP), y))
     return canvas
 

@@ -64,3 +64,15 @@ def test_recording_is_short_and_small() -> None:
             recording.load()
             times += recording.info["duration"]
     assert times <= 8000
+
+
+def test_help_pictures_are_there_and_small() -> None:
+    """The panel shows them 600 pixels wide, and an installation has all of them."""
+    folder = ROOT / "web" / "docs" / "images"
+    nodes = {path.stem for path in (ROOT / "web" / "docs").glob("*.md")}
+    names = {path.name.split(".")[0] for path in folder.iterdir()}
+    assert {path.stem for path in folder.glob("*.jpg") if "." not in path.stem} == nodes == names
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_500_000
+    for path in folder.iterdir():
+        with Image.open(path) as picture:
+            assert 500 <= picture.width <= 1120 and picture.height <= 1250, path.name
