@@ -30,7 +30,8 @@ def with_fields(project: str, repository: str, publisher: str) -> str:
     address = f"https://github.com/{repository}"
     urls = f'[project.urls]\nRepository = "{address}"\nDocumentation = "{address}#readme"\n'
     urls += f'"Bug Tracker" = "{address}/issues"\n\n'
-    pictures = f"{address}/raw/main/docs"
+    # As in the registry's specification: without the redirection that github.com answers with.
+    pictures = f"https://raw.githubusercontent.com/{repository}/main/docs"
     comfy = f'[tool.comfy]\nPublisherId = "{publisher}"\n'
     comfy += f'Icon = "{pictures}/icon.png"\nBanner = "{pictures}/banner.png"\n'
     return project.replace("[tool.comfy]\n", urls + comfy)

@@ -88,8 +88,8 @@ def test_publishing_adds_where_from_and_changes_nothing_else() -> None:
     assert [line for line in done.splitlines() if line not in added and line] == [
         line for line in project.splitlines() if line
     ]
-    for picture in re.findall(r"raw/main/(\S+)\"", done):
-        assert (ROOT / picture).is_file()
+    pictures = re.findall(r"raw\.githubusercontent\.com/somebody/tickets/main/(\S+)\"", done)
+    assert len(pictures) == 2 and all((ROOT / picture).is_file() for picture in pictures)
 
 
 def test_links_of_readme_lead_somewhere_from_the_archive_too(installed: set[str]) -> None:
