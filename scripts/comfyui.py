@@ -7,25 +7,19 @@
 Standard library only.
 """
 
-from __future__ import annotations
+import entry
+from entry import SetupError, writing
 
 import argparse
 import importlib.util
-import io
 import os
 import re
-import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
 import comfyui_setup as setup
-from installing import OLDEST, SetupError, other_python, python_version
-
-if TYPE_CHECKING:
-    from installing import Say
+from installing import Say
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".comfyui"
@@ -41,24 +35,14 @@ class Install:
 
 def ensure(comfyui: Path | None, home: Path = HOME, say: Say = print) -> Install:
     """The user's own ComfyUI if a folder is given, else the one in `home`, installed if need be."""
-    check_version()
     if comfyui is not None:
         return _own(comfyui)
-    try:
+    setup.forget_other_pythons()
+    with writing(home, "use a ComfyUI of your own with --comfyui DIR"):
         if not setup.complete(home):
             setup.install(home, say)
-    except OSError as error:
-        raise SetupError(
-            f"Cannot write to {home} ({error.strerror or error}): make that possible, "
-            "or use a ComfyUI of your own with --comfyui DIR."
-        ) from error
     setup.check_starts(home)
     return Install(home / "ComfyUI", setup.venv_python(home))
-
-
-def check_version() -> None:
-    if sys.version_info < OLDEST:
-        raise SetupError(f"Python {python_version()} is too old: {other_python()}.")
 
 
 def from_environment() -> Path | None:
@@ -98,24 +82,6 @@ def _own(comfyui: Path) -> Install:
     return Install(root, Path(sys.executable))
 
 
-def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script's main and exit; SIGTERM puts everything away as Ctrl-C does.
-
-    What the console has no letters for is printed as question marks.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace", line_buffering=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        sys.exit(main())
-    except SetupError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        sys.exit(130)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Find or install ComfyUI, and start it.")
     add_option(parser)
@@ -136,4 +102,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    entry.run_script(main)

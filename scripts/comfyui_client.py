@@ -128,10 +128,16 @@ def _raise_failure(entry: Mapping[str, Any]) -> None:
         return
     for event, data in status.get("messages", []):
         if event == "execution_error":
+            node = f"{data['node_type']} (node {data['node_id']})"
+            if "No space left on device" in data["exception_message"]:
+                raise PromptError(
+                    f"{node} failed: the disk that ComfyUI writes to is full: free some space there and "
+                    "start again. A ComfyUI that was started for this writes to the folder for temporary "
+                    "files (TMPDIR) and, in a trial, to .comfyui/trial."
+                )
             trace = "".join(data.get("traceback") or []).rstrip()
             raise PromptError(
-                f"{data['node_type']} (node {data['node_id']}) failed: {data['exception_type']}: "
-                f"{data['exception_message'].strip()}\n\n{trace}"
+                f"{node} failed: {data['exception_type']}: {data['exception_message'].strip()}\n\n{trace}"
             )
         if event == "execution_interrupted":
             node = f"{data.get('node_type')} (node {data.get('node_id')})"

@@ -6,6 +6,8 @@ with Server(install, {"winning-tickets": ROOT}) as server:
 
 from __future__ import annotations
 
+from entry import writing
+
 import atexit
 import contextlib
 import os
@@ -41,6 +43,8 @@ PACK = {
         "SECURITY.md",
     ),
 }
+# Of a server's folder: the pack and the demo's weights, and some pictures.
+DISK_MB = 50
 LEFT_OUT = {"__pycache__", "node_modules", "tests", "output", "progress", "venv"}
 
 
@@ -219,9 +223,11 @@ class Server:
     def _start(self) -> None:
         if self.base is None or self._temporary:
             self.base = Path(tempfile.mkdtemp(prefix="comfyui-")).resolve()
-        self.base.mkdir(parents=True, exist_ok=True)
-        for name, source in self.packs.items():
-            copy_pack(source, self.base / "custom_nodes" / name)
+        otherwise = "set TMPDIR to another folder" if self._temporary else "use another disk"
+        with writing(self.base, f"{otherwise}: ComfyUI takes {DISK_MB} MB there"):
+            self.base.mkdir(parents=True, exist_ok=True)
+            for name, source in self.packs.items():
+                copy_pack(source, self.base / "custom_nodes" / name)
         own_group: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}

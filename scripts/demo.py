@@ -7,20 +7,19 @@
 Standard library only; without --comfyui DIR it first installs ComfyUI into .comfyui/.
 """
 
-from __future__ import annotations
+import entry
+from entry import SetupError, put, run_child, writing
 
 import argparse
 import copy
 import json
-import os
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import comfyui
-from comfyui import ROOT, Install, SetupError
+from comfyui import ROOT, Install
 from comfyui_client import Client, PromptError, ServerError
 from comfyui_server import Server
 
@@ -51,6 +50,7 @@ EMPTY = "empty"
 LOADERS = {"UNet": "LoadDemoModel", "transformer": "LoadDemoTransformer"}
 LAYERS = {"UNet": "input 3", "transformer": "block 3"}
 """Of each model, the one in which tickets are collected."""
+ELSEWHERE = "name another folder with --output DIR"
 
 
 def nodes_of(prompt: Prompt, kind: str) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def run(client: Client, prompt: Prompt, target: Path) -> dict[str, Any]:
     images = (image for out in outputs.values() for image in out.get("images", ()))
     # Nodes of the pack show pictures of their own, which are temporary.
     (picture,) = (image for image in images if image["type"] == "output")
-    target.write_bytes(client.image(**picture))
+    put(target, client.image(**picture), ELSEWHERE)
     sampler = next(k for k, n in prompt.items() if n["class_type"] == "GuidanceCutoffKSampler")
     report = outputs[sampler]["text"][0]
     return {"picture": str(target), "nfe": report.split(" for ")[0], "seconds": round(seconds, 1)}
@@ -113,7 +113,8 @@ def run(client: Client, prompt: Prompt, target: Path) -> dict[str, Any]:
 
 def show(install: Install, output: Path, model: str) -> None:
     """Every scene with plain noise and with tickets, side by side."""
-    output.mkdir(parents=True, exist_ok=True)
+    with writing(output, ELSEWHERE):
+        output.mkdir(parents=True, exist_ok=True)
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     jobs = []
     print("Starting ComfyUI ...")
@@ -130,7 +131,7 @@ def show(install: Install, output: Path, model: str) -> None:
             }
             jobs.append({"name": scene.name, "prompt": scene.prompt, "regions": scene.regions, **runs})
     listing = output / "pictures.json"
-    listing.write_text(json.dumps(jobs, indent=1), encoding="utf-8")
+    put(listing, json.dumps(jobs, indent=1).encode(), ELSEWHERE)
     call(install, "pictures.py", str(listing))
     print(f"Pictures: {output}")
 
@@ -138,8 +139,7 @@ def show(install: Install, output: Path, model: str) -> None:
 def call(install: Install, script: str, *arguments: str, variant: str = "") -> None:
     """Run a script of demo/ with ComfyUI's Python."""
     command = [install.python, ROOT / "demo" / script, "--comfyui", install.root, *arguments]
-    environment = {**os.environ, **({"DEMO_VARIANT": variant} if variant else {})}
-    if subprocess.run(list(map(str, command)), env=environment).returncode:
+    if run_child(command, **({"DEMO_VARIANT": variant} if variant else {})):
         raise SetupError(f"demo/{script} failed; what it said stands above.")
 
 
@@ -164,4 +164,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

@@ -7,7 +7,7 @@ inputs by their order, prompts for the HTTP API by their names. What may be adde
 an output behind the last, and an optional input without a widget.
 """
 
-from __future__ import annotations
+import entry
 
 import json
 from collections.abc import Iterator, Mapping
@@ -90,4 +90,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

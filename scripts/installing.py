@@ -5,6 +5,8 @@ Every stage of an installation leaves a stamp when it is finished, and only one 
 
 from __future__ import annotations
 
+from entry import RUNNING, SetupError
+
 import contextlib
 import os
 import re
@@ -14,22 +16,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, NoReturn
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-OLDEST, NEWEST = (3, 10), (3, 13)
 UV = "uv==0.13.9"
 
-if TYPE_CHECKING:
-    Say = Callable[[str], object]
+Say = Callable[[str], object]
 
 
-class SetupError(Exception):
-    """ComfyUI cannot be had; the message says what to change."""
+class DiskFull(SetupError):
+    """Another installer would not do better."""
 
 
 def install(home: Path, python: Path, wanted: Sequence[str], say: Say, uv_only: Sequence[str] = ()) -> None:
@@ -42,6 +42,8 @@ def install(home: Path, python: Path, wanted: Sequence[str], say: Say, uv_only: 
         run_pip(home, [*pip, UV], say)
         uv = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
         run_pip(home, [*uv, *uv_only, *wanted], say)
+    except DiskFull:
+        raise
     except SetupError:
         say(f"  uv could not do it, see {home / 'install.log'}; pip tries")
         run_pip(home, [*pip, *wanted], say)
@@ -90,33 +92,50 @@ def _wait(process: subprocess.Popen[bytes], started: float, log: Path, say: Say)
 
 
 def _explain(output: str, home: Path) -> NoReturn:
-    """Turn pip's failure into a sentence with the way out."""
-    if "No space left on device" in output:
-        reason = f"The disk of {home} is full: free some space and start again."
-    elif "DO NOT MATCH THE HASHES" in output:
-        reason = (
-            "The downloaded archive is not the expected one, so nothing was unpacked: "
-            "check which package index pip uses (pip config list)."
+    """Turn pip's or uv's failure into a sentence with the way out."""
+    log = home / "install.log"
+    if re.search(r"No space left on device|os error 28\b|os error 112\b", output):
+        place = min((home, caches()), key=free_gb)
+        raise DiskFull(
+            f"The disk of {place} is full: free some space and start again, which goes on from here ({log})."
         )
-    elif re.search(
-        r"Retrying \(|Max retries|name resolution|getaddrinfo|ConnectionError|ConnectionReset"
-        r"|TimeoutError|SSLError|ProxyError|unreachable|ConnectionRefused|IncompleteRead",
+    if "DO NOT MATCH THE HASHES" in output:
+        raise SetupError(
+            "The download was cut short or is not the expected one, so nothing was unpacked: start again; "
+            f"if it comes again, check which package index pip uses (pip config list, and {log})."
+        )
+    if re.search(
+        r"Retrying \(|Max retries|name resolution|getaddrinfo|ConnectionError|ConnectionReset|[Tt]imed out"
+        r"|TimeoutError|SSLError|ProxyError|unreachable|ConnectionRefused|IncompleteRead|incomplete-download"
+        r"|error sending request|dns error|connection closed|Connection broken",
         output,
     ):
-        reason = (
+        raise SetupError(
             "The package index cannot be reached: check the network, a proxy and pip's settings "
-            "(pip config list), then start again, which goes on from here."
+            f"(pip config list), then start again, which goes on from here ({log})."
         )
-    elif match := re.search(r"No matching distribution found for (\S+)", output):
+    if match := re.search(r"No matching distribution found for (\S+)", output):
         reason = (
-            f"The package index has no {match[1]} for Python {python_version()} on this system: "
+            f"The package index has no {match[1]} for Python {RUNNING} on this system: "
             f"try another Python from 3.10 to 3.13 (delete {home / 'venv'} first), check pip's index "
             "settings (pip config list), or use a ComfyUI of your own with --comfyui DIR."
         )
     else:
-        reason = f"pip failed: the reason is in {home / 'install.log'}; fix it and start again."
+        reason = f"pip failed: the reason is in {log}; fix it and start again."
     lines = "\n".join(f"  {line}" for line in output.splitlines()[-12:])
-    raise SetupError(f"{reason}\n\nThe last lines of {home / 'install.log'}:\n{lines}")
+    raise SetupError(f"{reason}\n\nThe last lines of {log}:\n{lines}")
+
+
+def caches() -> Path:
+    """Where pip and uv keep what they downloaded, on Linux; perhaps on another disk."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+
+
+def free_gb(place: Path) -> float:
+    """Of its disk, or of that on which it would be made."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free / 1e9
 
 
 def stamp(folder: Path, stage: str, recipe: str) -> None:
@@ -163,13 +182,3 @@ def _lock(file: IO[str]) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def python_version() -> str:
-    return "{}.{}".format(*sys.version_info)
-
-
-def other_python() -> str:
-    return (
-        f"start this with Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}, for example python3.12"
-    )

@@ -7,8 +7,9 @@ the answers that both ask of the registry, with the packed archive, and the repo
 gets a ComfyUI of its own. Their packages are installed into .comfyui/installers; needs git.
 """
 
-from __future__ import annotations
+import entry
 
+import argparse
 import contextlib
 import json
 import os
@@ -161,7 +162,8 @@ def check(install: Install, workspace: Path, usual: str) -> str:
     if any(missing.values()) or not nodes or not offered:
         lacks = "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in missing.items() if names)
         raise SetupError(f"ComfyUI has {len(nodes)} nodes of {pack}, and lacks: {lacks or 'workflows'}.")
-    if found := warnings(server.log(), usual):
+    found = warnings(server.log(), usual)
+    if found:
         raise SetupError("ComfyUI warned when it loaded the pack:\n" + "\n".join(found))
     seen = (
         f"{len(nodes)} nodes with help, also in {', '.join(languages)}; {len(offered)} workflows; no warning"
@@ -174,6 +176,11 @@ def _stems(folder: Path, pattern: str) -> set[str]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        description="Install the pack as users do, and start ComfyUI with it."
+    ).parse_args()
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        raise SetupError("This needs git, and a clone that it made: what git holds is what it installs.")
     install = comfyui.ensure(None)
     programs = tools(install.python, HOME, COMFY_CLI, COMFYUI_MANAGER)
     python, comfy = programs / "python", programs / "comfy"
@@ -222,10 +229,11 @@ def main() -> int:
             print(
                 f"{way}: {check(install, root, usual)}" if (root / "custom_nodes" / NAME).is_dir() else told
             )
-        if (size := (folder / "node.zip").stat().st_size) > MOST_BYTES:
+        size = (folder / "node.zip").stat().st_size
+        if size > MOST_BYTES:
             raise SetupError(f"The archive has {size} bytes, more than {MOST_BYTES}.")
     return 0
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

@@ -8,6 +8,8 @@ and playwright, as make_workflow.py.
 
 from __future__ import annotations
 
+import entry
+
 import argparse
 import json
 import urllib.parse
@@ -122,4 +124,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

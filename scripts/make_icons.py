@@ -8,8 +8,9 @@ pixels and a banner of 21:9; PNG, since letters in an SVG look different on ever
 
 from __future__ import annotations
 
+import entry
+
 import browser as browsers
-import comfyui
 from comfyui import ROOT
 
 SIZES = {"icon": (400, 400), "banner": (1260, 540)}
@@ -28,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

@@ -5,7 +5,7 @@
 Fails naming every phrase that has no translation, and every translation of what no node says any more.
 """
 
-from __future__ import annotations
+import entry
 
 import json
 from collections.abc import Iterator, Mapping
@@ -107,4 +107,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

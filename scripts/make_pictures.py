@@ -7,7 +7,7 @@
 Needs Chromium and playwright, as make_workflow.py.
 """
 
-from __future__ import annotations
+import entry
 
 import argparse
 import io
@@ -536,4 +536,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

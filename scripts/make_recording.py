@@ -9,6 +9,8 @@ and playwright, as make_workflow.py.
 
 from __future__ import annotations
 
+import entry
+
 import argparse
 import io
 import json
@@ -183,4 +185,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

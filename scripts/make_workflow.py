@@ -7,7 +7,7 @@ demo/example_workflows/, and as prompts for the HTTP API in its folder api/. Nee
 that runs this, playwright (pip install playwright; no browser download).
 """
 
-from __future__ import annotations
+import entry
 
 import argparse
 import io
@@ -184,4 +184,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

@@ -11,6 +11,8 @@ nothing in this repository changes. Needs git; --comfyui DIR as for scripts/comf
 
 from __future__ import annotations
 
+import entry
+
 import argparse
 import re
 import tempfile
@@ -193,4 +195,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

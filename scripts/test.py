@@ -12,7 +12,8 @@ quick takes the Python that runs this, or ComfyUI's, if it has PyTorch and the t
 into .comfyui/ for itself.
 """
 
-from __future__ import annotations
+import entry
+from entry import SetupError, writing
 
 import argparse
 import contextlib
@@ -30,7 +31,7 @@ from pathlib import Path
 import comfyui
 import comfyui_setup
 import installing
-from comfyui import HOME, ROOT, Install, SetupError, check_version
+from comfyui import HOME, ROOT, Install
 from comfyui_setup import venv_python
 
 REQUIREMENTS = ROOT / "requirements-dev.txt"
@@ -62,11 +63,11 @@ def quick_python() -> Path:
         install = comfyui.ensure(None)
         provide_tools(install)
         return install.python
-    check_version()
     tools = [pin for pin in pins() if pin.split("==")[0] in QUICK_TOOLS]
     packages = [comfyui_setup.TORCH[0], *RUNTIME, *tools]
     home = HOME / "quick-{}.{}".format(*sys.version_info)
-    return comfyui_setup.small_environment(home, packages, print)
+    with writing(home, "start this with a Python that has PyTorch and the tools"):
+        return comfyui_setup.small_environment(home, packages, print)
 
 
 def provide_tools(install: Install) -> None:
@@ -79,7 +80,8 @@ def provide_tools(install: Install) -> None:
                 installing.install(HOME, install.python, ["-r", str(REQUIREMENTS)], print)
             installing.stamp(HOME / "venv", "tools", recipe)
         return
-    if lacking := missing():
+    lacking = missing()
+    if lacking:
         raise SetupError(
             f"This Python lacks {', '.join(lacking)}: run "
             f'"{install.python}" -m pip install -r "{REQUIREMENTS}" and start again.'
@@ -209,4 +211,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

@@ -11,21 +11,21 @@ line of a file, which is copied to --output; Ctrl-C stops, and the same command 
 """
 # Standard library only; --join needs PyTorch and uses ComfyUI's Python where this one has none.
 
-from __future__ import annotations
+import entry
+from entry import SetupError, put, run_child, writing
 
 import argparse
 import contextlib
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import comfyui
-from comfyui import HOME, ROOT, Install, SetupError
+from comfyui import HOME, ROOT, Install
 from comfyui_client import Client, PromptError, ServerError
 from comfyui_server import Server
 from installing import held
@@ -42,6 +42,7 @@ DEMO_SIDE, SIDE, LEAST_SIDE = 256, 512, 64
 IMAGES, IMAGES_OF_EACH = 64, 4
 MOST_AFTER = 90
 # What differs from prompt to prompt; with --prompts all are one table.
+ELSEWHERE = "name another folder with --output DIR"
 OF_A_LAYOUT = ("regions", "prompt", "categories", "objects", "bank")
 
 
@@ -171,13 +172,14 @@ def has_accelerator(install: Install) -> bool:
         "import sys, torch as t; xpu = getattr(t, 'xpu', None); found = t.cuda.is_available()"
         " or t.backends.mps.is_available() or xpu and xpu.is_available(); sys.exit(not found)"
     )
-    return subprocess.run([str(install.python), "-c", code]).returncode == 0
+    return run_child([install.python, "-c", code]) == 0
 
 
 def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Path:
     """Run the trials one after the other; where the file was copied to. Prints the report of a single one."""
     target: Path = options.output / f"{name}.jsonl"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target.parent, ELSEWHERE):
+        target.parent.mkdir(parents=True, exist_ok=True)
     layer = options.layer
     with connected(options, name) as client:
         info = client.object_info()
@@ -208,9 +210,10 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
             copied(client, name, target)
             if len(tasks) == 1:
                 print("\n".join(entry["outputs"]["3"]["text"]))
-            elif layer == AUTO and (found := about_trial(entry, "layer")):
-                layer = found
-                print(f"  layer {layer}, for the other prompts, too", flush=True)
+            elif layer == AUTO:
+                layer = about_trial(entry, "layer") or AUTO
+                if layer != AUTO:
+                    print(f"  layer {layer}, for the other prompts, too", flush=True)
         if failed == len(tasks):
             raise SetupError("No prompt could be tried.")
         if failed:
@@ -226,7 +229,7 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
 def copied(client: Client, name: str, target: Path) -> int:
     """Copy the trial's file; how many lines it has."""
     lines = lines_of(client, name)
-    target.write_bytes(b"".join(line + b"\n" for line in lines))
+    put(target, b"".join(line + b"\n" for line in lines), ELSEWHERE)
     return len(lines)
 
 
@@ -236,7 +239,7 @@ def join(comfy: Path | None, files: Sequence[Path], any_layout: bool) -> int:
         return print_tables(files, OF_A_LAYOUT if any_layout else ())
     install = comfyui.ensure(comfy)
     command = [install.python, Path(__file__), "--join", *files, *(["--any-layout"] if any_layout else [])]
-    return subprocess.run(list(map(str, command))).returncode
+    return run_child(command)
 
 
 def print_tables(files: Sequence[Path], pooled: Sequence[str]) -> int:
@@ -284,4 +287,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

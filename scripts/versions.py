@@ -11,7 +11,7 @@ drawn and inputs grow in both renderers. For tests a version gets an environment
 .comfyui/versions/, of the Python that runs this, with the packages that it asks for.
 """
 
-from __future__ import annotations
+import entry
 
 import argparse
 import contextlib
@@ -177,7 +177,8 @@ def check(version: str, python: Path, browser: Any) -> str:
             opened = browsers.open_page(browser, server)
             for on in (False, True):
                 draw(opened, on)
-                if (grown := opened.evaluate(GROW, on)) != GROWN:
+                grown = opened.evaluate(GROW, on)
+                if grown != GROWN:
                     raise SetupError(f"Grown with Nodes 2.0 {'on' if on else 'off'}: {grown}")
             seen += ", a box drawn and inputs grown in both renderers"
     return f"ComfyUI {version}, page {page.name.split('==')[1]}: {seen}"
@@ -222,7 +223,8 @@ def main() -> int:
         given, pytest = given[: given.index("--")], given[given.index("--") + 1 :]
     options = parser.parse_args(given)
     versions: Sequence[str] = options.versions or list(RELEASES)
-    if unknown := [v for v in versions if v not in RELEASES]:
+    unknown = [v for v in versions if v not in RELEASES]
+    if unknown:
         raise SetupError(f"No archive is known for {', '.join(unknown)}; for {', '.join(RELEASES)} there is.")
     if not options.tests and (options.torch or pytest):
         parser.error("--torch and pytest's arguments are for --tests")
@@ -248,4 +250,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    comfyui.run_script(main)
+    entry.run_script(main)

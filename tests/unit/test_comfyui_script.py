@@ -1,6 +1,11 @@
+import entry
+
+import ast
+import errno
 import importlib.util
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -135,18 +140,49 @@ def test_unsafe_member_is_refused(home: Path, tmp_path: Path, name: str) -> None
     [
         ("WARNING: Retrying (Retry(total=0)) after connection broken", "cannot be reached"),
         ("Temporary failure in name resolution", "cannot be reached"),
-        ("ERROR: No matching distribution found for torch==2.11.0", "has no torch==2.11.0"),
-        ("OSError: [Errno 28] No space left on device", "is full"),
-        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM", "not the expected one"),
-        ("something else", "pip failed"),
+        ("ReadTimeoutError: HTTPSConnectionPool(): Read timed out.", "cannot be reached"),
+        ("OSError: [Errno 28] No space left on device", "is full: free some space"),
+        ("failed to write: No space left on device (os error 28)", "is full: free some space"),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM", "was cut short or is not the expected one"),
     ],
 )
-def test_pip_failure_becomes_a_sentence(home: Path, tmp_path: Path, output: str, sentence: str) -> None:
+def test_a_known_failure_of_pip_is_one_sentence(
+    home: Path, tmp_path: Path, output: str, sentence: str
+) -> None:
     pip = fake_pip(tmp_path, f"print({output!r}); sys.exit(1)")
     with pytest.raises(installing.SetupError, match=sentence) as caught:
         installing.run_pip(home, pip, quiet)
-    assert output in str(caught.value)
-    assert "install.log" in str(caught.value)
+    assert "\n" not in str(caught.value) and "install.log" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("ERROR: No matching distribution found for torch==2.11.0", "has no torch==2.11.0"),
+        ("something else", "pip failed"),
+    ],
+)
+def test_what_else_pip_says_is_shown(home: Path, tmp_path: Path, output: str, sentence: str) -> None:
+    pip = fake_pip(tmp_path, f"print({output!r}); sys.exit(1)")
+    with pytest.raises(installing.SetupError, match=sentence) as caught:
+        installing.run_pip(home, pip, quiet)
+    assert output in str(caught.value) and "install.log" in str(caught.value)
+
+
+def test_after_uv_finds_the_disk_full_pip_does_not_try(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    def full(home: Path, command: list[str], say: object) -> None:
+        calls.append(command)
+        if "uv" in command:
+            raise installing.DiskFull("full")
+
+    monkeypatch.setattr(installing, "run_pip", full)
+    with pytest.raises(installing.DiskFull):
+        installing.install(home, Path(sys.executable), ["x"], quiet)
+    assert len(calls) == 2
 
 
 def test_earlier_failures_in_the_log_are_not_blamed(home: Path, tmp_path: Path) -> None:
@@ -218,10 +254,122 @@ def test_unwritable_place_is_one_sentence(tmp_path: Path) -> None:
         comfyui.ensure(None, tmp_path / "file" / "home", quiet)
 
 
-def test_old_python_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "version_info", (3, 9, 18, "final", 0))
-    with pytest.raises(installing.SetupError, match=r"Python 3\.9 is too old.*3\.10 to 3\.13"):
-        comfyui.ensure(None, say=quiet)
+STARTED = sorted(p for p in SCRIPTS.glob("*.py") if "entry.run_script(" in p.read_text(encoding="utf-8"))
+NEWCOMERS = ("demo", "test", "comfyui", "trial", "versions", "installs")
+
+
+@pytest.mark.parametrize("script", STARTED, ids=lambda path: path.stem)
+def test_old_python_is_told(script: Path) -> None:
+    """The rule: `entry` is imported first, and Python 3.6 can read it and what newcomers start: it has no
+    annotations of __future__."""
+    lines = script.read_text(encoding="utf-8").splitlines()
+    imports = [line for line in lines if line.startswith(("import ", "from "))]
+    if script.stem in NEWCOMERS:
+        for path in (script, SCRIPTS / "entry.py"):
+            ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 6))
+        assert imports[0] == "import entry"
+    assert next(line for line in imports if "__future__" not in line) == "import entry"
+    code = "import sys, runpy; sys.version_info = (3, 9, 18, 'final', 0)\n"
+    code += f"sys.path.insert(0, {str(SCRIPTS)!r})\n"
+    code += f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stdout
+    assert re.fullmatch(r"Python 3\.9 is too old: .*3\.10 to 3\.13.*\n", done.stderr)
+
+
+def ended(body: str, **options: object) -> "subprocess.CompletedProcess[str]":
+    """A script whose main has this body, as a process of its own."""
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nimport entry, errno, os, signal, time\n"
+    code += "def main():\n    " + body.replace("\n", "\n    ") + "\nentry.run_script(main)\n"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("ENOSPC", 28), ("EROFS", 30), ("EACCES", 13)], ids=lambda value: str(value)
+)
+def test_a_file_that_cannot_be_written_is_one_sentence(name: str, number: int) -> None:
+    done = ended(f"raise OSError(errno.{name}, os.strerror(errno.{name}), 'some/file')")
+    assert done.returncode == 1
+    assert re.fullmatch(r"Cannot write to some/file \(.+\): .+ and start again\.\n", done.stderr)
+
+
+def test_another_error_keeps_its_traceback() -> None:
+    done = ended("raise OSError(errno.EINVAL, 'odd')")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_whatever_ends_a_script_puts_away(tmp_path: Path, name: str) -> None:
+    """The rule: a closed terminal and a request to end unwind a script as Ctrl-C does."""
+    done = ended(
+        f"try:\n    os.kill(os.getpid(), signal.{name}); time.sleep(60)\nfinally:\n    print('put away')"
+    )
+    assert done.returncode == 128 + getattr(signal, name)
+    assert done.stdout == "put away\n" and not done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_second_ctrl_c_does_not_cut_the_clean_up_short() -> None:
+    done = ended(
+        "import atexit\n"
+        "atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0.1), print('put away')))\n"
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "put away\n", "\nInterrupted.\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_only_the_script_says_that_it_was_interrupted(tmp_path: Path) -> None:
+    """The rule: Ctrl-C on a terminal is for all its processes, and one of them prints a line."""
+    ready = tmp_path / "ready"
+    child = f"from pathlib import Path; import time; Path({str(ready)!r}).touch(); time.sleep(60)"
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nimport entry\n"
+    code += f"entry.run_script(lambda: entry.run_child([sys.executable, '-c', {child!r}]))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while not ready.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate()[1] == b"\nInterrupted.\n" and process.returncode == 130
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
+def test_a_reader_that_has_gone_ends_a_script_quietly() -> None:
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nimport entry\n"
+    code += "entry.run_script(lambda: [print('x' * 1000) for _ in range(100_000)] and 0)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
+    process.stderr.close()
+
+
+def test_a_file_is_put_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry.put(tmp_path / "new" / "x.txt", b"old", "use another folder")
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:1])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(entry.SetupError, match=r"new \(.+\): free some space, or use another folder\.$"):
+        entry.put(tmp_path / "new" / "x.txt", b"newer", "use another folder")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["x.txt"]
+    assert (tmp_path / "new" / "x.txt").read_bytes() == b"old"
+
+
+def test_other_pythons_packages_stay_out_of_our_environment(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_installation(home)
+    (tmp_path / "torch.py").write_text("", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    install = comfyui.ensure(None, home, quiet)
+    assert subprocess.run([install.python, "-c", "import torch"], capture_output=True).returncode
+    assert "PYTHONPATH" not in os.environ
 
 
 def test_own_comfyui_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,9 +514,9 @@ def test_refusal_names_node_and_input() -> None:
 def test_interrupted_pip_is_ended(home: Path, tmp_path: Path) -> None:
     pip = fake_pip(tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import comfyui, installing\n"
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import entry, installing\n"
         f"from pathlib import Path\n"
-        f"comfyui.run_script(lambda: installing.run_pip(Path({str(home)!r}), {pip!r}, print))\n"
+        f"entry.run_script(lambda: installing.run_pip(Path({str(home)!r}), {pip!r}, print))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     log = home / "install.log"

@@ -243,7 +243,7 @@ def test_a_second_run_into_the_same_file_waits_its_turn(
 
 def test_a_console_that_lacks_letters_ends_no_run() -> None:
     """On a Windows console in cp1252 a category in Chinese ended the run with a traceback."""
-    code = r"import comfyui; comfyui.run_script(lambda: print('caf\xe9 \u2014 \u732b'))"
+    code = r"import entry; entry.run_script(lambda: print('caf\xe9 \u2014 \u732b'))"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252:strict"}
     folder = Path(script.__file__).parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=folder)
