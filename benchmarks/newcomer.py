@@ -125,11 +125,11 @@ def faults(ended: Ended, way: str, after: float, root: Path, temp: Path) -> Iter
     if ended.status == 0 and ended.took < after + 3:
         # It had just finished.
         return
-    if ended.status != WAYS[way]:
-        yield f"exit status {ended.status} after it was {way}"
-    if "site.py" in ended.told:
+    if "Traceback" in ended.told and str(root / "scripts") not in ended.told.replace("^C", ""):
         # While Python itself starts, before it reads the script.
         return
+    if ended.status != WAYS[way]:
+        yield f"exit status {ended.status} after it was {way}"
     if "Traceback" in ended.told or "Exception ignored" in ended.told:
         yield f"a traceback:\n{ended.told[-1500:]}"
     if way == "typed Ctrl-C" and ended.told.split()[-1:] not in (["Interrupted."], ["^C"]):

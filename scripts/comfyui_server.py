@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from comfyui_client import Client, ServerError
+from installing import held
 
 if TYPE_CHECKING:
     from comfyui import Install
@@ -289,7 +290,8 @@ def serve(install: Install, root: Path, base: Path, port: int, cpu: bool = True)
     if (root / "demo").is_dir():
         packs["winning-tickets-demo"] = root / "demo"
     print("Starting ComfyUI ...")
-    with Server(install, packs, base, cpu=cpu, port=port) as server:
+    busy = held(base / "lock", f"serves from {base}: use that one, or end it with Ctrl-C")
+    with busy, Server(install, packs, base, cpu=cpu, port=port) as server:
         print(f"{server.url}  (pictures: {base / 'output'}, log: {server.log_path})")
         print("Ctrl-C ends it.")
         while server.alive:

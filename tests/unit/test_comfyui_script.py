@@ -277,11 +277,20 @@ def test_old_python_is_told(script: Path) -> None:
     assert re.fullmatch(r"Python 3\.9 is too old: .*3\.10 to 3\.13.*\n", done.stderr)
 
 
-def ended(body: str, **options: object) -> "subprocess.CompletedProcess[str]":
+# Where the tests themselves run in the background, Ctrl-C and a closed terminal may be ignored.
+HEARD = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
+
+
+def ended(body: str) -> "subprocess.CompletedProcess[str]":
     """A script whose main has this body, as a process of its own."""
     code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nimport entry, errno, os, signal, time\n"
+    code += HEARD
     code += "def main():\n    " + body.replace("\n", "\n    ") + "\nentry.run_script(main)\n"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +333,8 @@ def test_only_the_script_says_that_it_was_interrupted(tmp_path: Path) -> None:
     """The rule: Ctrl-C on a terminal is for all its processes, and one of them prints a line."""
     ready = tmp_path / "ready"
     child = f"from pathlib import Path; import time; Path({str(ready)!r}).touch(); time.sleep(60)"
-    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nimport entry\n"
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nimport entry, signal\n"
+    code += HEARD
     code += f"entry.run_script(lambda: entry.run_child([sys.executable, '-c', {child!r}]))"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 200
@@ -501,6 +511,14 @@ def test_taken_port_is_one_sentence(tmp_path: Path) -> None:
         asked = server.Server(fake_comfyui(tmp_path, ""), {}, port=taken.getsockname()[1])
         with pytest.raises(server.ServerError, match="is in use"), asked:
             pass
+
+
+def test_a_second_server_of_a_folder_leaves_the_first_alone(tmp_path: Path) -> None:
+    with installing.held(tmp_path / "serve" / "lock", "tests"):
+        (tmp_path / "serve" / "custom_nodes").mkdir()
+        with pytest.raises(installing.SetupError, match="serves from .*: use that one, or end it"):
+            server.serve(fake_comfyui(tmp_path, ""), tmp_path, tmp_path / "serve", server.free_port())
+    assert (tmp_path / "serve" / "custom_nodes").is_dir()
 
 
 def test_refusal_names_node_and_input() -> None:
