@@ -284,6 +284,11 @@ class TestCalibrate:
             assert torch.equal(after.sort().values, expected)
             assert torch.equal(after.argsort(), before.argsort())
 
+    def test_equal_values_rank_by_their_places(self) -> None:
+        """The rule: ranks are whole numbers, which those of scipy 1.18 are not."""
+        y = calibrate(torch.zeros(2, 3, 5), GAUSSIANIZE)
+        assert torch.equal(y.flatten(1), normal_quantiles(15).float().expand(2, 15))
+
     def test_unknown_is_refused(self) -> None:
         with pytest.raises(ValueError, match="calibration is 'x'; choose one of none"):
             calibrate(self.x, "x")

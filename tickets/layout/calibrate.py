@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy.stats import rankdata
 
 from .regions import LayoutError
 
@@ -23,8 +22,9 @@ def calibrate(noise: torch.Tensor, how: str) -> torch.Tensor:
         return (noise - noise.mean((-2, -1), keepdim=True)) / deviation.clamp_min(1e-12)
     if how == GAUSSIANIZE:
         flat = noise.flatten(1)
-        places = rankdata(flat.cpu().numpy(), "ordinal", axis=1) - 1
-        return normal_quantiles(flat.shape[1])[torch.from_numpy(places)].to(flat).view_as(noise)
+        order = flat.cpu().argsort(dim=1, stable=True)
+        values = normal_quantiles(flat.shape[1]).expand(order.shape)
+        return torch.empty(order.shape, dtype=values.dtype).scatter_(1, order, values).to(flat).view_as(noise)
     raise LayoutError(f"calibration is {how!r}; choose one of {', '.join(CALIBRATIONS)}.")
 
 
