@@ -6,7 +6,7 @@ with Server(install, {"winning-tickets": ROOT}) as server:
 
 from __future__ import annotations
 
-from entry import writing
+from entry import undisturbed, writing
 
 import atexit
 import contextlib
@@ -232,7 +232,7 @@ class Server:
         own_group: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        with self.log_path.open("wb") as log:
+        with self.log_path.open("wb") as log, undisturbed():
             self._process = subprocess.Popen(
                 self.command(),
                 cwd=self.install.root,

@@ -15,7 +15,27 @@ def _uncaught(kind: type, error: BaseException, trace: object) -> None:
         sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 
 
-sys.excepthook = _uncaught
+def _unraised(told: "sys.UnraisableHookArgs") -> None:
+    """What ends a script may come while Python runs a clean-up, which can only report it: it comes again."""
+    if told.exc_type in (KeyboardInterrupt, SystemExit):
+        import _thread
+        import os
+        import threading
+
+        number = getattr(told.exc_value, "code", 130) - 128
+        if os.name == "posix":
+            # Which ends a sleep of the main thread, too.
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        else:
+            threading.Timer(0.05, _thread.interrupt_main, (number,)).start()
+    else:
+        sys.__unraisablehook__(told)
+
+
+# pytest has hooks of its own.
+if "pytest" not in sys.modules:
+    sys.excepthook = _uncaught
+    sys.unraisablehook = _unraised
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 RUNNING = "{}.{}".format(*sys.version_info)
@@ -30,6 +50,7 @@ import io
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -108,6 +129,23 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     except (OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C and the like wait for the end of the block: what is started there must be known to be ended."""
+    came: list[int] = []
+    heard = [n for n in (signal.SIGINT, *ENDS) if callable(signal.getsignal(n))]
+    if threading.current_thread() is not threading.main_thread():
+        heard = []
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def run_child(command: Sequence[object], **environment: str) -> int:

@@ -5,7 +5,7 @@ Every stage of an installation leaves a stamp when it is finished, and only one 
 
 from __future__ import annotations
 
-from entry import RUNNING, SetupError
+from entry import RUNNING, SetupError, undisturbed
 
 import contextlib
 import os
@@ -64,13 +64,14 @@ def run_pip(home: Path, command: Sequence[str], say: Say) -> None:
     started = time.monotonic()
     with log.open("ab") as output:
         begin = output.tell()
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
+        with undisturbed():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
         try:
             status = _wait(process, started, log, say)
         finally:

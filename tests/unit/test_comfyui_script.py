@@ -319,6 +319,31 @@ def test_whatever_ends_a_script_puts_away(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_what_ends_a_script_is_not_lost_in_a_clean_up(name: str, status: int) -> None:
+    """The rule: Python only reports what a destructor raises, so Ctrl-C there comes again."""
+    done = ended(
+        "class Last:\n"
+        f"    def __del__(self): os.kill(os.getpid(), signal.{name}); time.sleep(0.1)\n"
+        "Last()\n"
+        "time.sleep(60)"
+    )
+    assert done.returncode == status
+    assert done.stderr == ("\nInterrupted.\n" if name == "SIGINT" else "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_what_is_being_started_is_known_before_it_can_be_ended() -> None:
+    """The rule: a signal inside Popen would leave a process that nobody knows."""
+    done = ended(
+        "with entry.undisturbed():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.1); print('started')\n"
+        "print('not reached')"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "started\n", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_a_second_ctrl_c_does_not_cut_the_clean_up_short() -> None:
     done = ended(
         "import atexit\n"
