@@ -117,8 +117,9 @@ def processes(temp: Path) -> Iterator[str]:
 
 
 def left_in(temp: Path) -> list[str]:
-    """Temporary files; PyTorch keeps a cache there."""
-    return [path.name for path in temp.iterdir() if not path.name.startswith("torchinductor_")]
+    """Temporary files; PyTorch keeps a cache there, and pytest its last folders."""
+    kept = ("torchinductor_", "pytest-of-")
+    return [path.name for path in temp.iterdir() if not path.name.startswith(kept)]
 
 
 def faults(ended: Ended, way: str, after: float, root: Path, temp: Path) -> Iterator[str]:
