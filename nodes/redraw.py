@@ -103,7 +103,7 @@ class RedrawNoiseInRegion(io.ComfyNode):
         if are_boxes(region) and not known:
             report += (
                 f"\nThe boxes were read as pixels of an image of {width}x{height}, {side} for each latent"
-                " pixel: connect model if yours has others."
+                " pixel: connect model if yours differs."
             )
         ui = preview(cls, found.picture, report)
         return io.NodeOutput(found.noise, found.latent, found.picture, report, ui=ui)

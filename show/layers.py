@@ -56,7 +56,7 @@ def table(worths: Sequence[LayerWorth]) -> str:
         rows = _beside(rows, "(chance)", [w.chance for w in worths], "({:.3f})")
     lines = aligned(rows)
     if any(w.tried for w in worths):
-        tried = [["tried", "images", "in place", "(swapped)", "there"]]
+        tried = [["tried", "images", "in place", "(swapped)", "present"]]
         tried += [
             [
                 str(w.layer),

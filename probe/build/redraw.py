@@ -141,14 +141,14 @@ def redraw_noise(
         )
     of = "of the noise connected as fill" if fill is not None else f"of seed {seed}"
     lines = [
-        f"{float((share == 1).float().mean()):.1%} of the noise is new, {of}; the rest stays bit for bit."
+        f"{float((share == 1).float().mean()):.1%} of the noise is new, {of}; the rest stays bit-identical."
     ]
     if edge:
         lines.append(
-            f"At the edge {float(((share > 0) & (share < 1)).float().mean()):.1%} are mixed of both."
+            f"At the edge, {float(((share > 0) & (share < 1)).float().mean()):.1%} is a blend of both."
         )
     if edge and float(share.max()) < 1:
-        lines.append(f"Warning: nowhere is it wholly new, since edge ({edge}) is wider than the region.")
+        lines.append(f"Warning: no part is completely new, since edge ({edge}) is wider than the region.")
     if model is None:
         ready: Any = ExecutionBlocker(f"{NODE}: connect model for a noise latent, which is scaled for it.")
     else:

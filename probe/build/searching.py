@@ -22,9 +22,7 @@ from ..sampling.first_steps import FirstSteps
 from .foreign import Shape, Variants
 from .looking import Looking
 
-BLIND = (
-    "at the first step of this model (flow or zero terminal SNR) there is nothing of an image to be seen yet"
-)
+BLIND = "the first step of this model (flow or zero terminal SNR) shows nothing of the image yet"
 Groups = Callable[[int], torch.Tensor]
 """Index of an image in its batch -> the group of each of its cells, see `fit`."""
 
@@ -73,11 +71,11 @@ class Searching:
         deeper = steps is not None and any(f.deeper for f in self.found.values())
         text = self._after_steps(steps) if steps is not None and deeper else self._first_step()
         if self._dropped:
-            text += f"\nNo rounds were made: {BLIND}, so that only looks after steps tell noises apart."
+            text += f"\nNo rounds were made: {BLIND}, so only looks after some steps can compare noises."
         elif self.looking.blind and not deeper and self.candidates * (1 + self.rounds) > 1:
             text += (
-                f"\nWarning: {BLIND}, so that this fit tells little: set look to after steps, with 2"
-                " candidates or more."
+                f"\nWarning: {BLIND}, so this fit means little: set look to after steps, with at least 2"
+                " candidates."
             )
         return text
 

@@ -161,14 +161,14 @@ def explain(worths: Sequence[LayerWorth]) -> str:
         text += f"; those of {', '.join(f'{w.layer}: {_share(w)}' for w in rest)}." if rest else "."
         if left := [str(w.layer) for w in some if not w.tried]:
             were = "was" if len(left) == 1 else "were"
-            text += f" {listed(left)} {were} not tried: in as many images none could do clearly better."
+            text += f" {listed(left)} {were} not tried: with as many images, none could do clearly better."
     else:
         rest = [w for w in some if w is not best]
         text += f"; {', '.join(f'{w.layer} {w.effect:.2f}' for w in rest)})." if rest else ")."
     if not best.clear:
         text += (
-            " Whether tickets do anything on this model cannot be told from so little; this is the safest"
-            " layer. Layout Trial tells more."
+            " This is too little to tell whether tickets do anything on this model; this is the safest layer."
+            " Layout Trial tells more."
         )
     return text
 
@@ -177,8 +177,8 @@ def _placed(worth: LayerWorth) -> str:
     tried = worth.tried
     assert tried
     return (
-        f"{tried.own} of {tried.objects} objects in their place and {tried.other} in another's"
-        f" ({tried.present} were there)"
+        f"{tried.own} of {tried.objects} objects in place and {tried.other} in another's place"
+        f" ({tried.present} present)"
     )
 
 

@@ -42,8 +42,8 @@ def unreadable(model: Any) -> str:
         return ""
     if name := CLOSED.get(class_of(dit)):
         return (
-            f"This model is {name}: ComfyUI gives its attention no transformer_options, so that no patch can"
-            " read it."
+            f"This model is {name}: ComfyUI gives its attention no transformer_options, so no patch can read"
+            " it."
         )
     return unnumbered(dit) or unknown(model, dit)
 
@@ -60,11 +60,12 @@ def usual_size(model: Any) -> tuple[int, int]:
     return (512, 512) if small else (1024, 1024)
 
 
-def unproven(model: Any, advice: str = ": Layout Trial tells whether it works on yours") -> str:
+def unproven(model: Any, advice: str = ": Layout Trial shows whether it works on yours") -> str:
     """For people, what has not been shown of a MODEL; empty for those that the papers are about."""
     if is_unet(model):
         return ""
     return (
-        f"This model is {type(model.model).__name__}, a transformer. That things follow moved blocks of noise"
-        f" was shown on a small one only, and distilled models heed their noise little{advice}."
+        f"This model is {type(model.model).__name__}, a transformer. Objects have been shown to follow moved"
+        " blocks of noise on a small one only, and pictures of distilled models depend little on their"
+        f" noise{advice}."
     )

@@ -214,7 +214,7 @@ class CutoffRun:
         elif self.cutoff.tail != LOWER and unguided and record.nfe and record.saved <= 0:
             note("A guided step takes no more NFE than an unguided one, as at cfg 1: nothing to save.")
         if isinstance(self.cutoff.trigger, Sigma) and self.level is None:
-            note("The noise of this run rises: a noise level ends no guidance there, and all steps had it.")
+            note("The noise level rises in this run, so sigma ends no guidance: all steps were guided.")
         if self.adaptive and self.possible and not self.compared and guided:
             note(f"{name} does not show both predictions: adaptive saw no agreement.")
         elif self.adaptive and bool(self.agreed.any()) and not unguided:

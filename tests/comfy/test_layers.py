@@ -198,7 +198,7 @@ def test_an_unsure_choice_is_kept_for_the_same_words_only(
     monkeypatch.setattr(figures, "CLEAR", 1e9)
     counting, seen = counted(model)
     chosen, note = auto_layer.choose_layer(counting, clip, REQUEST, "test")
-    assert "cannot be told from so little" in note and not remembered.path().exists()
+    assert "too little to tell whether tickets do anything" in note and not remembered.path().exists()
     evaluated = seen.total
     again, known = auto_layer.choose_layer(counting, clip, replace(REQUEST, seed=4), "test")
     assert again.layer == chosen.layer and seen.total == evaluated
@@ -299,12 +299,12 @@ def test_a_model_without_a_layer_that_stands_out_is_told_so() -> None:
 def test_the_sentence_names_the_layers_that_were_not_tried_and_why() -> None:
     first = LayerWorth(Layer("input", 1, 0), 8, 8, 2, 2.0, 0.2, tried=figures.Tried(8, 16, 15, 0, 16))
     rest = [LayerWorth(Layer("output", n, 0), 8, 8, 2, 2.0 + n, 0.2) for n in range(2)]
-    said = "In 8 images its tickets put 15 of 16 objects in their place and 0 in another's (16 were there)."
+    said = "In 8 images its tickets put 15 of 16 objects in place and 0 in another's place (16 present)."
     assert auto_layer.explain([first, *rest]).endswith(
-        f"{said} output 0 and output 1 were not tried: in as many images none could do clearly better."
+        f"{said} output 0 and output 1 were not tried: with as many images, none could do clearly better."
     )
     assert auto_layer.explain([first, rest[0]]).endswith(
-        "output 0 was not tried: in as many images none could do clearly better."
+        "output 0 was not tried: with as many images, none could do clearly better."
     )
     assert auto_layer.explain([first]).endswith(said)
 
@@ -315,8 +315,8 @@ def test_the_sentence_names_the_layers_that_were_tried_after_the_first_ones_fail
     failed = [LayerWorth(Layer("input", n, 0), 8, 8, 2, 2.0 + n, 0.2, tried=t) for n, t in enumerate(tried)]
     last = LayerWorth(Layer("output", 1, 0), 8, 8, 2, 0.1, 0.2, tried=figures.Tried(8, 16, 15, 0, 16))
     assert auto_layer.explain([*failed, last]) == (
-        "layer auto: output 1 (effect 0.10 +- 0.20). In 8 images its tickets put 15 of 16 objects in their"
-        " place and 0 in another's (16 were there); those of input 0: 2 of 16 and 4, input 1: 3 of"
+        "layer auto: output 1 (effect 0.10 +- 0.20). In 8 images its tickets put 15 of 16 objects in"
+        " place and 0 in another's place (16 present); those of input 0: 2 of 16 and 4, input 1: 3 of"
         " 16 and 4, input 2: 1 of 16 and 4."
     )
 

@@ -410,7 +410,7 @@ class TestAfterSteps:
         report = self.build(kind, counting, clip, layout, 1).report
         assert seen.total == 7 + 7 * (2 * 2 + 1)
         assert "No rounds were made: at the first step of this model" in report
-        advice = "tells little: set look to after steps, with 2 candidates or more"
+        advice = "means little: set look to after steps, with at least 2 candidates"
         assert advice not in report
         for request in (replace(REQUEST, rounds=1), replace(REQUEST, candidates=1, after=self.AFTER)):
             assert advice in arrange_noise(zero, clip, request).report

@@ -206,7 +206,7 @@ def test_the_report_tells_new_from_mixed(latent: dict[str, Any]) -> None:
     assert "38.5% of the noise is new, of seed 8" in report and "At the edge 15.4% are mixed" in report
     wide = redraw_noise(PlainNoise(3), latent, LEFT, 8, 60, PlainNoise(9)).report
     assert "0.0% of the noise is new, of the noise connected as fill" in wide
-    assert "Warning: nowhere is it wholly new, since edge (60) is wider" in wide
+    assert "Warning: no part is completely new, since edge (60) is wider" in wide
 
 
 class Global:

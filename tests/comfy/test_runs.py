@@ -78,7 +78,7 @@ class TestSteps:
         model, seen = spied
         patch = CutoffPatch(Cutoff(Sigma(2.0)))
         custom(patch.attach(model), conds, SIGMAS["rising"])
-        assert seen.rows == [4] * 6 and "The noise of this run rises" in str(patch.run)
+        assert seen.rows == [4] * 6 and "The noise level rises in this run" in str(patch.run)
 
     def test_a_sampler_of_its_own_way_reports_its_own_steps(self, spied: Any, conds: Any) -> None:
         """Rule: the true number of guided steps; dpm_fast with 6 set makes 3 steps."""

@@ -145,7 +145,7 @@ def test_all_kinds_are_tried(parts: Parts) -> None:
     judged = 4 * 3 * len(outcome.records)
     counted_looks = 2 * sum(looks.values())
     assert seen.total == sum(round(r.nfe) for r in outcome.records) + counted_looks + judged + BASELINE
-    assert "a transformer. That things follow moved blocks of noise was shown" in give(outcome).report
+    assert "a transformer. Objects have been shown to follow moved blocks" in give(outcome).report
     negative = parts.encode("ugly")
     different = set()
     for image in outcome.drawn:
@@ -216,7 +216,7 @@ def test_what_is_not_known_of_moved_blocks_is_said_where_they_are_moved(name: st
     assert [kind.name for kind in noises.kinds(cases_of(1))] == kinds
     note, once = noises.notes
     assert f"its mean over {BASELINE} other noises: about" in once and "once for each prompt" in once
-    assert re.match(r"This model is \w+, a transformer\. That things follow moved blocks of noise was", note)
+    assert re.match(r"This model is \w+, a transformer\. Objects have been shown to follow", note)
     assert "Layout Trial" not in note, "that is what tells it here"
     noises = parts.noises(Choice(best_of=0, tickets=False, looked=False))
     assert [kind.name for kind in noises.kinds(cases_of(1))] == [PLAIN, SWAP] and noises.notes[0] == note

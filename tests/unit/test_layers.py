@@ -62,7 +62,7 @@ def test_tickets_that_put_as_many_in_the_other_box_do_not_work() -> None:
 def test_the_table_says_what_was_tried() -> None:
     every = [worth("input 3", 2.2, 20), worth("middle", 0.1), worth("output 3", 2.9, 8)]
     *_, head, first, last, advice = table(every).splitlines()
-    assert head.split() == ["tried", "images", "in", "place", "(swapped)", "there"]
+    assert head.split() == ["tried", "images", "in", "place", "(swapped)", "present"]
     assert first.split() == ["input", "3", "12", "0.83", "(0.17)", "1.00"] and last.startswith("output 3")
     assert advice == "Recommended: input 3, the earliest whose tickets work."
     assert "No layer stands out" in table([replace(w, tried=Tried(12, 24, 6, 6, 20)) for w in every])

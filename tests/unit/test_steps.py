@@ -117,7 +117,7 @@ class TestTrace:
         trace = Trace.counted(("cat",), steps, [evaluation(n) for n in range(4)])
         assert trace.maps().flatten(1).amax(1).tolist() == [0, 1, 2, 3]
         assert not trace.falls and trace.remaining() is None
-        with pytest.raises(StepsError, match="The noise of this run rises"):
+        with pytest.raises(StepsError, match="The noise level rises in this run"):
             suggest(trace)
 
     def test_a_step_that_was_not_read_has_no_map_and_a_note(self) -> None:

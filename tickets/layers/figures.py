@@ -24,7 +24,7 @@ FORETELLS = 0.1
 @dataclass(frozen=True)
 class Tried:
     """What a short trial showed of a layer's tickets: of `objects` in `images` images, how many stood in
-    their own box, how many in the other one, and how many were there at all. rounds: of as many images
+    their own box, how many in the other one, and how many are present at all. rounds: of as many images
     each.
     """
 
