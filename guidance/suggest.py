@@ -32,8 +32,8 @@ def suggest(trace: Trace, push: float = PUSH) -> float:
     steps = len(trace.sigmas) - 1
     if not trace.falls:
         raise StepsError(
-            "The noise level rises in this run: what guidance still has to do can be read only from a run whose"
-            " noise falls step by step."
+            "The noise level rises in this run: what guidance still has to do can be read only from a run"
+            " whose noise falls step by step."
         )
     guidance = trace.guidance()
     if bool(guidance.isnan().any()):

@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..probe.build.build import NoiseResult
 from ..probe.build.looking import AfterSteps
+from ..probe.compat import PACK
 from ..probe.model.architecture import usual_size
 from ..tickets.grid import PIXELS
 from ..tickets.noise import SEED_RANGE
@@ -18,7 +19,6 @@ from ..tickets.search.candidates import MOST_CANDIDATES
 from .checks import InputError, check
 
 CATEGORY = "tickets"
-PACK = __name__.rsplit(".", 2)[0]
 Bank = io.Custom("TICKET_BANK")
 # As io.Array, which older versions of ComfyUI lack.
 Array = io.Custom("ARRAY")
@@ -42,7 +42,7 @@ def names_itself(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.Node
             check(schema.inputs, named)
             return execute(cls, *given, **named)
         except ValueError as error:
-            if not type(error).__module__.startswith(PACK):
+            if not type(error).__module__.startswith(f"{PACK}."):
                 raise
             told = _one_line(str(error))
             if told == str(error) and told.startswith(schema.display_name):

@@ -95,13 +95,18 @@ def read_size(
 def read_places(given: Any, width: int, height: int) -> tuple[AnyRegion, ...]:
     """Where something is to be done, whatever is there; a mask, too."""
     if isinstance(given, torch.Tensor):
-        masks = given if given.dim() == 3 else given[None]
+        masks = _masks_of(given)
         if not bool((masks > 0).any()):
             raise RegionError("region is an empty mask: paint where to redraw.")
         return (MaskRegion("mask", masks, may_be_empty=True),)
     found = tuple(_regions_of(given, width, height, "box"))
     require_regions(found, are_boxes(given))
     return found
+
+
+def _masks_of(mask: torch.Tensor) -> torch.Tensor:
+    """[images, h, w] of a MASK, which packs also give as [h, w] and as [images, 1, h, w]."""
+    return mask.reshape(-1, *mask.shape[-2:])
 
 
 def are_boxes(given: Any) -> bool:
@@ -148,7 +153,7 @@ class TicketRegionFromMask(io.ComfyNode):
     def execute(
         cls, mask: torch.Tensor, category: str, batch: str, regions: SizedRegions | None = None
     ) -> io.NodeOutput:
-        masks = mask if mask.dim() == 3 else mask[None]
+        masks = _masks_of(mask)
         parts = [masks] if batch == EACH else list(masks.split(1))
         mine = SizedRegions(tuple(MaskRegion(named(category, "The mask"), part) for part in parts))
         return io.NodeOutput((regions or SizedRegions()) + mine)

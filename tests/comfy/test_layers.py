@@ -290,7 +290,7 @@ def test_whatever_asks_for_a_layer_shows_how_far_the_choice_is_and_can_be_cancel
 
 def test_a_model_without_a_layer_that_stands_out_is_told_so() -> None:
     worths = [LayerWorth(Layer("input", n, 0), 8, 8, 2, 0.1 * n, 0.2) for n in range(3)]
-    assert "cannot be told" in auto_layer.explain(worths)
+    assert "too little to tell" in auto_layer.explain(worths)
     assert "Recommended" not in layer_report.table(worths)
     clear = [LayerWorth(Layer("input", 7, 0), 8, 8, 2, 2.0, 0.2), *worths]
     assert auto_layer.explain(clear) == "layer auto: input 7 (effect 2.00 +- 0.20)."

@@ -409,7 +409,7 @@ class TestAfterSteps:
         counting, seen = counted(zero)
         report = self.build(kind, counting, clip, layout, 1).report
         assert seen.total == 7 + 7 * (2 * 2 + 1)
-        assert "No rounds were made: at the first step of this model" in report
+        assert "No rounds were made: the first step of this model" in report
         advice = "means little: set look to after steps, with at least 2 candidates"
         assert advice not in report
         for request in (replace(REQUEST, rounds=1), replace(REQUEST, candidates=1, after=self.AFTER)):

@@ -9,6 +9,7 @@ import comfy.sample
 import pytest
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
+from winning_tickets.nodes import RedrawNoiseInRegion, TicketRegionFromMask
 from winning_tickets.probe.build.build import PlaceRequest, arrange_noise, pick_noise
 from winning_tickets.probe.build.foreign import NoiseError, seed_of
 from winning_tickets.probe.build.noise import PlainNoise
@@ -201,9 +202,31 @@ def test_pick_best_noise_takes_a_batch_with_an_empty_mask(model: Any, clip: Any)
         pick_noise(model, clip, replace(REQUEST, batch=1), redrawn)
 
 
+@pytest.mark.parametrize("shape", [(19, 13), (1, 1, 19, 13)])
+def test_a_mask_with_or_without_its_dimensions_is_the_same_mask(
+    latent: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    """One with a channel, which some packs give, was refused for a shape that nobody had connected."""
+    mask = torch.zeros(1, 19, 13)
+    mask[:, :5] = 1
+    named = {"category": "castle", "batch": "one for each image"}
+    (usual,), (other,) = (
+        TicketRegionFromMask.execute(mask=m, **named).result for m in (mask, mask.view(shape))
+    )
+    assert torch.equal(usual.regions[0].masks, other.regions[0].masks)
+    drawn = [
+        RedrawNoiseInRegion.execute(
+            noise=PlainNoise(3), latent_image=latent, region=m, seed=8, edge=0
+        ).result[0]
+        for m in (mask, mask.view(shape))
+    ]
+    first, second = (noise.generate_noise(latent) for noise in drawn)
+    assert torch.equal(first, second)
+
+
 def test_the_report_tells_new_from_mixed(latent: dict[str, Any]) -> None:
     report = redraw_noise(PlainNoise(3), latent, LEFT, 8, 2).report
-    assert "38.5% of the noise is new, of seed 8" in report and "At the edge 15.4% are mixed" in report
+    assert "38.5% of the noise is new, of seed 8" in report and "At the edge, 15.4% is a blend" in report
     wide = redraw_noise(PlainNoise(3), latent, LEFT, 8, 60, PlainNoise(9)).report
     assert "0.0% of the noise is new, of the noise connected as fill" in wide
     assert "Warning: no part is completely new, since edge (60) is wider" in wide
