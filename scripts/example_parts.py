@@ -36,7 +36,7 @@ class Kit:
 
 
 SD1 = Kit(
-    Node("CheckpointLoaderSimple", size=(340, 120), title="Your checkpoint: any SD1.x"),
+    Node("CheckpointLoaderSimple", size=(340, 120), title="Checkpoint (any SD1.x)"),
     "Choose your SD1.x checkpoint in the first node.",
     512,
     7.0,

@@ -32,7 +32,7 @@ LEFT, TOP = 110, 320
 PATIENCE = 1800.0
 
 ARRANGE = """async ({note, columns}) => {
-  const GAP = 60, HEADER = 80, BORDER = 20, AISLE = 130, LANE = 16
+  const GAP = 60, HEADER = 80, BORDER = 20, AISLE = 90, LANE = 16
   const LARGE = ['CollectTickets', 'TicketRegions', 'TicketBankReport', 'NoiseReport', 'LayoutTrial']
   const boxes = []
   const text = LiteGraph.createNode('MarkdownNote')
@@ -83,8 +83,8 @@ ARRANGE = """async ({note, columns}) => {
     const out = source.getOutputPos(origin_slot)[1], into = target.getInputPos(target_slot)[1]
     const key = `${origin_id} ${origin_slot} ${to === from}`
     const inside = to === from, near = 11 + 5 * (origin_slot % 3)
-    const aside = inside ? near : 28 + 7 * number(`from ${from}`, key)
-    const ahead = inside ? near : 28 + 7 * number(`to ${to}`, key)
+    const aside = inside ? near : 25 + 6 * number(`from ${from}`, key)
+    const ahead = inside ? near : 25 + 6 * number(`to ${to}`, key)
     const y = inside ? source.pos[1] + source.size[1] + near : -HEADER - 40 - LANE * number('above', key)
     const end = inside ? start : left
     const way = [[right + aside, out], [right + aside, y], [end - ahead, y], [end - ahead, into]]
@@ -113,7 +113,7 @@ def strip(name: str, workflow: dict[str, Any], scale: float) -> dict[str, Any]:
     for node in workflow["nodes"]:
         node["properties"] = {k: v for k, v in node["properties"].items() if k == "Node name for S&R"}
         if node["type"] == "CheckpointLoaderSimple":
-            node["widgets_values"] = ["choose your checkpoint"]
+            node["widgets_values"] = ["(choose yours)"]
     kept = {key: workflow["extra"][key] for key in ("reroutes", "linkExtensions") if key in workflow["extra"]}
     extra = {"ds": {"scale": scale, "offset": [LEFT / scale, TOP / scale]}, **kept}
     return {**workflow, "id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)), "revision": 0, "extra": extra}
