@@ -6,13 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..probe import files
 from ..probe.build.build import TicketRequest, build_tickets
 from ..probe.collect.collect import CollectRequest
 from ..probe.collect.keep import collect_and_keep
 from ..probe.layers.choose import AUTO
 from ..probe.layers.probe import LayerProbe, measure, report
 from ..probe.preview import ChoiceBar, LiveMaps
-from ..tickets.bank.bank import TicketBank
+from ..tickets.bank.bank import MissingCategory, TicketBank
 from ..tickets.grid import latent_side
 from ..tickets.layout.build import BACKGROUNDS, LOSERS, Layout
 from ..tickets.layout.calibrate import CALIBRATIONS, STANDARDIZE
@@ -442,7 +443,12 @@ class TicketLatentFromRegions(io.ComfyNode):
         )
         request = TicketRequest(layout, seed, batch_size, candidates, rare["rounds"], read_look(look))
         for_page = {"categories": list(bank.categories), "block": bank.recipe.block}
-        return noise_result(build_tickets(request, model, clip), cls, placed.note, ticket_bank=[for_page])
+        try:
+            built = build_tickets(request, model, clip)
+        except MissingCategory as error:
+            advice = "name the region as one of these, or add the category in Collect Tickets"
+            raise files.advised(error, advice) from None
+        return noise_result(built, cls, placed.note, ticket_bank=[for_page])
 
     @classmethod
     def validate_inputs(

@@ -1,7 +1,7 @@
 /** What a node of this pack reports after a run, shown on the node; ComfyUI itself shows pictures only. */
 
 import { app } from "../../scripts/app.js";
-import { after, ours } from "./nodes.js";
+import { after, keepNodeWidth, ours } from "./nodes.js";
 import { addStyle } from "./style.js";
 
 const NAME = "told";
@@ -64,6 +64,7 @@ function add(node) {
     getMinHeight: () => Math.min(MOST_LINES, rows()) * LINE + 30,
   });
   widget.serialize = false;
+  keepNodeWidth(widget);
   for (const name of ["pointerdown", "wheel", "copy"]) {
     element.addEventListener(name, (event) => event.stopPropagation());
   }

@@ -34,3 +34,8 @@ export function after(target, name, then) {
     return result;
   };
 }
+
+/** Of a widget on the page: as wide as its node. ComfyUI's panel of parameters gives it the panel's width. */
+export function keepNodeWidth(widget) {
+  Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true });
+}

@@ -156,6 +156,15 @@ def test_a_model_without_its_clip_is_explained(failure: Callable[[Prompt], Any],
     assert told.node == "TicketLatentFromRegions" and "only one of model and clip" in told.message
 
 
+def test_a_category_the_bank_lacks_is_answered_with_what_to_do(
+    failure: Callable[[Prompt], Any], short: Prompt
+) -> None:
+    short["3"]["inputs"]["regions"] = "dragon: 0 0 0.5 0.5"
+    told = failure(short)
+    assert told.node == "TicketLatentFromRegions" and 'no tickets of "dragon"' in told.message
+    assert "add the category in Collect Tickets" in told.message
+
+
 def test_drawn_regions_give_the_noise_of_the_same_lines(run: Callable[[Prompt], Any], short: Prompt) -> None:
     """Rule: the editor's JSON is what the text form of regions also reads."""
     lines = short["3"]["inputs"]["regions"]

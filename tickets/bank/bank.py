@@ -34,6 +34,10 @@ class BankError(ValueError):
     """A bank that cannot be used as asked; the message says what to change."""
 
 
+class MissingCategory(BankError):
+    """A bank has no tickets of a category."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a bank was collected; banks of different recipes do not mix.
@@ -222,14 +226,14 @@ class TicketBank:
         return row
 
     def index(self, category: str) -> int:
-        """Position of a category; BankError lists what there is."""
+        """Position of a category; MissingCategory lists what there is."""
         if category in self.categories:
             return self.categories.index(category)
         for number, own in enumerate(self.categories):
             if same_category(own, category):
                 return number
         known = ", ".join(self.categories)
-        raise BankError(f'The bank holds no tickets of "{category}"; it has: {known}.')
+        raise MissingCategory(f'The bank holds no tickets of "{category}"; it has: {known}.')
 
     def own_name(self, category: str) -> str:
         """A category as this bank writes it, or as given if there is none."""

@@ -1,7 +1,7 @@
 /** Ticket Regions: the editor as a widget of its node, in both of ComfyUI's renderers. */
 
 import { app } from "../../../scripts/app.js";
-import { after, widgetOf } from "../nodes.js";
+import { after, keepNodeWidth, widgetOf } from "../nodes.js";
 import { addStyle } from "../style.js";
 import { fromBoxes, toBoxes } from "./boxes.js";
 import { RegionEditor } from "./editor.js";
@@ -73,6 +73,7 @@ function addEditor(node, name) {
     getMinHeight: () => 300,
     hideOnZoom: false,
   });
+  keepNodeWidth(widget);
   const follow = () => refresh(node, editor);
   for (const event of ["pointerenter", "focusin"]) editor.element.addEventListener(event, follow);
   for (const event of ["onConfigure", "onConnectionsChange"]) after(node, event, follow);

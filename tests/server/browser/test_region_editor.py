@@ -197,6 +197,14 @@ class TestDrawing:
         editor.touch((0.1, 0.1), (0.3, 0.3), (0.5, 0.5))
         assert editor.boxes == [[0.125, 0.125, 0.5, 0.5]]
 
+    def test_the_panel_of_parameters_does_not_narrow_it(self, editor: Editor) -> None:
+        """The panel draws the widget once more, for which it writes its own width into it."""
+        before = editor.root.bounding_box()["width"]
+        widget = "app.graph.getNodeById(id).widgets.find(w => w.name === 'layout')"
+        editor.page.evaluate(f"id => {{ {widget}.width = 100; app.canvas.setDirty(true, true) }}", editor.id)
+        browsers.settle(editor.page)
+        assert editor.root.bounding_box()["width"] == before
+
     def test_the_zoom_of_the_canvas_does_not_matter(self, editor: Editor) -> None:
         editor.page.evaluate("app.canvas.ds.scale = 0.6; app.canvas.setDirty(true, true)")
         browsers.settle(editor.page)
@@ -290,7 +298,7 @@ class TestKept:
         text = '{"regions": [{"category": "castle"'
         editor.set(text)
         assert editor.text == text
-        assert "is no layout" in editor.root.locator(".message").text_content()
+        assert "is not a layout" in editor.root.locator(".message").text_content()
         area = editor.root.locator("textarea")
         assert area.input_value() == text
         area.fill('{"regions": [{"category": "castle", "box": [0, 0, 1, 1]}]}')
