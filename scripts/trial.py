@@ -211,8 +211,9 @@ def try_all(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Pa
             if len(tasks) == 1:
                 print("\n".join(entry["outputs"]["3"]["text"]))
             elif layer == AUTO:
-                layer = about_trial(entry, "layer") or AUTO
-                if layer != AUTO:
+                found = about_trial(entry, "layer")
+                if found:
+                    layer = found
                     print(f"  layer {layer}, for the other prompts, too", flush=True)
         if failed == len(tasks):
             raise SetupError("No prompt could be tried.")

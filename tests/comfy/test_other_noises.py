@@ -372,7 +372,7 @@ def test_a_seed_is_changed_on_a_copy_of_any_object(make: Any) -> None:
     ("make", "why"),
     [
         (Uncopied, r"\(Uncopied\) does not change with its seed"),
-        (Ongoing, r"\(Ongoing\) is another one whenever it is asked for"),
+        (Ongoing, r"\(Ongoing\) changes every time it is asked for"),
         (Typed, r"\(Typed\) fails on this latent \(KeyError: 'frames'\): connect one"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_bank_is_of_whole_tokens_and_builds_noise(
     width, height = size_of(family)
     request = CollectRequest(CATEGORIES, 3, 0, width, height, family.layers[1])
     bank, note = collect_and_keep(model, clip, request)
-    assert "a transformer. That things follow" in note
+    assert "a transformer. Objects have been shown to follow" in note
     channels, *_, rows, columns = family.latent
     recipe = bank.recipe
     assert (recipe.block, recipe.pixels, recipe.channels) == (block_of(family), family.pixels, channels)
@@ -138,7 +138,7 @@ def test_a_bank_is_of_whole_tokens_and_builds_noise(
         assert blocks_of(made, block_of(family)) <= {b.numpy().tobytes() for b in bank.blocks}
         assert sampled(parts, family, result).isfinite().all()
         assert is_flow(model) == ("Use the noise output instead" in result.report)
-    assert "a transformer. That things follow" in looked.report
+    assert "a transformer. Objects have been shown to follow" in looked.report
 
 
 def test_every_layer_has_its_figures(family: Family, parts: tuple[Any, Any]) -> None:

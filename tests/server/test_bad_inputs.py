@@ -26,7 +26,7 @@ RARE = {
 }
 ADVANCED = {"advanced": "custom", **{f"advanced.{name}": value for name, value in RARE.items()}}
 CASES = {
-    "no categories": ("2", {"categories": " \n"}, ["No categories", "one a line"]),
+    "no categories": ("2", {"categories": " \n"}, ["No categories", "one per line"]),
     "a category twice": ("2", {"categories": "castle\ntree\nCastle."}, ['"castle" is listed twice']),
     "an unknown layer": ("2", {"layer": "input 8"}, ['"input 8"', "input 3, input 5, middle"]),
     "a region without colon": ("3", {"regions": "castle 0.5 0.3 0.9 0.7"}, ["Region 1", "castle 0.5"]),
@@ -48,7 +48,7 @@ CASES = {
         {"after_cutoff": "sometimes"},
         ["after_cutoff is", "unconditional, conditional"],
     ),
-    "no region": ("3", {"regions": "# none"}, ["No regions", "one a line"]),
+    "no region": ("3", {"regions": "# none"}, ["No regions", "one per line"]),
 }
 
 

@@ -75,7 +75,7 @@ def test_guider_and_ksampler_draw_the_same(run: Any, example: Any, half: Prompt)
     sigmas = {"scheduler": "karras", "steps": 20, "denoise": 1, "model": ["1", 0]}
     conds = {"positive": ["2", 0], "negative": ["3", 0], "cfg": 5}
     half |= {
-        "20": {"class_type": "RandomNoise", "inputs": {"noise_seed": 7}},
+        "20": {"class_type": "RandomNoise", "inputs": {"noise_seed": settings["seed"]}},
         "21": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "dpmpp_2m"}},
         "22": {"class_type": "BasicScheduler", "inputs": sigmas},
         "23": {"class_type": "GuidanceCutoffGuider", "inputs": {"model": ["1", 0], **conds, **cutoff}},
