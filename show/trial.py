@@ -128,9 +128,9 @@ def picture(
 
 
 def _bars(found: Sequence[Row]) -> Image.Image:
-    titles = [*map(_short, all_written([row.label for row in found])), ""]
+    titles = [*short_titles(all_written([row.label for row in found])), ""]
     # Room for the value behind a full bar.
-    axis = Axis("% of images, with 95 % intervals", 0, 116)
+    axis = Axis("% of images, with 95 % intervals", 0, 124)
     width = (WIDTH - titles_width(titles) - GAP) // 2
     cells: list[list[Image.Image | None]] = []
     for row in found:
@@ -146,9 +146,15 @@ def _bars(found: Sequence[Row]) -> Image.Image:
     return grid(cells, titles, [f"all objects in place (n = {n})", "all objects present"])
 
 
-def _short(title: str) -> str:
-    """Without what stands in brackets where that has no room."""
-    return title if width_of(title) <= ROW_TITLE else title.split(" (")[0]
+def short_titles(titles: Sequence[str]) -> list[str]:
+    """Where one has no room, what stands before its brackets, or, if another is called so, within them."""
+    found = []
+    for title in titles:
+        head, _, inner = title.partition(" (")
+        if inner and width_of(title) > ROW_TITLE:
+            title = inner.rstrip(")") if head in titles else head
+        found.append(title)
+    return found
 
 
 def _samples(samples: Sequence[Sample], found: Sequence[Row]) -> list[Image.Image]:

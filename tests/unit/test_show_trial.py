@@ -53,6 +53,13 @@ def test_a_foreign_name_cannot_break_the_table() -> None:
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
+def test_bars_of_two_kinds_never_have_one_name() -> None:
+    """Rule: a picture is not ambiguous. Tickets as drawn and looked at were both called tickets."""
+    both = trial.short_titles(["plain noise", "tickets", "tickets (looked at)"])
+    assert len(set(both)) == 3 and both[:2] == ["plain noise", "tickets"]
+    assert trial.short_titles(["control (tickets of the other category)"]) == ["control"]
+
+
 def test_no_image_is_a_sentence() -> None:
     assert trial.report([]) == "No image has been judged yet."
     assert trial.picture([]).shape[-1] == 3
