@@ -122,15 +122,14 @@ export class View {
     const sides = [right - left, bottom - top];
     const room = [this.stage.clientWidth || 300, this.stage.clientHeight || 300];
     const label = region.category || this.words.unnamed;
-    const name = make("span", { textContent: unknown ? `${label} (${this.words.unknown})` : label });
-    // It may be longer than its box, not than the room up to the image's edge.
-    const ending = left + right > 1;
-    name.style.maxWidth = percent((ending ? right : 1 - left) / sides[0]);
-    name.classList.toggle("ending", ending);
+    const text = unknown ? `${label} (${this.words.unknown})` : label;
+    // On a line as wide as the image it begins at its box, and further left where it is too long for that.
+    const name = make("div", { className: "name" }, make("span", { textContent: text }));
+    name.style = `--before: ${left * room[0]}px; --image: ${room[0]}px`;
     if (sides[1] * room[1] < LOW) name.classList.add(top * room[1] < LOW / 2 ? "below" : "above");
     const wide = sides.map((side, axis) => side * room[axis] > NARROW);
     const shown = selected && !region.locked ? SIDES.filter((s) => s[1] || wide["nesw".indexOf(s) % 2]) : [];
-    const about = [name.textContent, ...this.#measures(region, size)].join(", ");
+    const about = [text, ...this.#measures(region, size)].join(", ");
     const element = make("div", { tabIndex: 0, role: "button", ariaPressed: String(selected), ariaLabel: about });
     element.className = `region ${selected ? "selected" : ""} ${region.locked ? "locked" : ""}`;
     element.append(name, ...shown.map((className) => make("i", { className })));
