@@ -43,10 +43,10 @@ from scenes import CATEGORIES
 from variants import chosen
 from winning_tickets.probe.build.build import PlaceRequest, pick_noise
 from winning_tickets.probe.build.looking import AfterSteps
-from winning_tickets.probe.build.noise import PlainNoise, ticket_noise
 from winning_tickets.probe.build.redraw import RedrawnNoise
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.probe.noise.forms import PlainNoise, ticket_noise
 from winning_tickets.tickets.layout.redraw import redrawn_share
 from winning_tickets.tickets.layout.regions import Region
 from winning_tickets.trial.figures import paired, share

@@ -8,9 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..probe.build.build import PlaceRequest, arrange_noise, pick_noise
-from ..probe.build.noise import compared
 from ..probe.layers.choose import AUTO
 from ..probe.model.architecture import usual_size
+from ..probe.noise.forms import compared
 from ..show.noise import picture, table
 from ..tickets.gaussian import measure
 from ..tickets.layout.regions import OVERLAPS, SMALLER

@@ -7,10 +7,10 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..probe.attention.scorer import require
 from ..probe.judge import ModelJudge
 from ..probe.layers.choose import AUTO
 from ..probe.model.architecture import usual_size
+from ..probe.model.family import require
 from ..probe.sampling.draw import Sampling
 from ..probe.trial.kinds import Choice
 from ..probe.trial.score import score_trial

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import comfy.model_management
@@ -205,16 +206,9 @@ class ModelJudge:
             clean, denoised = zip(*parts, strict=True)
             return torch.cat(clean), torch.cat(denoised)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        try:
-            found = self._evaluate(_joined([self._conditioning(t) for t in texts]), latents, noise, sigma)
-        except RuntimeError as error:
-            comfy.model_management.raise_non_oom(error)
-            if most == 1:
-                raise
-            found = None
-        if found is None:
-            self.rows.halve()
-        elif self._drew and len(texts) > 1:
+        conditioning = _joined([self._conditioning(t) for t in texts])
+        found = self.rows.attempt(partial(self._evaluate, conditioning, latents, noise, sigma), most)
+        if found is not None and self._drew and len(texts) > 1:
             self.rows.count, found = 1, None
         if found is None:
             return self._alike(texts, latents, noise, sigma, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import comfy.model_management
@@ -25,12 +25,6 @@ from .reader import Reader, Tokens
 from .tokens import PromptTokens, encode_prompt, fitting
 
 Progress = Callable[[int], None]
-
-
-def require(name: str, value: int, least: int) -> None:
-    """ProbeError for a count that is too small: ComfyUI checks typed values, but not linked ones."""
-    if value < least:
-        raise ProbeError(f"{name} is {value}; at least {least} {'is' if least == 1 else 'are'} needed.")
 
 
 class Scorer:
@@ -182,15 +176,8 @@ class Scorer:
             parts = [self.maps(prompts, some, progress, sigma) for some in noise.split(self.rows.count)]
             return {layer: [torch.cat([part[layer][0] for part in parts])] for layer in self.layers}
         comfy.model_management.throw_exception_if_processing_interrupted()
-        try:
-            found = self._evaluate(prompts, noise, sigma)
-        except RuntimeError as error:
-            comfy.model_management.raise_non_oom(error)
-            if self.rows.count == 1:
-                raise
-            found = None
+        found = self.rows.attempt(partial(self._evaluate, prompts, noise, sigma), self.rows.count)
         if found is None:
-            self.rows.halve()
             return self.maps(prompts, noise, progress, sigma)
         progress(rows)
         if self._drew and rows > 1:

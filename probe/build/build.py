@@ -16,15 +16,13 @@ from ...tickets.layout.build import Layout
 from ...tickets.layout.regions import SMALLER, AnyRegion, assign_cells, by_category, categories_of
 from ...tickets.prompts import JOINT, make_prompts
 from ...tickets.search.fit import cell_worth
-from ..attention.scorer import Scorer, require
+from ..attention.scorer import Scorer
 from ..collect.collect import CollectRequest
 from ..layers.choose import choose_layer, is_auto
 from ..model.architecture import unproven
-from ..model.family import ProbeError, latent_shape
-from ..preview import ChoiceBar
-from .foreign import Variants, seed_of
-from .looking import AfterSteps, Looking, first_steps
-from .noise import (
+from ..model.family import ProbeError, latent_shape, require
+from ..noise.foreign import Variants, seed_of
+from ..noise.forms import (
     BuiltNoise,
     PlainNoise,
     empty_latent,
@@ -32,6 +30,8 @@ from .noise import (
     recipe_latent,
     ticket_noise,
 )
+from ..preview import ChoiceBar
+from .looking import AfterSteps, Looking, first_steps
 from .searching import Groups, Searching, searched_noises, searched_swaps, searched_tickets
 
 OWNERS_KEPT = 64

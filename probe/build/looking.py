@@ -16,10 +16,10 @@ import torch
 
 from ...tickets.grid import Grid
 from ...tickets.search.candidates import Look, narrowed
-from ..attention.scorer import Scorer, require
+from ..attention.scorer import Scorer
 from ..attention.tokens import PromptTokens
 from ..model.architecture import family_of
-from ..model.family import ProbeError
+from ..model.family import ProbeError, require
 from ..sampling.batches import Batches
 from ..sampling.first_steps import FirstSteps, Run
 from ..server import announce

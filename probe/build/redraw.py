@@ -19,8 +19,8 @@ from ...tickets.noise import blended
 from ...tickets.search.candidates import derived_seed
 from ..model.family import pixels_of
 from ..model.random import seeded
-from .foreign import NoiseError, Varied, drawn, image_size, reseeded, seed_of
-from .noise import PlainNoise, indices_of, noise_latent
+from ..noise.foreign import NoiseError, Varied, drawn, image_size, reseeded, seed_of
+from ..noise.forms import PlainNoise, indices_of, noise_latent
 
 NODE = "Redraw Noise in Region"
 

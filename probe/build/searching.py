@@ -18,8 +18,8 @@ from ...tickets.search.candidates import (
     search,
 )
 from ...tickets.search.fit import verdict
+from ..noise.foreign import Shape, Variants
 from ..sampling.first_steps import FirstSteps
-from .foreign import Shape, Variants
 from .looking import Looking
 
 BLIND = "the first step of this model (flow or zero terminal SNR) shows nothing of the image yet"

@@ -15,9 +15,9 @@ from ...tickets.bank.bank import BankError, Recipe, TicketBank
 from ...tickets.bank.combine import list_difference, merge, only
 from ...tickets.noise import SEED_RANGE, plain_noise, to_blocks
 from ...tickets.prompts import PAIRS, PLACE, Prompt, make_prompts, parse_template
-from ..attention.scorer import Scorer, require
+from ..attention.scorer import Scorer
 from ..attention.tokens import PromptTokens
-from ..model.family import pixels_of
+from ..model.family import pixels_of, require
 
 NODE = "Collect Tickets"
 KEEP_EVERY = 30.0

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from ...tickets.layers.figures import (
     LayerWorth,
@@ -18,7 +18,6 @@ from ...tickets.layers.figures import (
 )
 from ...tickets.prompts import PLACE
 from ...tickets.recent import Recent
-from ..collect.collect import CollectRequest
 from ..model.architecture import family_of
 from ..model.clone import plain_clone
 from ..model.fingerprint import fingerprint, sampling_patches
@@ -38,6 +37,26 @@ ENOUGH = PROMPTS
 SEED = 0
 
 
+class Asked(Protocol):
+    """A dataclass that names a layer, and what it is for: categories, and an image's pixels."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def categories(self) -> tuple[str, ...]: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def template(self) -> str: ...
+
+
+Request = TypeVar("Request", bound=Asked)
+
+
 @dataclass(frozen=True)
 class Choice:
     """The layer, a sentence on why, whether that is sure enough to hold for other categories, too, and
@@ -53,17 +72,17 @@ class Choice:
 _known: Recent[Choice] = Recent(32)
 
 
-def is_auto(request: CollectRequest) -> bool:
+def is_auto(request: Asked) -> bool:
     return request.layer.strip().lower() == AUTO
 
 
 def choose_layer(
     model: Any,
     clip: Any,
-    request: CollectRequest,
+    request: Request,
     node: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[CollectRequest, str]:
+) -> tuple[Request, str]:
     """The request with a layer instead of `auto`, and a sentence on the choice.
 
     Looks at the first layer of every block in which image attends to text, of MOST_BLOCKS at most. A sure
@@ -95,9 +114,7 @@ def choose_layer(
     return replace(request, layer=choice.layer), choice.why
 
 
-def _choose(
-    model: Any, clip: Any, request: CollectRequest, node: str, progress: Callable[[int, int], None]
-) -> Choice:
+def _choose(model: Any, clip: Any, request: Asked, node: str, progress: Callable[[int, int], None]) -> Choice:
     size = request.width, request.height
     probe, worths, cost = look(model, clip, request.categories, size, SEED, request.template, node, progress)
     best = recommended(worths)

@@ -29,11 +29,11 @@ from ...tickets.layers.transplant import (
 from ...tickets.noise import plain_noise
 from ...tickets.prompts import PLACE, make_prompts, parse_template
 from ..attention.reader import Reader
-from ..attention.scorer import Scorer, require
+from ..attention.scorer import Scorer
 from ..attention.tokens import PromptTokens
 from ..judge import ModelJudge
 from ..model.clone import plain_clone
-from ..model.family import Layer, ProbeError
+from ..model.family import Layer, ProbeError, require
 from ..model.random import seeded
 from ..sampling.draw import Drawing, Sampling
 

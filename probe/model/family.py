@@ -17,6 +17,12 @@ class ProbeError(ValueError):
     """A model, layer or prompt that cannot be read; the message says what to change."""
 
 
+def require(name: str, value: int, least: int) -> None:
+    """ProbeError for a count that is too small: ComfyUI checks typed values, but not linked ones."""
+    if value < least:
+        raise ProbeError(f"{name} is {value}; at least {least} {'is' if least == 1 else 'are'} needed.")
+
+
 def require_clip(clip: Any) -> None:
     """ProbeError where a loader found no text encoder."""
     if clip is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import comfy.model_management
 
 MOST = 32
+Result = TypeVar("Result")
 
 
 class Rows:
@@ -19,11 +21,17 @@ class Rows:
         while self.count > 1 and model.memory_required([self.count, *shape]) * 1.5 > free:
             self.count //= 2
 
-    def halve(self) -> None:
-        """After memory ran out."""
-        self.limit(self.count // 2)
-
-    def limit(self, count: int) -> None:
-        """After memory ran out."""
-        self.count = max(1, count)
+    def attempt(self, work: Callable[[], Result], rows: int, least: int = 1) -> Result | None:
+        """What `work` gives, which evaluates `rows` at once; None if memory ran out, and half of them are to
+        be tried. least: how many rows cannot be parted. Raises what `work` does otherwise.
+        """
+        try:
+            return work()
+        except RuntimeError as error:
+            comfy.model_management.raise_non_oom(error)
+            if rows <= least:
+                raise
+        # Not before: the error holds what was evaluated.
+        self.count = least * -(-rows // (2 * least))
         comfy.model_management.soft_empty_cache()
+        return None

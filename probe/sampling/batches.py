@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import comfy.model_management
 import comfy.sample
 import torch
 
@@ -44,22 +43,15 @@ class Batches:
         start = 0
         while start < images:
             size = min(self.at_once, images - start)
-            found, drawn, full = None, False, False
-            try:
-                found, drawn = self._seeded(seed_of(start), size, partial(work, slice(start, start + size)))
-            except RuntimeError as error:
-                comfy.model_management.raise_non_oom(error)
-                if size == 1:
-                    raise
-                full = True
-            if full:
-                # Half as many images, each of two rows.
-                self._rows.limit(2 * -(-size // 2))
-            elif drawn and size > 1:
+            some = partial(work, slice(start, start + size))
+            found = self._rows.attempt(partial(self._seeded, seed_of(start), size, some), 2 * size, least=2)
+            if found is None:
+                continue
+            result, drew = found
+            if drew and size > 1:
                 self._alone = True
             else:
-                assert found is not None
-                done.append(found)
+                done.append(result)
                 start += size
         return done
 

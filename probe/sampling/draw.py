@@ -15,8 +15,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...tickets.recent import Recent
-from ..attention.scorer import require
-from ..model.family import ProbeError
+from ..model.family import ProbeError, require
 from .batches import Batches
 from .forwards import Forwards
 from .samplers import BATCHED, forwards_about

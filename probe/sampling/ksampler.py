@@ -15,9 +15,9 @@ import torch
 from ...guidance.cutoff import Cutoff, CutoffError
 from ...guidance.record import Record
 from ...guidance.trace import ranges
-from ..build.foreign import drawn
-from ..build.noise import is_noise
 from ..model.clone import CUTOFF
+from ..noise.foreign import drawn
+from ..noise.forms import is_noise
 from .cutoff import CutoffPatch
 from .patch import patch_on
 

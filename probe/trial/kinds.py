@@ -20,7 +20,7 @@ from ...tickets.noise import plain_noise
 from ...tickets.prompts import JOINT, PLACE, make_prompts
 from ...tickets.recent import Recent
 from ...trial.cases import CONTROL, PLAIN, Case, turned
-from ..attention.scorer import Scorer, require
+from ..attention.scorer import Scorer
 from ..attention.tokens import PromptTokens
 from ..build.looking import (
     AfterSteps,
@@ -35,7 +35,7 @@ from ..build.searching import searched_swaps, searched_tickets
 from ..collect.collect import CollectRequest
 from ..layers.choose import AUTO, choose_layer, is_auto, listed
 from ..model.architecture import unproven, unreadable
-from ..model.family import ProbeError, latent_shape
+from ..model.family import ProbeError, latent_shape, require
 from ..preview import ChoiceBar
 from ..sampling.batches import Batches
 from ..sampling.draw import Sampling

@@ -15,12 +15,12 @@ import pytest
 import torch
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.probe.attention.scorer import Scorer
-from winning_tickets.probe.build.noise import empty_latent, ticket_noise
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.judge import ModelJudge
 from winning_tickets.probe.layers.choose import choose_layer
 from winning_tickets.probe.layers.probe import LayerProbe
 from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.probe.noise.forms import empty_latent, ticket_noise
 from winning_tickets.probe.sampling.draw import Sampling
 from winning_tickets.probe.sampling.ksampler import Settings, sample
 from winning_tickets.probe.trial.kinds import Choice

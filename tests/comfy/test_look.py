@@ -26,11 +26,11 @@ from winning_tickets.probe.build.build import (
     pick_noise,
 )
 from winning_tickets.probe.build.looking import AfterSteps, Looking, first_steps
-from winning_tickets.probe.build.noise import PlainNoise
 from winning_tickets.probe.build.redraw import RedrawnNoise
 from winning_tickets.probe.build.searching import searched_swaps, searched_tickets
 from winning_tickets.probe.collect import collect
 from winning_tickets.probe.model.family import ProbeError
+from winning_tickets.probe.noise.forms import PlainNoise
 from winning_tickets.probe.sampling.first_steps import FirstSteps
 from winning_tickets.tickets.grid import Grid, GridError
 from winning_tickets.tickets.layout.build import Layout

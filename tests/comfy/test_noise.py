@@ -23,7 +23,9 @@ from winning_tickets.probe.build.build import (
     build_tickets,
     pick_noise,
 )
-from winning_tickets.probe.build.noise import (
+from winning_tickets.probe.collect import collect
+from winning_tickets.probe.layers.probe import LayerProbe, measure
+from winning_tickets.probe.noise.forms import (
     BuiltNoise,
     PlainNoise,
     compared,
@@ -32,8 +34,6 @@ from winning_tickets.probe.build.noise import (
     recipe_latent,
     ticket_noise,
 )
-from winning_tickets.probe.collect import collect
-from winning_tickets.probe.layers.probe import LayerProbe, measure
 from winning_tickets.probe.sampling import ksampler as cutoff_run
 from winning_tickets.tickets.layout.build import Layout
 from winning_tickets.tickets.layout.parse import parse_regions

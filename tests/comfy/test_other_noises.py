@@ -12,8 +12,8 @@ import torch
 from comfy.nested_tensor import NestedTensor
 from winning_tickets.guidance.cutoff import Cutoff, Share
 from winning_tickets.probe.build.build import PlaceRequest, pick_noise
-from winning_tickets.probe.build.foreign import NoiseError, Variants, reseeded
-from winning_tickets.probe.build.noise import compared
+from winning_tickets.probe.noise.foreign import NoiseError, Variants, reseeded
+from winning_tickets.probe.noise.forms import compared
 from winning_tickets.probe.sampling import ksampler
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.search.candidates import derived_seed

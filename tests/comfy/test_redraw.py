@@ -11,9 +11,9 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from winning_tickets.nodes import RedrawNoiseInRegion, TicketRegionFromMask
 from winning_tickets.probe.build.build import PlaceRequest, arrange_noise, pick_noise
-from winning_tickets.probe.build.foreign import NoiseError, seed_of
-from winning_tickets.probe.build.noise import PlainNoise
 from winning_tickets.probe.build.redraw import RedrawnNoise, pixel_side, redraw_noise
+from winning_tickets.probe.noise.foreign import NoiseError, seed_of
+from winning_tickets.probe.noise.forms import PlainNoise
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.redraw import redrawn_share
 from winning_tickets.tickets.layout.regions import MaskRegion

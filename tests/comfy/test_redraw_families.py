@@ -17,9 +17,9 @@ from forwards import counted
 from tiny import FAMILIES, UNREADABLE, Family
 from winning_tickets.nodes.noise import PickBestNoise
 from winning_tickets.nodes.redraw import RedrawNoiseInRegion
-from winning_tickets.probe.build.noise import PlainNoise
 from winning_tickets.probe.build.redraw import RedrawnNoise
 from winning_tickets.probe.model.transformer import BASELINE
+from winning_tickets.probe.noise.forms import PlainNoise
 from winning_tickets.tickets.layout.parse import parse_regions
 from winning_tickets.tickets.layout.redraw import redrawn_share
 from winning_tickets.tickets.search.candidates import derived_seed

@@ -510,7 +510,7 @@ class TestOtherPatches:
 
     def test_a_second_pass_of_a_noise_latent_may_have_a_noise(self, model: Any, conds: Any) -> None:
         """Rule: what is sampled is not noise any more, whatever its dict still holds."""
-        from winning_tickets.probe.build.noise import noise_latent
+        from winning_tickets.probe.noise.forms import noise_latent
         from winning_tickets.probe.sampling.ksampler import initial_noise
 
         start = noise_latent(torch.randn(2, 4, 19, 13), model, "the node")[0]

@@ -35,11 +35,11 @@ from winning_tickets.probe.build.build import (
     pick_noise,
 )
 from winning_tickets.probe.build.looking import AfterSteps
-from winning_tickets.probe.build.noise import ticket_noise
 from winning_tickets.probe.collect.collect import CollectRequest, collect
 from winning_tickets.probe.layers import remembered
 from winning_tickets.probe.model.family import ProbeError
 from winning_tickets.probe.model.fingerprint import fingerprint
+from winning_tickets.probe.noise.forms import ticket_noise
 from winning_tickets.probe.preview import LiveTrial
 from winning_tickets.probe.sampling.cutoff import CutoffPatch
 from winning_tickets.probe.sampling.draw import Drawing, Sampling

@@ -1,0 +1,1 @@
+"""Initial noise as ComfyUI has it: NOISE and LATENT, ours and other nodes'."""
