@@ -272,14 +272,16 @@ def side_by_side(found: dict[tuple[Any, ...], list[Any]], layer: str, share_of: 
 
 
 def there(found: dict[tuple[Any, ...], list[Any]]) -> None:
-    """As the nodes look, at one layer: what the third after two steps wins that the first step does not."""
+    """As the nodes look, at one layer: what the third after a fifth of the steps wins over the first step."""
     print("\n## At the layer of the tickets\n")
-    head = "| | n | one | first step | third after 2 | won : lost | all after 2 | all after 3 | any"
-    print(f"{head} | all there, one | third after 2 |")
-    print("| --- " * 11 + "|")
+    head = "| | n | one | first step | after | third then | won : lost | all then | all one later | any"
+    print(f"{head} | all there, one | third then |")
+    print("| --- " * 12 + "|")
     together: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for (name, layer, steps, objects, kind), cases in sorted(found.items()):
-        rules = [by([layer], *how) for how in ((0,), (2, 1 / 3), (2,), (3,))]
+        read = min(len(c[0]["fits"][layer]) for c in cases)
+        after = min(round(AfterSteps().share * steps), read - 1)
+        rules = [by([layer], *how) for how in ((0,), (after, 1 / 3), (after,), (min(after + 1, read - 1),))]
         first, third, *every = ([c[rule(c)] for c in cases] for rule in rules)
         both = paired([(a["hit"], b["hit"]) for a, b in zip(third, first, strict=True)])
         together[name] = [a + b for a, b in zip(together[name], (both.won, both.lost), strict=True)]
@@ -289,7 +291,7 @@ def there(found: dict[tuple[Any, ...], list[Any]]) -> None:
         present = [sum(x["present"] for x in xs) / len(xs) for xs in (one, third)]
         print(
             f"| {name}, {objects}, {kind}, {steps} steps | {len(cases)} | {hits[0]:.3f} | {hits[1]:.3f}"
-            f" | {Share.of(x['hit'] for x in third)} | {both.won} : {both.lost} (p {both.p:.2g})"
+            f" | {after} | {Share.of(x['hit'] for x in third)} | {both.won} : {both.lost} (p {both.p:.2g})"
             f" | {hits[3]:.3f} | {hits[4]:.3f}"
             f" | {any_of:.3f} | {present[0]:.2f} | {present[1]:.2f} |"
         )

@@ -57,7 +57,7 @@ from winning_tickets.probe.layers.remembered import RULE
 from winning_tickets.probe.model.family import Layer
 from winning_tickets.probe.model.fingerprint import fingerprint
 from winning_tickets.tickets.grid import Grid
-from winning_tickets.tickets.layers.figures import LayerWorth, Tried, recommended
+from winning_tickets.tickets.layers.figures import BETTER, LayerWorth, Tried, recommended
 from winning_tickets.tickets.layout.regions import assign_cells, by_category
 from winning_tickets.tickets.noise import plain_noise
 from winning_tickets.tickets.prompts import JOINT, make_prompts
@@ -68,6 +68,8 @@ from winning_tickets.trial.figures import share
 FIRST_SEED, CANDIDATES = 30_000, 16
 NEAR = 0.08
 """Of the best layer's success, how far below it the chosen layer's may lie."""
+LEADS = 1.0, 0.5
+"""Of another layer over the earliest, instead of the rule's own."""
 PRESENT = 0.05
 """How far presence may lie below plain noise's."""
 HOW = Sampling(10, 5.0, "euler", 0.5)
@@ -246,11 +248,11 @@ def tables(kept: Lines) -> None:
         print(f"| {name} | {share(picked)} |")
 
 
-def _chosen(line: dict[str, Any]) -> str:
-    """By the rule as it is, of what was tried then."""
+def _chosen(line: dict[str, Any], better: float = BETTER) -> str:
+    """By the rule as it is, or with another lead that it asks for, of what was tried then."""
     tried = {layer: Tried(*counts) for layer, counts in line["tried"].items()}
     worths = [LayerWorth(k, 0, 0, 0, *v, tried=tried.get(k)) for k, v in line["effect"].items()]
-    return str(recommended(worths).layer)
+    return str(recommended(worths, better).layer)
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,11 @@ def chosen_table(kept: Lines) -> None:
         success = ", ".join(f"{layer} {share:.2f}" for layer, share in truth.success.items())
         print(f"\n{', '.join(words)}: {success}")
     greatest = [max(x["effect"], key=lambda layer: x["effect"][layer][0]) for x in every]
-    rules = {"auto": [_chosen(x) for x in every], "the greatest effect (before)": greatest}
+    rules = {
+        "auto": [_chosen(x) for x in every],
+        **{f"auto, if {e:g} standard errors were enough": [_chosen(x, e) for x in every] for e in LEADS},
+        "the greatest effect (before)": greatest,
+    }
     if (then := [x["chosen"] for x in every]) != rules["auto"]:
         rules = {"auto, when it was measured": then, **rules}
     print(

@@ -162,15 +162,15 @@ def _undecided(worths: Sequence[LayerWorth]) -> list[LayerWorth]:
     return [first, best] if 0 < lead(first, best) <= BETTER else []
 
 
-def recommended(worths: Sequence[LayerWorth]) -> LayerWorth:
-    """The layer to use: the earliest contender that seems to do something, unless another one did clearly
-    better in images, or alone did more than chance would.
+def recommended(worths: Sequence[LayerWorth], better: float = BETTER) -> LayerWorth:
+    """The layer to use: the earliest contender that seems to do something, unless another one did better in
+    images by so many standard errors, or alone did more than chance would.
 
     The earliest is the safest: the less a cell has seen of its surroundings, the more its score is its own
     block's, and the sooner it is read.
     """
     first, best = leaders(worths)
-    return best if lead(first, best) > BETTER else first
+    return best if lead(first, best) > better else first
 
 
 def leaders(worths: Sequence[LayerWorth]) -> tuple[LayerWorth, LayerWorth]:
