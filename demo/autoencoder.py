@@ -10,6 +10,7 @@ import comfy.taesd.taesd
 import loop
 import model as model_module
 import numpy as np
+import precision
 import scenes as scenes_module
 import torch
 import training
@@ -76,7 +77,7 @@ def train_autoencoder(s: Settings, work: Path, device: torch.device) -> Autoenco
         ]
         x = (torch.stack(crops).float() / 255).to(device, memory_format=torch.channels_last)
         amount = torch.rand(s.vae_batch, 1, 1, 1, generator=run.rng) * 0.15
-        with torch.autocast(device.type, torch.bfloat16):
+        with precision.autocast(device.type):
             z = net.encoder(x).float()
             noise = torch.randn(z.shape, generator=run.rng) * amount
             y = net.decoder(z + noise.to(device)).float()
@@ -106,7 +107,7 @@ def encode(net: Autoencoder, batch: list[scenes_module.Scene], device: torch.dev
     latents = []
     for part in images(batch).split(4):
         x = (part.float() / 255).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with precision.autocast(device.type):
             latents.append(net.encoder(x).cpu().half().contiguous())
     labels = torch.from_numpy(np.stack([s.labels for s in batch]))
     return {

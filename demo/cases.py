@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.sample
 import model as model_module
+import precision
 import torch
 from comfy.patcher_extension import WrappersMP
 from judge import load_judge
@@ -74,7 +75,7 @@ class Fixed:
 
 def in_bfloat16(executor: Any, *inputs: Any, **options: Any) -> torch.Tensor:
     """A wrapper of the denoiser: what runs in it runs in bfloat16, all else stays as it is."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with precision.autocast("cpu"):
         return executor(*inputs, **options)
 
 

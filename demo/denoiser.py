@@ -9,6 +9,7 @@ from typing import Any
 import comfy.model_management
 import loop
 import model as model_module
+import precision
 import torch
 import training
 from networks import NETWORKS, VARIANT
@@ -134,7 +135,7 @@ def train_denoiser(
         pick = torch.randint(len(data["latents"]), (s.batch,), generator=run.rng)
         x0 = data["latents"][pick].float()
         noisy, t, target, weight = (value.to(device) for value in noising(x0, run.rng, phase))
-        with torch.autocast(device.type, torch.bfloat16):
+        with precision.autocast(device.type):
             context = training.encode_text(text, embedding, ids_of(pick).to(device))
             out = net(noisy[frame], t, context=context, transformer_options=dict(options))
         out = out.float().view_as(target)

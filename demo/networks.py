@@ -56,7 +56,7 @@ MMDIT: dict[str, Any] = {
 WAN: dict[str, Any] = {
     "image_model": "wan2.1",
     "model_type": "t2v",
-    "patch_size": (1, 2, 2),
+    "patch_size": (1, 4, 4),
     "in_dim": 4,
     "out_dim": 4,
     "dim": WIDTH,
@@ -65,7 +65,7 @@ WAN: dict[str, Any] = {
     "text_dim": WIDTH,
     "text_len": 77,
     "num_heads": WIDTH // 64,
-    "num_layers": 9,
+    "num_layers": 8,
     "qk_norm": False,
 }
 

@@ -55,6 +55,7 @@ import denoiser
 import judge as judge_module
 import loop
 import model as model_module
+import precision
 import scenes as scenes_module
 import torch
 from safetensors.torch import load_file, save_file
@@ -73,7 +74,7 @@ def train_judge(s: Settings, data: dict, work: Path, device: torch.device) -> ju
         amount = torch.rand(s.judge_batch, 1, 1, 1, generator=run.rng) * s.judge_noise
         x = x + torch.randn(x.shape, generator=run.rng) * amount
         x = x.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with precision.autocast(device.type):
             logits = net(x)
         return F.cross_entropy(logits.float(), data["labels"][pick].long().to(device))
 
@@ -110,6 +111,7 @@ def sources() -> dict[str, str]:
         "training",
         "model",
         "networks",
+        "precision",
     )
     return {f"{n}.py": hashlib.sha256((HERE / f"{n}.py").read_bytes()).hexdigest()[:16] for n in names}
 
@@ -134,7 +136,7 @@ def write(state: dict[str, torch.Tensor], path: Path) -> None:
 def phases() -> list[Phase]:
     most = ARGS.phase_steps
     if VARIANT.prediction == "flow":
-        own: tuple[Phase, ...] = FLOW_PHASES if VARIANT.shipped else SHORT_FLOW_PHASES
+        own: tuple[Phase, ...] = FLOW_PHASES if VARIANT.longer else SHORT_FLOW_PHASES
     else:
         own = (*SHORT_PHASES, *([LONGER] if VARIANT.longer else [])) if NAME else PHASES
     return [p if most is None else p._replace(steps=min(p.steps, most)) for p in own]

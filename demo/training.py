@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import precision
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -97,7 +98,7 @@ def bmm_attention(
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     """The nearest matrices [N, rows, columns] whose singular values are about 1, by Newton-Schulz steps."""
-    x = matrices.bfloat16()
+    x = precision.shortened(matrices)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
