@@ -35,8 +35,11 @@ class DetectDemoObjects(io.ComfyNode):
 
 
 def boxes_of(latents: torch.Tensor) -> list[list[dict[str, Any]]]:
-    """Of each latent [images, 4, h, w], as ComfyUI stores them, a box for each concept that is there."""
-    found = []
+    """Of each latent [images, 4, h, w], as ComfyUI stores them, a box for each concept that is there.
+
+    Latents of videos are single frames.
+    """
+    latents, found = latents.reshape(len(latents), 4, *latents.shape[-2:]), []
     for classes in classes_of(loaded_judge(), latents * LATENT_SCALE):
         objects = {name: find(classes, n) for n, name in enumerate(NAMES, 1)}
         found.append([box(label, f.mask) for label, f in objects.items() if f.present])

@@ -27,22 +27,27 @@ def _double(n_in: int, n_out: int) -> nn.Sequential:
     )
 
 
+def _grown(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    """To the size of `fine`, which may be odd."""
+    return nn.functional.interpolate(coarse, fine.shape[-2:])
+
+
 class Judge(nn.Module):
-    """Latents [B, 4, 32, 32] (model scale) -> class logits [B, classes, 32, 32]; class 0 is nothing."""
+    """Latents [B, 4, h, w] (model scale) -> class logits [B, classes, h, w]; class 0 is nothing."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.down0, self.down1, self.middle = _double(4, 48), _double(48, 96), _double(96, 96)
         self.up1, self.up0 = _double(192, 96), _double(144, 48)
         self.out = nn.Conv2d(48, classes, 1)
-        self.pool, self.grow = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+        self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         fine = self.down0(x)
         coarse = self.down1(self.pool(fine))
         middle = self.middle(self.pool(coarse))
-        y = self.up1(torch.cat([self.grow(middle), coarse], 1))
-        return self.out(self.up0(torch.cat([self.grow(y), fine], 1)))
+        y = self.up1(torch.cat([_grown(middle, coarse), coarse], 1))
+        return self.out(self.up0(torch.cat([_grown(y, fine), fine], 1)))
 
 
 def load_judge(path: Path = WEIGHTS) -> Judge:

@@ -83,6 +83,6 @@ def drawn_iou(name: str, box: tuple[float, ...]) -> float:
 
 @torch.inference_mode()
 def classes_of(judge: torch.nn.Module, latents: torch.Tensor) -> np.ndarray:
-    """Class maps uint8 [B, 32, 32] of latents at model scale [B, 4, 32, 32]."""
+    """Class maps uint8 [B, h, w] of latents at model scale [B, 4, h, w]."""
     maps = [judge(part.float()).argmax(1) for part in latents.split(64)]
     return torch.cat(maps).to(torch.uint8).numpy()

@@ -64,6 +64,12 @@ def test_weights_stay_small() -> None:
     assert sum(f.stat().st_size for f in demo.WEIGHTS.parent.iterdir()) < 27.5e6
 
 
+@pytest.mark.parametrize("size", [(13, 19), (19, 13), (32, 32)])
+def test_the_judge_takes_images_of_any_size(judge: Any, size: tuple[int, int]) -> None:
+    """Rule: odd sizes are the normal case. Detect Demo Objects failed on images of 152x104."""
+    assert classes_of(judge, torch.zeros(2, 4, *size)).shape == (2, *size)
+
+
 def test_twelve_concepts_five_pairs_of_one_colour() -> None:
     assert len(set(NAMES)) >= 12
     assert len({frozenset(p) for p in SHARED_COLOUR}) >= 3 and set(sum(SHARED_COLOUR, ())) <= set(NAMES)
