@@ -102,7 +102,7 @@ class TestAdaptive:
                 alone = {"samples": torch.zeros(1, 4, 19, 13), "batch_index": [i]}
                 single, _ = ours(model, encode, alone, "euler", "simple", asked)
                 torch.testing.assert_close(
-                    single["samples"], together["samples"][i : i + 1], rtol=1e-3, atol=1e-3
+                    single["samples"], together["samples"][i : i + 1], rtol=1e-3, atol=5e-3
                 )
                 ended.append(seen.total)
             assert tail == LOWER or len(set(ended)) > 1, "the images end guidance at different steps"
