@@ -7,7 +7,9 @@ import torch
 
 def has_bfloat16(kind: str) -> bool:
     """Whether a "cpu" or "cuda" computes in bfloat16; other CPUs take many times longer with it."""
-    return kind != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if kind != "cpu":
+        return True
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def autocast(kind: str) -> torch.autocast:

@@ -206,8 +206,7 @@ class ModelJudge:
             clean, denoised = zip(*parts, strict=True)
             return torch.cat(clean), torch.cat(denoised)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        conditioning = _joined([self._conditioning(t) for t in texts])
-        found = self.rows.attempt(partial(self._evaluate, conditioning, latents, noise, sigma), most)
+        found = self.rows.attempt(partial(self._evaluate, texts, latents, noise, sigma), most)
         if found is not None and self._drew and len(texts) > 1:
             self.rows.count, found = 1, None
         if found is None:
@@ -216,12 +215,12 @@ class ModelJudge:
         return found
 
     def _evaluate(
-        self, conditioning: Any, latents: torch.Tensor, noise: torch.Tensor, sigma: float
+        self, texts: Sequence[str], latents: torch.Tensor, noise: torch.Tensor, sigma: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         # A run for each level, all texts in one positive: caches of other packs that skip steps see one step
         # only, and patches that tell positive from negative take every text for a positive.
         guider, once = SideBySide(self._clone), Noised()
-        guider.inner_set_conds({"positive": conditioning})
+        guider.inner_set_conds({"positive": _joined([self._conditioning(t) for t in texts])})
         sigmas = torch.tensor([sigma, 0.0])
         with seeded(0) as drew:
             both = (x.reshape(-1, *self.latent) for x in (noise, latents))
