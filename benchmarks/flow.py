@@ -83,7 +83,7 @@ class Reading:
         noise = noise.reshape(-1, *self.latent)
         sigmas = torch.tensor([1.0, 0.0])
         found = guider.sample(noise, torch.zeros_like(noise), FirstStep(), sigmas, seed=0, disable_pbar=True)
-        return self.format.process_in(found).reshape(-1, *self.shape).mean(0, keepdim=True)
+        return self.format.process_in(found).cpu().reshape(-1, *self.shape).mean(0, keepdim=True)
 
     def inputs(
         self, prompt: PromptTokens, noise: torch.Tensor

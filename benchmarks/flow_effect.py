@@ -21,7 +21,9 @@ import json
 import sys
 from collections import defaultdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent.parent / "demo"))
@@ -30,6 +32,7 @@ import start
 KINDS = ("plain", "swap", "tickets", "rounds", "controls")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
+start.add_part(parser)
 parser.add_argument("--layer", default="")
 parser.add_argument("--level", type=float, default=0.9)
 parser.add_argument("--softmax", choices=("all keys", "text"), default="all keys")
@@ -218,14 +221,17 @@ def measure(parts: Any, bank: TicketBank | None, kept: Lines) -> None:
     effect, every = Effect(parts, bank), cases_of("two")
     about = {"how": HOW, "steps": ARGS.steps, "cfg": ARGS.cfg}
     done = {(x["what"], x["case"]) for x in kept.lines if about.items() <= x.items()}
-    for number in range(ARGS.cases):
+    for number in start.part(ARGS.part, range(ARGS.cases)):
+        missing = [kind for kind in ARGS.kinds if (kind, number) not in done]
+        if not missing:
+            continue
         case, seed = every[number % len(every)], FIRST_SEED + number
         prompts = effect.own.encode(make_prompts([r.category for r in regions_of(case)], JOINT))
-        for kind in ARGS.kinds:
-            if (kind, number) not in done:
-                noise = effect.candidates(kind, case, prompts, seed)
-                lines = effect.figures(case, noise, prompts)
-                kept.add(what=kind, name=chosen()[0], case=number, **about, candidates=lines)
+        noises = [effect.candidates(kind, case, prompts, seed) for kind in missing]
+        lines = iter(effect.figures(case, torch.cat(noises), prompts))
+        for kind, noise in zip(missing, noises, strict=True):
+            found = list(islice(lines, len(noise)))
+            kept.add(what=kind, name=chosen()[0], case=number, **about, candidates=found)
 
 
 def tables() -> None:
@@ -270,6 +276,34 @@ def tables() -> None:
                     f" {sum(x['present'] for x in of.values()) / len(of):.3f} |"
                     f" {pair.won} : {pair.lost} (p {pair.p:.2g}) |"
                 )
+    baselines(found)
+
+
+def baselines(found: dict[tuple[Any, ...], dict[str, dict[int, Any]]]) -> None:
+    """In place, shares of all draws, where each cell's mean was taken off and where it was kept, the same
+    cases of each; with the standard error of the difference over cases."""
+    print("\n| model, how | | cases | taken off | kept | taken off - kept | the best fit of each, alike |")
+    print("| --- " * 7 + "|")
+    for about, kinds in sorted(found.items()):
+        other = (about[0], about[1].replace("mean taken off", "mean kept"), *about[2:])
+        if other == about or other not in found:
+            continue
+        for kind in filter(found[other].__contains__, kinds):
+            cases = sorted(kinds[kind].keys() & found[other][kind].keys())
+            if kind in ("plain", "controls") or len(cases) < 2:
+                continue
+            pairs = [(kinds[kind][k], found[other][kind][k]) for k in cases]
+            draws = torch.tensor([[mean(x["hit"] for x in c) for c in pair] for pair in pairs])
+            chosen = torch.tensor([[float(best(c, "own", 0)["hit"]) for c in pair] for pair in pairs])
+            off, kept = draws.mean(0).tolist()
+            cells = [f"{off:.3f}", f"{kept:.3f}", difference(draws), difference(chosen)]
+            print(f"| {', '.join(map(str, about[:2]))} | {kind} | {len(cases)} | {' | '.join(cells)} |")
+
+
+def difference(pairs: torch.Tensor) -> str:
+    """Of the columns of [cases, 2], with its standard error."""
+    values = pairs[:, 0] - pairs[:, 1]
+    return f"{float(values.mean()):+.3f} ({float(values.std()) / len(values) ** 0.5:.3f})"
 
 
 def third(candidates: list[Any]) -> list[Any]:

@@ -32,6 +32,7 @@ import start
 WHAT = ("tickets", "choices", "own", "looks", "agreement")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
+start.add_part(parser)
 parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
 parser.add_argument("--cases", type=int, default=56)
 parser.add_argument("--noises", type=int, default=32, help="of each layer's bank; the node's default")
@@ -184,7 +185,7 @@ def _choices(kept: Lines) -> list[dict[str, Any]]:
 def choices(parts: Any, kept: Lines) -> None:
     every = [(seed, CATEGORIES[:8]) for seed in range(6)] + [(seed, s) for seed, s in enumerate(sets())]
     done = {(x["seed"], tuple(x["categories"])) for x in _choices(kept)}
-    for seed, categories in every:
+    for seed, categories in start.part(ARGS.part, every):
         if (seed, categories) in done:
             continue
         probe, worths, cost = look(fast(parts).model, parts.clip, categories, (PIXELS, PIXELS), seed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import comfy.sd1_clip
@@ -91,21 +93,30 @@ def train_autoencoder(s: Settings, work: Path, device: torch.device) -> Autoenco
 
 
 def draw_many(seed: int, indices: range) -> list[scenes_module.Scene]:
-    return [scenes_module.draw_scene(seed, i) for i in indices]
+    """On every core where processes can be forked."""
+    draw = partial(scenes_module.draw_scene, seed)
+    if "fork" not in multiprocessing.get_all_start_methods() or len(indices) < 100:
+        return list(map(draw, indices))
+    with multiprocessing.get_context("fork").Pool() as pool:
+        return pool.map(draw, indices, 25)
 
 
-def tokens_of(captions: list[str]) -> torch.Tensor:
-    """Stock SD1 token ids [N, 77]."""
-    tokenizer = comfy.sd1_clip.SD1Tokenizer()
-    rows = [[t[0] for t in tokenizer.tokenize_with_weights(c)["l"][0]] for c in captions]
-    return torch.tensor(rows, dtype=torch.int32)
+@cache
+def tokenizer() -> comfy.sd1_clip.SD1Tokenizer:
+    return comfy.sd1_clip.SD1Tokenizer()
+
+
+@cache
+def token_ids(caption: str) -> tuple[int, ...]:
+    """Stock SD1's, 77."""
+    return tuple(t[0] for t in tokenizer().tokenize_with_weights(caption)["l"][0])
 
 
 @torch.inference_mode()
 def encode(net: Autoencoder, batch: list[scenes_module.Scene], device: torch.device) -> dict:
     """float16 latents at model scale, uint8 labels and token ids of some scenes."""
     latents = []
-    for part in images(batch).split(4):
+    for part in images(batch).split(4 if device.type == "cpu" else 250):
         x = (part.float() / 255).to(device, memory_format=torch.channels_last)
         with precision.autocast(device.type):
             latents.append(net.encoder(x).cpu().half().contiguous())
@@ -113,7 +124,7 @@ def encode(net: Autoencoder, batch: list[scenes_module.Scene], device: torch.dev
     return {
         "latents": torch.cat(latents),
         "labels": labels,
-        "tokens": tokens_of([s.caption for s in batch]),
+        "tokens": torch.tensor([token_ids(s.caption) for s in batch], dtype=torch.int32),
     }
 
 

@@ -73,10 +73,10 @@ class Fixed:
         return self.noise
 
 
-def in_bfloat16(executor: Any, *inputs: Any, **options: Any) -> torch.Tensor:
+def in_bfloat16(executor: Any, x: torch.Tensor, *inputs: Any, **options: Any) -> torch.Tensor:
     """A wrapper of the denoiser: what runs in it runs in bfloat16, all else stays as it is."""
-    with precision.autocast("cpu"):
-        return executor(*inputs, **options)
+    with precision.autocast(x.device.type):
+        return executor(x, *inputs, **options)
 
 
 def use_bfloat16(model: Any) -> None:

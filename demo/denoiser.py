@@ -40,13 +40,14 @@ def exported(parts: nn.ModuleDict, known: torch.Tensor) -> dict[str, torch.Tenso
     return {**state, **{f"text.{k}": v for k, v in text.items()}}
 
 
-def diffusion(sampling: Any, velocity: bool) -> Noising:
+def diffusion(sampling: Any, velocity: bool, device: torch.device) -> Noising:
     """SD1's schedule, for eps or v prediction."""
-    alphas = 1 / (1 + sampling.sigmas.cpu().double() ** 2)
+    alphas = 1 / (1 + sampling.sigmas.to(device).double() ** 2)
 
     def noised(x0: torch.Tensor, rng: torch.Generator, phase: Phase) -> Noised:
-        t = (1000 * torch.rand(len(x0), generator=rng) ** phase.power).long().clamp(0, 999)
-        eps = torch.randn(x0.shape, generator=rng)
+        drawn = torch.rand(len(x0), generator=rng, device=rng.device)
+        t = (1000 * drawn**phase.power).long().clamp(0, 999)
+        eps = torch.randn(x0.shape, generator=rng, device=rng.device)
         a = alphas[t].float()[:, None, None, None]
         target = a.sqrt() * eps - (1 - a).sqrt() * x0 if velocity else eps
         weight = ((1 - alphas[t]) / alphas[t]).sqrt().clamp(0.7, phase.heaviest).float()
@@ -65,17 +66,28 @@ def flow_times(count: int, rng: torch.Generator) -> torch.Tensor:
 
     Where things stand is settled there, and a logit-normal alone would seldom ask for it.
     """
-    usual = torch.sigmoid(0.5 + torch.randn(count, generator=rng))
-    early = 0.85 + 0.15 * torch.rand(count, generator=rng)
-    return torch.where(torch.rand(count, generator=rng) < 0.35, early, usual)
+    where: dict[str, Any] = {"generator": rng, "device": rng.device}
+    usual = torch.sigmoid(0.5 + torch.randn(count, **where))
+    early = 0.85 + 0.15 * torch.rand(count, **where)
+    return torch.where(torch.rand(count, **where) < 0.35, early, usual)
 
 
 def flow(x0: torch.Tensor, rng: torch.Generator, phase: Phase) -> Noised:
     """Rectified flow: x = t noise + (1 - t) x0; the denoiser is asked for noise - x0."""
     t = flow_times(len(x0), rng)
-    eps = torch.randn(x0.shape, generator=rng)
+    eps = torch.randn(x0.shape, generator=rng, device=rng.device)
     share = t[:, None, None, None]
-    return share * eps + (1 - share) * x0, 1000 * t, eps - x0, torch.ones(len(x0))
+    return share * eps + (1 - share) * x0, 1000 * t, eps - x0, torch.ones_like(t)
+
+
+def captions(ids: torch.Tensor, end: int, s: Settings, rng: torch.Generator) -> torch.Tensor:
+    """Token ids [B, 77], some captions left out and others with an unknown word (0) somewhere in them."""
+    drop, unknown, place = torch.rand(3, len(ids), 1, generator=rng, device=rng.device)
+    at, words = torch.arange(ids.shape[1], device=ids.device), (ids != end).sum(1, keepdim=True)
+    new = 1 + (place * words).long().clamp(max=words - 1)
+    longer = torch.where(at == new, 0, ids.gather(1, torch.where(at > new, at - 1, at.expand_as(ids))))
+    ids = torch.where(unknown < s.unknown_words, longer, ids)
+    return torch.where((drop < s.caption_dropout) & (at > 0), end, ids)
 
 
 def train_denoiser(
@@ -112,31 +124,18 @@ def train_denoiser(
     for p in parts.parameters():
         p.requires_grad_(True)
     velocity = VARIANT.prediction == "v"
-    noising = flow if VARIANT.prediction == "flow" else diffusion(base.model_sampling, velocity)
+    noising = flow if VARIANT.prediction == "flow" else diffusion(base.model_sampling, velocity, device)
     frame = (slice(None), slice(None)) + (None,) * (network.dimensions - 4)
-    options = {"optimized_attention_override": training.bmm_attention}
+    options = {"optimized_attention_override": training.attention_with_gradient}
     end = int((known == 49407).nonzero()) + 1
-    empty = torch.full((77,), end)
-    empty[0] = compact[0, 0]
-
-    def ids_of(pick: torch.Tensor) -> torch.Tensor:
-        ids = compact[pick].clone()
-        chance = torch.rand(2, s.batch, generator=run.rng)
-        for i in range(s.batch):
-            if chance[0, i] < s.caption_dropout:
-                ids[i] = empty
-            elif chance[1, i] < s.unknown_words:
-                words = int((ids[i] != end).sum())
-                at = int(torch.randint(1, words + 1, (1,), generator=run.rng))
-                ids[i] = torch.cat([ids[i, :at], torch.zeros(1, dtype=torch.long), ids[i, at:-1]])
-        return ids
+    compact, latents = compact.to(device), data["latents"].to(device)
 
     def loss_of() -> torch.Tensor:
-        pick = torch.randint(len(data["latents"]), (s.batch,), generator=run.rng)
-        x0 = data["latents"][pick].float()
-        noisy, t, target, weight = (value.to(device) for value in noising(x0, run.rng, phase))
+        pick = torch.randint(len(latents), (s.batch,), generator=run.rng, device=device)
+        noisy, t, target, weight = noising(latents[pick].float(), run.rng, phase)
+        ids = captions(compact[pick], end, s, run.rng)
         with precision.autocast(device.type):
-            context = training.encode_text(text, embedding, ids_of(pick).to(device))
+            context = training.encode_text(text, embedding, ids)
             out = net(noisy[frame], t, context=context, transformer_options=dict(options))
         out = out.float().view_as(target)
         return (weight * (out - target).square().mean((1, 2, 3))).mean()
@@ -150,6 +149,7 @@ def train_denoiser(
             s.seed + phase.seed,
             s.warm_up,
             training.adam if VARIANT.network == "unet" else training.muon,
+            device,
         )
         run.follow(s.ema)
         if not snapshot:

@@ -43,12 +43,13 @@ class Run:
         seed: int,
         warm_up: int = 50,
         optimiser: Callable[[nn.Module, float], Any] = training.adam,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.path, self.parts, self.steps = path, parts, steps
         self.optimiser = optimiser(parts, lr)
         self.rate = partial(half_cosine, steps=steps, warm_up=warm_up)
         self.lr = lr
-        self.rng = torch.Generator().manual_seed(seed)
+        self.rng = torch.Generator(device).manual_seed(seed)
         self.step, self.log, self.seconds = 0, [], 0.0
         self.average: training.Average | None = None
         if self.path.exists():
@@ -94,13 +95,16 @@ class Run:
             self.optimiser.zero_grad()
             if self.average is not None:
                 self.average.update(self.step)
-            value = float(loss.detach())
-            mean = value if mean is None else 0.98 * mean + 0.02 * value
+            # Read only now and then: reading waits for a GPU.
+            loss = loss.detach()
+            mean = loss if mean is None else mean.lerp(loss, 0.02)
             self.step += 1
+            last = self.step % every == 0 or self.step == self.steps
+            if last or self.step % 10 == 0:
+                bar.set_postfix(loss=f"{float(mean):.4f}", refresh=False)
             self.seconds += time.monotonic() - start
             bar.update()
-            bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
-            if self.step % every == 0 or self.step == self.steps:
-                self.log.append([self.step, round(mean, 5), round(self.seconds, 1)])
+            if last:
+                self.log.append([self.step, round(float(mean), 5), round(self.seconds, 1)])
                 self.keep()
         bar.close()

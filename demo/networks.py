@@ -56,7 +56,7 @@ MMDIT: dict[str, Any] = {
 WAN: dict[str, Any] = {
     "image_model": "wan2.1",
     "model_type": "t2v",
-    "patch_size": (1, 4, 4),
+    "patch_size": (1, 2, 2),
     "in_dim": 4,
     "out_dim": 4,
     "dim": WIDTH,

@@ -68,8 +68,8 @@ FLOW_PHASES = (
 )
 """The demo's transformer's."""
 SHORT_FLOW_PHASES = (
-    Phase("flow", 2500, 5e-3, 1.0, 1.0, 0),
-    Phase("refine", 1500, 3e-3, 1.0, 1.0, 1),
-    Phase("polish", 1000, 2e-3, 1.0, 1.0, 2),
+    Phase("flow", 2300, 5e-3, 1.0, 1.0, 0),
+    Phase("refine", 1400, 3e-3, 1.0, 1.0, 1),
+    Phase("polish", 900, 2e-3, 1.0, 1.0, 2),
 )
 """Of transformers that are variants only."""
