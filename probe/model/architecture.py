@@ -66,6 +66,6 @@ def unproven(model: Any, advice: str = ": Layout Trial shows whether it works on
         return ""
     return (
         f"This model is {type(model.model).__name__}, a transformer. Objects have been shown to follow moved"
-        " blocks of noise on a small one only, and pictures of distilled models depend little on their"
+        " blocks of noise on two small ones only, and pictures of distilled models depend little on their"
         f" noise{advice}."
     )

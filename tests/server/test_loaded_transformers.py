@@ -269,7 +269,7 @@ def test_forwards_are_counted_and_saved(loaded: Loaded, prompt: Prompt, make: An
 
 
 SIZE = {"size": "custom", "size.width": WIDTH, "size.height": HEIGHT}
-UNSHOWN = "a transformer. Objects have been shown to follow moved blocks of noise on a small one only"
+UNSHOWN = "a transformer. Objects have been shown to follow moved blocks of noise on two small ones only"
 
 
 def by_noise(prompt: Prompt, noise: list[Any], latent: list[Any]) -> Prompt:
