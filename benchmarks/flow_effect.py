@@ -32,7 +32,7 @@ import start
 KINDS = ("plain", "swap", "tickets", "rounds", "controls")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
-start.add_part(parser)
+start.add_part(parser, "cases")
 parser.add_argument("--layer", default="")
 parser.add_argument("--level", type=float, default=0.9)
 parser.add_argument("--softmax", choices=("all keys", "text"), default="all keys")
@@ -281,9 +281,12 @@ def tables() -> None:
 
 def baselines(found: dict[tuple[Any, ...], dict[str, dict[int, Any]]]) -> None:
     """In place, shares of all draws, where each cell's mean was taken off and where it was kept, the same
-    cases of each; with the standard error of the difference over cases."""
-    print("\n| model, how | | cases | taken off | kept | taken off - kept | the best fit of each, alike |")
-    print("| --- " * 7 + "|")
+    cases of each; the difference, and that of the chosen ones, with standard errors over cases."""
+    heads = (
+        "taken off | kept | taken off - kept | of the best fits | of the third that fit best after two steps"
+    )
+    print(f"\n| model, how | | cases | {heads} |")
+    print("| --- " * 8 + "|")
     for about, kinds in sorted(found.items()):
         other = (about[0], about[1].replace("mean taken off", "mean kept"), *about[2:])
         if other == about or other not in found:
@@ -294,9 +297,11 @@ def baselines(found: dict[tuple[Any, ...], dict[str, dict[int, Any]]]) -> None:
                 continue
             pairs = [(kinds[kind][k], found[other][kind][k]) for k in cases]
             draws = torch.tensor([[mean(x["hit"] for x in c) for c in pair] for pair in pairs])
-            chosen = torch.tensor([[float(best(c, "own", 0)["hit"]) for c in pair] for pair in pairs])
+            layer = about[1].split(",")[0]
+            first = torch.tensor([[float(best(c, "own", 0)["hit"]) for c in pair] for pair in pairs])
+            deeper = torch.tensor([[float(best(third(c), layer, 2)["hit"]) for c in pair] for pair in pairs])
             off, kept = draws.mean(0).tolist()
-            cells = [f"{off:.3f}", f"{kept:.3f}", difference(draws), difference(chosen)]
+            cells = [f"{off:.3f}", f"{kept:.3f}", *map(difference, (draws, first, deeper))]
             print(f"| {', '.join(map(str, about[:2]))} | {kind} | {len(cases)} | {' | '.join(cells)} |")
 
 

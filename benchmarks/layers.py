@@ -32,7 +32,7 @@ import start
 WHAT = ("tickets", "choices", "own", "looks", "agreement")
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 start.add_option(parser)
-start.add_part(parser)
+start.add_part(parser, "choices")
 parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
 parser.add_argument("--cases", type=int, default=56)
 parser.add_argument("--noises", type=int, default=32, help="of each layer's bank; the node's default")

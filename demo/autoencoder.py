@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -93,9 +94,9 @@ def train_autoencoder(s: Settings, work: Path, device: torch.device) -> Autoenco
 
 
 def draw_many(seed: int, indices: range) -> list[scenes_module.Scene]:
-    """On every core where processes can be forked."""
+    """On every core where processes can be forked safely."""
     draw = partial(scenes_module.draw_scene, seed)
-    if "fork" not in multiprocessing.get_all_start_methods() or len(indices) < 100:
+    if sys.platform != "linux" or len(indices) < 100:
         return list(map(draw, indices))
     with multiprocessing.get_context("fork").Pool() as pool:
         return pool.map(draw, indices, 25)

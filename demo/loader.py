@@ -36,8 +36,7 @@ class LoadDemoTransformer(io.ComfyNode):
             display_name="Load Demo Transformer",
             category="tickets",
             description=(
-                "The demo model's twin with a transformer of Stable Diffusion 3's kind in place of the UNet."
-                + KNOWS
+                "The demo model with a transformer of Stable Diffusion 3's kind in place of the UNet." + KNOWS
             ),
             inputs=[],
             outputs=OUTPUTS,

@@ -56,7 +56,11 @@ class Run:
             kept = torch.load(self.path, weights_only=True, map_location="cpu")
             parts.load_state_dict(kept["parts"])
             self.optimiser.load_state_dict(kept["optimiser"])
-            self.rng.set_state(kept["rng"])
+            try:
+                self.rng.set_state(kept["rng"])
+            except RuntimeError:
+                # Of another kind of device: what has been drawn is not drawn again.
+                self.rng.manual_seed(seed + kept["step"])
             self.step, self.log, self.seconds = kept["step"], kept["log"], kept["seconds"]
             self.kept_average = kept.get("average")
 
@@ -99,12 +103,12 @@ class Run:
             loss = loss.detach()
             mean = loss if mean is None else mean.lerp(loss, 0.02)
             self.step += 1
-            last = self.step % every == 0 or self.step == self.steps
-            if last or self.step % 10 == 0:
+            due = self.step % every == 0 or self.step == self.steps
+            if due or self.step % 10 == 0:
                 bar.set_postfix(loss=f"{float(mean):.4f}", refresh=False)
             self.seconds += time.monotonic() - start
             bar.update()
-            if last:
+            if due:
                 self.log.append([self.step, round(float(mean), 5), round(self.seconds, 1)])
                 self.keep()
         bar.close()

@@ -20,27 +20,40 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_part(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--part", default="1/1", help="2/4: the second quarter of the work, for sharing it")
+Part = tuple[int, int]
 
 
-def part(of: str, work: Sequence[Any]) -> Sequence[Any]:
-    number, count = map(int, of.split("/"))
+def add_part(parser: argparse.ArgumentParser, work: str) -> None:
+    told = f"of the {work}: 2/4 is every fourth from the second on, so that four can share them"
+    parser.add_argument("--part", type=_part, default=(1, 1), help=told)
+
+
+def _part(text: str) -> Part:
+    number, count = map(int, text.split("/"))
+    if not 1 <= number <= count:
+        raise argparse.ArgumentTypeError(f"{text}: the first number is 1 to {count}")
+    return number, count
+
+
+def part(of: Part, work: Sequence[Any]) -> Sequence[Any]:
+    number, count = of
     return work[number - 1 :: count]
 
 
-def comfyui(folder: Path, cpu: bool = True) -> None:
+def comfyui(folder: Path, cpu: bool | None = None) -> None:
     """Put ComfyUI on sys.path and let it read its own options.
 
-    DEMO_DEVICE=cuda takes a GPU where the CPU is usual, and float32 as there.
+    cpu: whether to run on it; if not said, unless DEMO_DEVICE is cuda: then in float32, as on the CPU.
     """
     if not (folder / "main.py").exists():
         sys.exit(f"No ComfyUI in {folder}: run scripts/comfyui.py, or give --comfyui DIR.")
     if importlib.util.find_spec("torch") is None:
         sys.exit(f"{sys.executable} has no torch: start this with the Python that runs ComfyUI.")
     sys.path.insert(0, str(folder))
-    gpu = os.environ.get("DEMO_DEVICE") == "cuda"
-    sys.argv = [sys.argv[0], *(["--force-fp32"] if gpu else ["--cpu"] if cpu else [])]
+    options = ["--cpu"] if cpu else []
+    if cpu is None:
+        options = ["--force-fp32"] if os.environ.get("DEMO_DEVICE") == "cuda" else ["--cpu"]
+    sys.argv = [sys.argv[0], *options]
     import comfy.options
 
     comfy.options.enable_args_parsing()

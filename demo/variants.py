@@ -2,8 +2,8 @@
 
 They differ in seed, concepts and colours, denoiser and prediction. Environment variable DEMO_VARIANT names
 the one that every script of this folder, and Load Demo Model, use instead of the demo model; `train.py` makes
-it (about an hour on one CPU core, a transformer in three or four). Only the demo model and `transformer` are
-in the repository.
+it (about an hour on one CPU core, `transformer` in three or four, `crossing` in minutes on a GPU). Only the
+demo model and the two transformers are in the repository.
 """
 
 from __future__ import annotations
@@ -133,6 +133,8 @@ VARIANTS = {
         training={"held_out": 200, "seed": 16, "batch": 128},
         own_autoencoder=False,
         own_judge=False,
+        chosen_on=False,
+        shipped=True,
     ),
 }
 

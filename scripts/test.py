@@ -1,7 +1,7 @@
 """Runs every check: lint, types, and the tests in three stages, each of which can be run alone.
 
     python scripts/test.py                  all of them
-    python scripts/test.py --stage quick    lint, types and tests/unit: under a minute, without ComfyUI
+    python scripts/test.py --stage quick    lint, types and tests/unit: a minute or two, without ComfyUI
     python scripts/test.py --stage comfy    tests/comfy, inside ComfyUI with tiny models
     python scripts/test.py --stage server   tests/server, against running servers and in a browser
     python scripts/test.py --only tests     one of lint, types, tests
@@ -132,7 +132,7 @@ def types(python: str) -> bool:
 
 
 def tests(python: str, root: Path | None, folder: str, arguments: Sequence[str]) -> bool:
-    """pytest in `folder` of tests/; all of it on every core, a chosen part in one process.
+    """pytest in `folder` of tests/, or in what the arguments name; all on every core, a part in one process.
 
     root: of the ComfyUI that the tests run in; None for those that need none.
     """
@@ -141,8 +141,18 @@ def tests(python: str, root: Path | None, folder: str, arguments: Sequence[str])
     environment = {**KEEP_MEMORY, **os.environ, **KEEP_BYTECODE}
     if root is not None:
         environment["COMFYUI_DIR"] = str(root)
-    where = [f"tests/{folder}"] if folder else []
+    where = [f"tests/{folder}"] if folder and not any(map(_is_test, arguments, ("", *arguments))) else []
     return run("pytest", [python, "-c", PYTEST, *where, *spread, *arguments], environment=environment)
+
+
+def _is_test(argument: str, before: str) -> bool:
+    """Whether an argument of pytest, behind another one, names tests to run."""
+    path = (ROOT / argument.split("::")[0]).resolve()
+    return (
+        before not in ("-k", "-m", "--deselect", "--ignore")
+        and (ROOT / "tests") in path.parents
+        and path.exists()
+    )
 
 
 def run(

@@ -17,7 +17,6 @@ COMFYUI = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui" / "ComfyUI")
 # `cutoff_runs` and the benchmarks' `forwards` are importable.
 sys.path += [str(Path(__file__).parent), str(ROOT / "benchmarks")]
 if str(COMFYUI) not in sys.path:
-    # DEMO_DEVICE=cuda: on a GPU, where a few tests fail that compare devices bit for bit.
     gpu = os.environ.get("DEMO_DEVICE") == "cuda"
     arguments, sys.argv = sys.argv, ["comfyui", *([] if gpu else ["--cpu"])]
     sys.path.insert(0, str(COMFYUI))

@@ -27,6 +27,7 @@ COMFYUI = Path(comfy.sample.__file__).parent.parent
 sys.path.append(str(ROOT / "demo"))
 
 import denoiser  # noqa: E402
+import loop  # noqa: E402
 import model as demo  # noqa: E402
 import training  # noqa: E402
 from networks import NETWORKS  # noqa: E402
@@ -107,6 +108,20 @@ def test_some_captions_are_left_out_and_some_hold_an_unknown_word() -> None:
         assert set(counts) == set(map(tuple, unknown))
         assert 350 < empty < 450 and 450 < 4000 - empty - known < 630
         assert max(counts.values()) < 1.4 * min(counts.values()), "anywhere in the caption"
+
+
+def test_training_goes_on_on_another_kind_of_device(tmp_path: Path) -> None:
+    """Rule: progress of a GPU can be resumed on a CPU. Their generators have states of other sizes."""
+    parts = torch.nn.ModuleDict({"net": torch.nn.Linear(2, 2)})
+    run = loop.Run(tmp_path / "some.pt", parts, 1e-3, 4, 0)
+    run.step = 2
+    run.keep()
+    kept = torch.load(run.path, weights_only=True)
+    loop.save({**kept, "rng": torch.zeros(16, dtype=torch.uint8)}, run.path)
+    again = loop.Run(run.path, parts, 1e-3, 4, 0)
+    first = torch.Generator().manual_seed(0)
+    assert again.step == 2
+    assert not torch.equal(torch.rand(8, generator=again.rng), torch.rand(8, generator=first))
 
 
 def test_stock_sampling_takes_odd_sizes_and_batches(

@@ -250,7 +250,7 @@ def test_caches_that_skip_steps_skip_none_here(model: Any, clip: Any, latents: t
         np.testing.assert_allclose(evidence(judge_of(cached, clip), latents), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("model, steps, most", [("DEMO", 8, 0), ("TRANSFORMER", 16, 2)])
+@pytest.mark.parametrize("model, steps, most", [("", 8, 0), ("transformer", 16, 2), ("crossing", 16, 2)])
 def test_the_demo_models_find_what_they_have_drawn(model: str, steps: int, most: int) -> None:
     """The rules hold where there is something to see: the same verdicts as the trained judge, of six at
     most so many others (benchmarks/judging.py says how often).
@@ -259,17 +259,18 @@ def test_the_demo_models_find_what_they_have_drawn(model: str, steps: int, most:
         importlib.import_module(n) for n in ("model", "scenes", "verdict", "judge")
     )
     pairs = [("castle", "tree"), ("sun", "car"), ("fish", "flower")]
-    parts = demo.load(getattr(demo, model))
+    parts = demo.load(demo.weights(model))
     prompts = [make_prompts(pair, JOINT)[0] for pair in pairs]
     encoded = [parts.clip.encode_from_tokens(parts.clip.tokenize(p.text), True) for p in prompts]
     texts, pooled = map(torch.cat, zip(*encoded, strict=True))
     empty = parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(""))
-    noise = comfy.sample.prepare_noise(torch.zeros(3, 4, 32, 32), 11)
+    blank = comfy.sample.fix_empty_latent_channels(parts.model, torch.zeros(3, 4, 32, 32))
+    noise = comfy.sample.prepare_noise(blank, 11)
     conds = [[texts, {"pooled_output": pooled}]], empty
-    options = (steps, 5.0, "euler", "normal", *conds, torch.zeros_like(noise))
+    options = (steps, 5.0, "euler", "normal", *conds, blank)
     drawn = comfy.sample.sample(parts.model, noise, *options, disable_pbar=True, seed=0)
     judge = ModelJudge(parts.model, parts.clip, "test", 256, 256)
-    maps = verdict.classes_of(trained.load_judge(), drawn * demo.LATENT_SCALE)
+    maps = verdict.classes_of(trained.load_judge(), drawn.view(3, 4, 32, 32) * demo.LATENT_SCALE)
     overlaps: list[float] = []
     others = 0
     for pair, classes, findings in zip(pairs, maps, judge.find(prompts, drawn, 7), strict=True):

@@ -13,6 +13,8 @@ DOCS = ROOT / "web" / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 LANGUAGES = ("zh", "ja", "es")
 MARKS = ("|", "- ", "#", "![")
+SOURCES = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "nodes").glob("*.py")))
+NODES = re.findall(r'node_id="(\w+)",\s*display_name="([^"]+)"', SOURCES)
 
 
 def shape(text: str) -> list[int]:
@@ -29,13 +31,29 @@ def sentences(text: str) -> set[str]:
     return {sentence for sentence in found if len(sentence.split()) >= 5}
 
 
+def test_every_node_is_in_the_schemas_as_this_file_reads_them() -> None:
+    assert len(NODES) == SOURCES.count("node_id=") > 20
+
+
+@pytest.mark.parametrize(("node", "name"), NODES)
+def test_every_node_has_a_page_translations_and_a_place_in_readme(node: str, name: str) -> None:
+    """Rule: CONTRIBUTING.md's steps for a new node are checked. A node without a page passed."""
+    files = [DOCS / f"{node}.md", *(DOCS / node / f"{language}.md" for language in LANGUAGES)]
+    missing = [str(path.relative_to(ROOT)) for path in files if not path.is_file()]
+    assert not missing, f"step 5 of Adding a node in CONTRIBUTING.md is not done: {missing}"
+    phrases = (ROOT / "scripts" / "phrases.txt").read_text(encoding="utf-8").splitlines()
+    assert name in phrases, f"step 4: {name} is not in scripts/phrases.txt"
+    assert f"*{name}*" in (ROOT / "README.md").read_text(encoding="utf-8"), f"step 7: {name} is not in README"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_page_has_a_picture_and_typical_mistakes(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "## Typical mistakes" in text
     pictures = re.findall(r"!\[.+\]\((.+)\)", text)
     assert pictures[0] == f"images/{page.stem}.jpg"
-    assert all((DOCS / picture).is_file() for picture in pictures)
+    missing = [picture for picture in pictures if not (DOCS / picture).is_file()]
+    assert not missing, f"step 5 of Adding a node in CONTRIBUTING.md says how they are made: {missing}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
