@@ -8,6 +8,7 @@ Needs Chromium and playwright, as make_workflow.py.
 """
 
 import entry
+from entry import SetupError
 
 import argparse
 import io
@@ -47,6 +48,8 @@ CUSTOM: dict[str, Link] = {
 }
 PLACES = "sun: 0.0625 0.0625 0.4375 0.4375\ncar: 0.5625 0.5625 0.9375 0.9375"
 SMALL = "sun: 0.5625 0.5625 0.6875 0.6875\ncar: 0.3125 0.3125 0.4375 0.4375"
+# Words that the demo model has never seen.
+STRANGE = "zebra\npiano\nlamp"
 # A layer of the demo model whose attention says nothing about its noise, see Ticket Layer Report.
 WRONG = "output 1"
 
@@ -301,6 +304,12 @@ GRAPH: dict[str, Node] = {
         {"bank": ("load", 0), "regions": ("places", 0), **MODEL},
     ),
     "raw report": Node("NoiseReport", {"block": 2}, {"noise": ("raw", 0), "latent_image": ("latent", 0)}),
+    "strange layers": Node(
+        "TicketLayerReport",
+        {"categories": STRANGE, "noises": 16, "planted": 4, "images": 2, **SIDE},
+        MODEL,
+    ),
+    "wrong trial": Node("LayoutTrial", TRIAL, {**TRIED, "bank": ("wrong collect", 0)}),
     "plain run": Node("SamplerCustomAdvanced", {}, {**CUSTOM, "noise": ("random", 0)}),
     **_picture("plain", ("plain run", 0)),
     "other": Node("RandomNoise", {"noise_seed": 8}),
@@ -374,6 +383,7 @@ COMPARED: dict[str, tuple[Side, Side]] = {
         ("half guided", ("half sampler saved",)),
         ("cut too early", ("early sampler saved",)),
     ),
+    "LayoutTrial": (("layer that works", ("trial",)), ("wrong layer", ("wrong trial",))),
     "NoiseReport": (("Gaussian", ("gaussian",)), ("not calibrated", ("raw report",))),
     "PickBestNoise": (
         ("best of 16", ("picked", "picked saved")),
@@ -388,6 +398,7 @@ COMPARED: dict[str, tuple[Side, Side]] = {
         ("large regions", ("tickets", "ticket saved")),
         ("too small", ("small tickets", "small saved")),
     ),
+    "TicketLayerReport": (("words it knows", ("layers",)), ("words it has never seen", ("strange layers",))),
 }
 
 # Where this run's server keeps its files is nobody's business.
@@ -509,6 +520,11 @@ def main() -> int:
     last = list(GRAPH).index("trial") + 1
     shown = {GRAPH[name].kind: name for name in list(GRAPH)[:last]}
     pages = {p.stem for p in (ROOT / "web" / "docs").glob("*.md")}
+    if missing := [kind for kind in wanted or pages if kind not in shown or kind not in SCENES]:
+        raise SetupError(
+            f'{", ".join(missing)}: add a node of that kind to GRAPH, before "trial", and what stands beside'
+            " it to SCENES."
+        )
     compared = [name for kind in wanted for _, names in COMPARED.get(kind, ()) for name in names]
     graph = needed([*(shown[kind] for kind in wanted), *compared]) if wanted else GRAPH
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -524,7 +540,7 @@ def main() -> int:
             page.evaluate("app.queuePrompt(0)")
         told = answer.value.json()
         if told.get("node_errors") or "prompt_id" not in told:
-            raise comfyui.SetupError(json.dumps(told, indent=1))
+            raise SetupError(json.dumps(told, indent=1))
         entry = server.client.wait(told["prompt_id"], PATIENCE)
         page.wait_for_timeout(3000)
         page.evaluate(SHORTEN, f"{server.log_path.parent}/")

@@ -87,9 +87,13 @@ def _agreement(best: LayerWorth) -> list[str]:
 
 def _advice(worths: Sequence[LayerWorth], best: LayerWorth) -> str:
     if not best.clear:
-        return "No layer stands out: the tickets of none have an effect beyond chance."
+        return f"No layer stands out: {_unclear(best)}"
     why = _why(worths, best) if best.tried else "the earliest whose tickets have a great effect"
     return f"Recommended: {best.layer}, {why}."
+
+
+def _unclear(best: LayerWorth) -> str:
+    return f"{'in images, ' if best.tried else ''}the tickets of none do more than chance."
 
 
 def _why(worths: Sequence[LayerWorth], best: LayerWorth) -> str:
@@ -155,7 +159,7 @@ def picture(
         grid(rows, titles, ["effect of the layer's tickets", *names], gap=GAP_ROWS),
     ]
     if not best.clear:
-        parts.append(lines_of("No layer is recommended: none has an effect beyond chance.", WIDTH))
+        parts.append(lines_of(f"No layer is recommended: {_unclear(best)}", WIDTH))
     parts.append(
         colour_bar("Maps: score of each cell of the first noise for the phrase, at that layer", SCORES)
     )
