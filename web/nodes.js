@@ -25,6 +25,17 @@ export function upstream(node, name) {
   return index < 0 ? null : node.getInputNode(index);
 }
 
+/** What a widget of the subgraph around a node gives to an input; undefined where none does. */
+export function givenAround(node, name) {
+  const link = node.graph?.getLink?.(node.inputs?.find((i) => i.name === name)?.link);
+  const input = link?.origin_id === node.graph?.inputNode?.id && node.graph.inputs?.[link?.origin_slot];
+  if (!input) return undefined;
+  const graphs = [app.rootGraph, ...(app.rootGraph.subgraphs?.values() ?? [])];
+  const around = graphs.flatMap((graph) => graph.nodes).find((n) => n.subgraph === node.graph);
+  if (!around) return undefined;
+  return isLinked(around, input.name) ? givenAround(around, input.name) : widgetOf(around, input.name)?.value;
+}
+
 /** Of one object: what it did, and then this. */
 export function after(target, name, then) {
   const before = target[name];

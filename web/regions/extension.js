@@ -29,7 +29,11 @@ app.registerExtension({
     words = await (await fetch(new URL("./words.json", import.meta.url), { cache: "no-cache" })).json();
   },
 
-  setup: watchOutputs,
+  setup() {
+    watchOutputs();
+    // What the subgraph is given may have changed outside.
+    app.canvas?.canvas?.addEventListener("subgraph-opened", followAll);
+  },
 
   /** Of a node that regions go to: the editors offer its bank. */
   nodeCreated(node) {

@@ -1,7 +1,7 @@
 /** What the nodes around Ticket Regions know: the bank that its regions are for, and the image's size. */
 
 import { api } from "../../../scripts/api.js";
-import { isLinked, upstream, widgetOf } from "../nodes.js";
+import { givenAround, isLinked, upstream, widgetOf } from "../nodes.js";
 import { named } from "./category.js";
 
 const REGIONS = "TICKET_REGIONS";
@@ -15,8 +15,9 @@ export function sizeOf(node, reported, depth = 0) {
   const before = upstream(node, "regions");
   const found = before && depth < FAR ? sizeOf(before, reported, depth + 1) : null;
   if (found) return found;
-  const known = (name) => (before || isLinked(node, name)) && reported.get(node)?.[name];
-  const sides = ["width", "height"].map((name) => known(name) || Number(widgetOf(node, name)?.value));
+  const ran = (name) => (before || isLinked(node, name)) && reported.get(node)?.[name];
+  const known = (name) => givenAround(node, name) || ran(name) || widgetOf(node, name)?.value;
+  const sides = ["width", "height"].map((name) => Number(known(name)));
   return sides.every(Boolean) ? sides : null;
 }
 

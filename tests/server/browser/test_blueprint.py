@@ -23,7 +23,7 @@ WIRE = """() => {
   for (const [input, [from, slot]] of Object.entries({...links, negative: ['empty', 0]}))
     made[from].connect(slot, node, input)
   node.connect(0, made.saved, 'images')
-  for (const [name, value] of Object.entries({width: 256, height: 256, steps: 4, seed: 3, cfg: 5}))
+  for (const [name, value] of Object.entries({width: 384, height: 256, steps: 4, seed: 3, cfg: 5}))
     node.widgets.find(w => w.name === name).value = value
 }"""
 INSIDE = f"""() => {{
@@ -51,6 +51,7 @@ def test_from_the_node_library_to_a_picture(page: Any, server: Any, screenshot: 
     stage.wait_for()
     browsers.settle(page)
     box = stage.bounding_box()
+    assert 1.45 < box["width"] / box["height"] < 1.55, "the editor has the size that the subgraph is given"
     places = [
         (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ((0.1, 0.7), (0.4, 0.95))
     ]
@@ -69,7 +70,7 @@ def test_from_the_node_library_to_a_picture(page: Any, server: Any, screenshot: 
     inputs = {node["class_type"]: node["inputs"] for node in sent.values()}
     layout = json.loads(inputs["TicketRegions"]["layout"])["regions"]
     assert [region["category"] for region in layout] == ["castle", "tree", "flower"]
-    assert inputs["TicketRegions"]["width"] == 256
+    assert inputs["TicketRegions"]["width"] == 384
     assert inputs["ArrangeNoiseByRegions"]["seed"] == inputs["GuidanceCutoffKSampler"]["seed"] == 3
     entry = server.client.wait(told["prompt_id"], 600)
     assert [image for output in entry["outputs"].values() for image in output.get("images", [])]
