@@ -27,9 +27,9 @@ export function upstream(node, name) {
 
 /** What a widget of the subgraph around a node gives to an input; undefined where none does. */
 export function givenAround(node, name) {
-  const link = node.graph?.getLink?.(node.inputs?.find((i) => i.name === name)?.link);
-  const input = link?.origin_id === node.graph?.inputNode?.id && node.graph.inputs?.[link?.origin_slot];
-  if (!input) return undefined;
+  const link = isLinked(node, name) && node.graph?.getLink?.(node.inputs.find((i) => i.name === name).link);
+  if (!link || link.origin_id !== node.graph.inputNode?.id) return undefined;
+  const input = node.graph.inputs[link.origin_slot];
   const graphs = [app.rootGraph, ...(app.rootGraph.subgraphs?.values() ?? [])];
   const around = graphs.flatMap((graph) => graph.nodes).find((n) => n.subgraph === node.graph);
   if (!around) return undefined;
