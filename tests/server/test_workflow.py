@@ -12,6 +12,7 @@ import pytest
 from comfyui import ROOT
 from comfyui_client import Client
 from comfyui_server import Server
+from freeze_nodes import FROZEN
 from PIL import ImageChops
 
 FOLDERS = {
@@ -21,32 +22,6 @@ FOLDERS = {
 WORKFLOWS = [(pack, path.stem) for pack, folder in FOLDERS.items() for path in sorted(folder.glob("*.json"))]
 NOTES = {"MarkdownNote", "Note"}
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "TICKET_REGIONS_EDITOR")
-NAMES = {
-    "CollectTickets": "Collect Tickets",
-    "TicketRegions": "Ticket Regions",
-    "TicketLatentFromRegions": "Ticket Latent from Regions",
-    "GuidanceCutoffKSampler": "Guidance Cutoff KSampler",
-    "GuidanceCutoffGuider": "Guidance Cutoff Guider",
-    "GuidanceCutoff": "Guidance Cutoff",
-    "GuidanceCutoffReport": "Guidance Cutoff Report",
-    "LoadTicketBank": "Load Ticket Bank",
-    "SaveTicketBank": "Save Ticket Bank",
-    "MergeTicketBanks": "Merge Ticket Banks",
-    "TicketBankReport": "Ticket Bank Report",
-    "TicketLayerReport": "Ticket Layer Report",
-    "ArrangeNoiseByRegions": "Arrange Noise by Regions",
-    "PickBestNoise": "Pick Best Noise",
-    "TicketRegionFromMask": "Ticket Region from Mask",
-    "TicketRegionsFromBoxes": "Ticket Regions from Boxes",
-    "NoiseReport": "Noise Report",
-    "AttentionOverSteps": "Attention over Steps",
-    "AttentionOverStepsReport": "Attention over Steps Report",
-    "SuggestGuidanceCutoff": "Suggest Guidance Cutoff",
-    "SwapEndTokens": "Swap End Tokens",
-    "LayoutTrial": "Layout Trial",
-    "LayoutScore": "Layout Score",
-    "RedrawNoiseInRegion": "Redraw Noise in Region",
-}
 
 Prompt = dict[str, Any]
 
@@ -145,7 +120,9 @@ def test_nodes_are_described(client: Client) -> None:
     everything = client.object_info()
     module = "custom_nodes.winning-tickets"
     ours = {name: info for name, info in everything.items() if info["python_module"] == module}
-    assert {name: info["display_name"] for name, info in ours.items()} == NAMES
+    assert ours.keys() == json.loads(FROZEN.read_text(encoding="utf-8")).keys(), "scripts/freeze_nodes.py"
+    phrases = (ROOT / "scripts" / "phrases.txt").read_text(encoding="utf-8").splitlines()
+    assert {info["display_name"] for info in ours.values()} <= set(phrases)
     for name, info in ours.items():
         assert info["category"] == "tickets", name
         assert info["description"].endswith("."), name
