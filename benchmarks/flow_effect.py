@@ -254,7 +254,8 @@ def tables() -> None:
                     "tickets of the other category": {k: c[2] for k, c in cases.items()},
                 }
             else:
-                rows = {f"{kind}, one": {k: c[0] for k, c in cases.items()}}
+                every = {(k, j): x for k, c in cases.items() for j, x in enumerate(c)}
+                rows = {f"{kind}, all draws": every, f"{kind}, one": {k: c[0] for k, c in cases.items()}}
                 rows[f"{kind}, best fit of {CANDIDATES}"] = {
                     k: max(c, key=lambda x: x["fits"]["own"][0]) for k, c in cases.items()
                 }
