@@ -104,9 +104,7 @@ def test_arranged_noise_is_a_permutation_of_the_seeds_tokens(family: Family, par
         for kept in (np.s_[:, whole[0] :], np.s_[:, :, whole[1] :]):
             assert torch.equal(noise[image][kept], own[kept]), "beyond the last whole token"
     assert moved, "an exchange that does not help is dropped, but not in both images"
-    assert (
-        "a transformer. Objects have been shown to follow moved blocks of noise on a small" in result.report
-    )
+    assert "a transformer. Objects have been shown to follow" in result.report
     assert sampled(parts, family, result).isfinite().all()
 
 
