@@ -55,7 +55,9 @@ class Kind:
     block runs over, in order, as name and number of tokens; of the model, the numbers of the image's and the
     text's tokens, and what else the forward and the call are given. joint: image and text attend to both;
     else image attends to text alone. beside: what else a forward may be given that leaves the image's own
-    tokens unknown. unlike: why one model of the class is of another kind, empty if it is not. told: what the
+    tokens unknown. ahead: how many other attentions of the image a block has before that to the text, with
+    as many keys; of the model, the number of the text's tokens, and what else the forward is given. unlike:
+    why one model of the class is of another kind, empty if it is not. told: what the
     model is given for a text's tokens, where ComfyUI makes something else of them before; of the model, the
     tokens, and what else their conditioning holds. since: the first ComfyUI that numbers its
     blocks; empty: all do.
@@ -68,6 +70,7 @@ class Kind:
     sequence: Callable[[Any, int, int, Mapping[str, Any]], Parts]
     joint: bool = True
     beside: tuple[str, ...] = ()
+    ahead: Callable[[Any, int, Mapping[str, Any]], int] = lambda dit, text, given: 0
     unlike: Callable[[Any], str] = lambda dit: ""
     told: Callable[[Any, torch.Tensor, Mapping[str, Any]], torch.Tensor] | None = None
     since: str = ""
@@ -94,6 +97,14 @@ def _letters_between(dit: Any, image: int, text: int, given: Mapping[str, Any]) 
     """HunyuanImage reads what is in quotation marks once more, letter by letter."""
     letters = given.get("txt_byt5") if dit.byt5_in is not None else None
     return [(TEXT, text), ("letters", 0 if letters is None else letters.shape[1]), (IMAGE, image)]
+
+
+def _seen_first(dit: Any, text: int, given: Mapping[str, Any]) -> int:
+    """Models that make videos of images attend to what CLIP saw, or once more to the text."""
+    if dit.img_emb is None:
+        return 0
+    seen = given.get("clip_fea")
+    return int(seen is None or seen.shape[-2] == text)
 
 
 def _makes_videos(dit: Any) -> str:
@@ -182,6 +193,7 @@ KINDS = {
         _text_first,
         joint=False,
         beside=("reference_latent", "context_latents", "time_dim_concat"),
+        ahead=_seen_first,
     ),
 }
 
@@ -362,7 +374,8 @@ class _Forward:
         else:
             queries, keys, text = slice(None), slice(None), slice(None)
             # The image's attention to itself comes first in a block, and may have as many keys.
-            total, length, first = image, self.tokens, 2 if image == self.tokens else 1
+            first = 1 + (image == self.tokens) + kind.ahead(self.family.dit, self.tokens, self.more)
+            total, length = image, self.tokens
         if q.shape[-2] == image and k.shape[-2] != length:
             # The image to itself, or to what another patch or the model shows it besides.
             return None

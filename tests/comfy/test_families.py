@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.patcher_extension
@@ -13,7 +14,7 @@ import comfy.sd
 import comfy.supported_models
 import pytest
 import torch
-from tiny import FAMILIES, FLUX, QWEN, SD3, UNREADABLE, WAN, Family, make_model, needs
+from tiny import FAMILIES, FLUX, QWEN, SD3, UNREADABLE, WAN, WAN_I2V, Family, make_model, needs
 from torch.utils._python_dispatch import TorchDispatchMode
 from winning_tickets.probe.attention.first_step import FirstStep, SideBySide
 from winning_tickets.probe.attention.reader import Reader, token_attention
@@ -252,34 +253,47 @@ def test_a_cell_is_where_its_pixels_are(
             assert most == (row // family.patch, column // family.patch)
 
 
-@pytest.mark.parametrize("name", ["Qwen-Image", "Flux.1"])
+@pytest.mark.parametrize("name", ["Qwen-Image", "Flux.1", "Flux.2 Klein", "Krea2"])
 def test_images_that_the_prompt_refers_to_stand_beside(name: str) -> None:
     """Their tokens take part in the softmax, and are in no map."""
     family = FAMILIES[name]
     model, plain = family.model(), find_phrases(family.clip(), PROMPT, NAMES)
     noise = torch.randn((2, *family.latent))
     reference = torch.randn((1, *family.latent[:-2], 11, 17))
-    prompt = given(plain, reference_latents=[reference, reference])
+    # Krea2 takes none without being told how.
+    how = {"reference_latents_method": "index"} if name == "Krea2" else {}
+    prompt = given(plain, reference_latents=[reference, reference], **how)
     (found,), denoised, refused = read(model, [prompt], noise)
     assert not refused and torch.equal(denoised, evaluate(model, [prompt], noise))
     calls = calls_of(model, prompt, noise)
-    assert {call["k"].shape[2] for call in calls} == {prompt.length + 10 * 7 + 2 * 6 * 9}
+    references = 2 * -(-11 // family.patch) * -(-17 // family.patch)
+    total = max(call["k"].shape[2] for call in calls)
+    image = total - references - 70
+    # Flux.2 has fill before the text, and Krea2 attention of the text alone.
+    assert image >= prompt.length and (image == prompt.length or name == "Flux.2 Klein")
+    calls = [call for call in calls if call["k"].shape[2] == total]
     for call, layer in zip(calls, family.layers, strict=True):
-        queries = call["q"][:, :, prompt.length : prompt.length + 70]
-        weights = (queries @ call["k"].transpose(-1, -2) / call["q"].shape[-1] ** 0.5).softmax(-1).mean(1)
+        queries, k = call["q"][:, :, image : image + 70], call["k"]
+        k = k.repeat_interleave(queries.shape[1] // k.shape[1], 1)
+        weights = (queries @ k.transpose(-1, -2) / call["q"].shape[-1] ** 0.5).softmax(-1).mean(1)
+        weights = weights[..., image - prompt.length :]
         expected = torch.stack([weights[..., list(p)].mean(-1) for p in prompt.positions], 1)
         torch.testing.assert_close(found[layer].flatten(-2).double(), expected, rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("stop", [True, False])
-def test_images_that_cannot_be_told_apart_are_refused(stop: bool) -> None:
-    family = FAMILIES["Z-Image"]
+@pytest.mark.parametrize(("name", "kind"), [("Z-Image", "ref_latents"), ("Wan", "reference_latent")])
+def test_images_that_cannot_be_told_apart_are_refused(name: str, kind: str, stop: bool) -> None:
+    family = FAMILIES[name]
     model, plain = family.model(), find_phrases(family.clip(), PROMPT, NAMES)
-    noise = torch.randn((2, *family.latent))
-    prompt = given(plain, reference_latents=[torch.randn(1, 16, 12, 16)])
+    if name == "Wan":
+        model = make_model(comfy.supported_models.WAN21_T2V, {**WAN, "in_dim_ref_conv": 16})
+    # Wan's own forward fails where reference or image have odd sides.
+    noise = torch.randn((2, *family.latent[:-2], 12, 16))
+    prompt = given(plain, reference_latents=[torch.randn_like(noise[:1])])
     maps, _, refused = read(model, [prompt], noise, stop=stop)
     assert maps == [{}] and refused == [
-        "gives the model other images (ref_latents), so that this one's tokens cannot be told apart"
+        f"gives the model other images ({kind}), so that this one's tokens cannot be told apart"
     ]
 
 
@@ -309,6 +323,28 @@ def test_as_many_tokens_as_cells_are_not_taken_for_the_image(name: str) -> None:
     calls = calls_of(model, prompt, noise)
     assert len(calls) == 6 and {call["k"].shape[2] for call in calls} == {70}
     for call, layer in zip(calls[1::2], family.layers, strict=True):
+        weights = (call["q"] @ call["k"].transpose(-1, -2) / call["q"].shape[-1] ** 0.5).softmax(-1).mean(1)
+        expected = weights[..., 3:5].mean(-1)
+        torch.testing.assert_close(found[layer].flatten(1).double(), expected, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("tokens", [60, 70], ids=["fewer", "as many tokens as cells"])
+@pytest.mark.parametrize("seen", [0, 20, 60, 70])
+def test_the_text_is_told_from_what_clip_saw(tokens: int, seen: int) -> None:
+    """The rule: the maps of Wan's models that make videos of images were those of the keys for CLIP's vision,
+    which get the text's tokens where CLIP saw nothing."""
+    model = make_model(comfy.supported_models.WAN21_I2V, WAN_I2V)
+    noise, context = torch.randn((2, *FAMILIES["Wan"].latent)), torch.randn(1, tokens, 64)
+    vision = SimpleNamespace(penultimate_hidden_states=torch.randn(1, seen, 1280))
+    more = {"clip_vision_output": vision} if seen else {}
+    prompt = PromptTokens("", ("one",), [[context, more]], tokens, ((3, 4),))
+    (found,), _, refused = read(model, [prompt], noise)
+    (stopped,), _, why = read(model, [prompt], noise, "block 1", stop=True)
+    assert not refused and not why and torch.equal(stopped["block 1"], found["block 1"])
+    calls = calls_of(model, prompt, noise)
+    assert len(calls) == 9
+    for call, layer in zip(calls[2::3], FAMILIES["Wan"].layers, strict=True):
+        assert call["k"].shape[2] == tokens
         weights = (call["q"] @ call["k"].transpose(-1, -2) / call["q"].shape[-1] ** 0.5).softmax(-1).mean(1)
         expected = weights[..., 3:5].mean(-1)
         torch.testing.assert_close(found[layer].flatten(1).double(), expected, rtol=1e-4, atol=1e-8)
@@ -442,7 +478,7 @@ class TestAttentionOverSteps:
 def test_models_that_cannot_be_read_are_refused_by_name(name: str) -> None:
     """With the reason where it is known."""
     family = UNREADABLE[name]
-    for refused in (family_of, lambda model: watched(model, family.clip(), "a cat", "cat")):
+    for refused in (family_of, lambda model: watched(model, family.clip(), "a cat", "cat", "block 0")):
         with pytest.raises(ProbeError, match=f"This model is {name}.* no patch can read it"):
             refused(family.model())
 

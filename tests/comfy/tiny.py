@@ -20,6 +20,7 @@ import comfy.text_encoders.cosmos
 import comfy.text_encoders.flux
 import comfy.text_encoders.hunyuan_image
 import comfy.text_encoders.hydit
+import comfy.text_encoders.lt
 import comfy.text_encoders.lumina2
 import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.qwen_image
@@ -455,6 +456,9 @@ WAN = {
 }
 
 
+WAN_I2V = {**WAN, "model_type": "i2v", "in_dim": 36}
+
+
 def _built(kind: str, settings: dict[str, Any], since: str = "0.24.1") -> Callable[[], Any]:
     """One for the session, made when it is needed. since: the ComfyUI that has it first, or 0.24.1."""
 
@@ -594,5 +598,47 @@ UNREADABLE = {
     "Ernie-Image": Family(ernie, chroma_clip, (128, 9, 7), (), patch=1, pixels=16),
 }
 """Families that show their attention to no patch."""
+LTXV = {
+    "image_model": "ltxv",
+    "in_channels": 128,
+    "cross_attention_dim": 64,
+    "attention_head_dim": 32,
+    "num_attention_heads": 2,
+    "caption_channels": 64,
+    "num_layers": 2,
+}
+LTXAV = {
+    **LTXV,
+    "image_model": "ltxav",
+    "audio_in_channels": 128,
+    "audio_cross_attention_dim": 32,
+    "audio_attention_head_dim": 16,
+    "audio_num_attention_heads": 2,
+}
+HUNYUAN_VIDEO = {
+    **HUNYUAN,
+    "in_channels": 16,
+    "out_channels": 16,
+    "vec_in_dim": 16,
+    "axes_dim": [8, 12, 12],
+    "patch_size": [1, 2, 2],
+    "guidance_embed": True,
+    "byt5": False,
+}
+
+
+@cache
+def lt_clip(width: int) -> Any:
+    lt = comfy.text_encoders.lt
+    return make_clip(lt.LTXVT5Tokenizer, lt.ltxv_te(), t5xxl={**T5, "d_model": width})
+
+
+VIDEOS = {
+    "Wan": (FAMILIES["Wan"].model, wan_clip, [(16, 3, 8, 6)]),
+    "HunyuanVideo": (_built("HunyuanVideo", HUNYUAN_VIDEO), flux_clip, [(16, 2, 6, 4)]),
+    "LTXV": (_built("LTXV", LTXV), lambda: lt_clip(64), [(128, 2, 5, 3)]),
+    "LTXV with sound": (_built("LTXAV", LTXAV), lambda: lt_clip(128), [(128, 2, 5, 3), (8, 5, 16)]),
+}
+"""Models that make videos: how to make model and clip, and the shapes of a latent; two are nested."""
 if is_older(NUMBERED):
     UNREADABLE |= {name: replace(FAMILIES.pop(name), layers=()) for name in ("Cosmos-Predict2", "Anima")}
