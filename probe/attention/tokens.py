@@ -266,6 +266,13 @@ def find_phrases(clip: Any, text: str, names: Sequence[str]) -> PromptTokens:
     )
 
 
+def unread_prompt(clip: Any, text: str, names: Sequence[str]) -> PromptTokens:
+    """A prompt whose phrases have no places, for a model whose attention is not read."""
+    require_clip(clip)
+    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    return PromptTokens(text, tuple(names), conditioning, 0, ())
+
+
 def _spanned(
     readers: Readers, name: str, text: str, places: Sequence[tuple[int, int]], first: int
 ) -> tuple[int, ...]:

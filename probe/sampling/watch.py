@@ -14,8 +14,8 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.steps import Steps
 from ...guidance.trace import Evaluation, StepsError, Trace, guidance_norm, low_share, parse_phrases, pooled
 from ..attention.reader import Reader
-from ..attention.tokens import PromptTokens, find_phrases, fitting
-from ..model.architecture import family_of
+from ..attention.tokens import PromptTokens, find_phrases, fitting, unread_prompt
+from ..model.architecture import family_of, unreadable
 from ..model.clone import WATCH
 from ..model.family import Family, Layer, find_layers
 from .forwards import Call, Forwards
@@ -45,9 +45,12 @@ class Watch(SamplerPatch[Trace]):
 
     key = WATCH
 
-    def __init__(self, phrases: PromptTokens, family: Family, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self, phrases: PromptTokens, family: Family | None, layers: Sequence[Layer] = (), missing: str = ""
+    ) -> None:
+        """missing: why there are no maps of a MODEL that no family is known of."""
         super().__init__(lambda trace: trace.bytes)
-        self.phrases, self.family, self.layers = phrases, family, layers
+        self.phrases, self.family, self.layers, self.missing = phrases, family, layers, missing
 
     def begin(self, guider: Any, sigmas: list[float], noise: torch.Tensor) -> WatchedRun | None:
         try:
@@ -60,11 +63,16 @@ class Watch(SamplerPatch[Trace]):
 def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) -> tuple[Any, list[Any]]:
     """A clone of MODEL that watches its runs for phrases of a prompt, one a line, and the prompt encoded.
 
-    ProbeError names a phrase that the prompt has not, and lists the layers when one is unknown.
+    ProbeError names a phrase that the prompt has not, and lists the layers when one is unknown. Of a model
+    whose attention cannot be read, what guidance does is watched alone, unless layers are asked for.
     """
     names = parse_phrases(phrases)
+    every = layer.strip().lower() == ALL
+    if every and (why := unreadable(model)):
+        unplaced = unread_prompt(clip, prompt, names)
+        return Watch(unplaced, None, missing=why.rstrip(".")).attach(model), unplaced.conditioning
     family = family_of(model)
-    layers = family.layers if layer.strip().lower() == ALL else find_layers(family, layer)
+    layers = family.layers if every else find_layers(family, layer)
     found = fitting(find_phrases(clip, prompt, names), family.text_width())
     return Watch(found, family, layers).attach(model), found.conditioning
 
@@ -115,16 +123,24 @@ class WatchedRun:
         prompts = [conds for name, conds in guider.conds.items() if name != "negative"]
         mine = [(entry, form) for conds in prompts for entry in conds if (form := _form(entry, self.phrases))]
         whole = {entry["uuid"]: form for entry, form in mine if _everywhere(entry)}
-        self.missing = "" if whole else ONLY_AREAS if mine else OTHER_PROMPT
+        self.missing = watch.missing or ("" if whole else ONLY_AREAS if mine else OTHER_PROMPT)
         if whole and len(whole) < len(mine):
             self.notes.append("Prompts with an area of their own are not read.")
         if noise.dim() == 5 and noise.shape[2] != 1:
-            self.missing = VIDEO.format(noise.shape[2])
+            self.missing = self.missing or VIDEO.format(noise.shape[2])
             whole = {}
-        images, (height, width) = len(noise), noise.shape[-2:]
-        self.reader = Reader(
-            watch.family, watch.layers, images, height, width, whole, stop=False, keep=lambda maps: maps
-        )
+        self.images, self.size = len(noise), tuple(noise.shape[-2:])
+        self.reader: Reader | None = None
+        if watch.family is not None:
+            self.reader = Reader(
+                watch.family,
+                watch.layers,
+                self.images,
+                *self.size,
+                whole,
+                stop=False,
+                keep=lambda maps: maps,
+            )
         # Of the evaluation that is going on: calls of the model, and what is known of guidance.
         self.calls: list[Call] = []
         self.sigma = 0.0
@@ -135,8 +151,9 @@ class WatchedRun:
     def _install(self) -> None:
         """Put what this run needs on the guider's own copies."""
         options = self.guider.model_options
-        add = comfy.patcher_extension.add_wrapper_with_key
-        add(WrappersMP.APPLY_MODEL, WATCH, self.reader.evaluate, options, is_model_options=True)
+        if self.reader is not None:
+            add = comfy.patcher_extension.add_wrapper_with_key
+            add(WrappersMP.APPLY_MODEL, WATCH, self.reader.evaluate, options, is_model_options=True)
         Forwards(lambda rows: None, self.calls.append).install(self.guider, WATCH)
         # Outermost: a guidance cutoff and caches answer evaluations themselves.
         wrappers = options["transformer_options"]["wrappers"]
@@ -151,48 +168,53 @@ class WatchedRun:
         self.sigma = float(timestep.max())
         self.steps.evaluate(self.sigma)
         self.compared, self.guidance = False, None
-        self.calls.clear()
-        self.reader.maps.clear()
-        self.reader.refused.clear()
+        self._forget()
         try:
             denoised = executor(x, timestep, options or {}, seed)
             try:
                 self.evaluations.append(self._evaluation(denoised))
             except Exception as error:
                 self._note_failure(error)
-                none = torch.full((self.reader.images,), torch.nan)
-                self.evaluations.append(Evaluation(none, unread=UNREAD))
+                self.evaluations.append(Evaluation(self._unknown, unread=UNREAD))
             return denoised
         finally:
             # A call's options hold the wrappers, so this run: nothing may be left that only gc can free.
-            self.calls.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        self.calls.clear()
+        if self.reader is not None:
             self.reader.maps.clear()
+            self.reader.refused.clear()
+
+    @property
+    def _unknown(self) -> torch.Tensor:
+        return torch.full((self.images,), torch.nan)
 
     def _evaluation(self, denoised: torch.Tensor) -> Evaluation:
-        layers = list(self.reader.maps.values())
+        layers = [] if self.reader is None else list(self.reader.maps.values())
         maps = pooled(layers).cpu() if layers else None
         unread = "" if maps is not None and len(maps) == len(denoised) else self._unread()
         if maps is not None and not bool(maps.isfinite().all()):
             unread = NOT_FINITE
-        if len(denoised) != self.reader.images:
-            none = torch.full((self.reader.images,), torch.nan)
-            return Evaluation(none, unread=self._in_parts(denoised))
-        if denoised.shape[-2:] != (self.reader.height, self.reader.width) and not self.missing:
+        if len(denoised) != self.images:
+            return Evaluation(self._unknown, unread=self._in_parts(denoised))
+        if tuple(denoised.shape[-2:]) != self.size and not self.missing:
             unread = self._in_parts(denoised)
-        low = low_share(denoised)
+        # Sounds, and latents of several kinds at once, have no rows and columns.
+        low = low_share(denoised) if denoised.dim() > 3 else self._unknown
         return Evaluation(low, None if unread else maps, self._guidance(low), unread)
 
     def _in_parts(self, denoised: torch.Tensor) -> str:
-        rows, columns = denoised.shape[-2:]
-        reader = self.reader
+        there, here = ("x".join(map(str, size)) for size in (denoised.shape[-2:], self.size))
         return (
-            f"the sampler evaluates {len(denoised)} x {rows}x{columns} latent pixels at once instead of"
-            f" {reader.images} x {reader.height}x{reader.width}"
+            f"the sampler evaluates {len(denoised)} x {there} latent pixels at once instead of"
+            f" {self.images} x {here}"
         )
 
     def _unread(self) -> str:
         """Why there is no map of this evaluation."""
-        if self.missing:
+        if self.missing or self.reader is None:
             return self.missing
         prompts = [
             entry for name, conds in self.guider.conds.items() if name != "negative" for entry in conds
@@ -251,8 +273,9 @@ class WatchedRun:
     def finish(self) -> Trace:
         trace = Trace.counted(self.phrases.names, self.steps, self.evaluations)
         trace.notes += self.notes
-        reader, latent_format = self.reader, self.guider.model_patcher.get_model_object("latent_format")
-        trace.covered = reader.family.covered(reader.height, reader.width)
+        latent_format = self.guider.model_patcher.get_model_object("latent_format")
+        if self.reader is not None:
+            trace.covered = self.reader.family.covered(*self.size)
         trace.pixels = latent_format.spacial_downscale_ratio
         return trace
 
