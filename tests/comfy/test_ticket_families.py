@@ -83,6 +83,7 @@ def is_flow(model: Any) -> bool:
     return isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
 
 
+@pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_arranged_noise_is_a_permutation_of_the_seeds_tokens(family: Family, parts: tuple[Any, Any]) -> None:
     """The rule: a token sees exactly the latent pixels of its block, so that whole tokens change places."""
     request = PlaceRequest(REGIONS, *size_of(family), 9, 2, 2, 2, family.layers[1])
