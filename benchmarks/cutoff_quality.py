@@ -96,7 +96,7 @@ def objects(judge: Any, latents: torch.Tensor, cases: Sequence[Case]) -> list[li
 
 
 def mean(values: Sequence[float]) -> str:
-    """With a 95 % interval."""
+    """With a 95% interval."""
     half = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5
     centre = float(np.mean(values))
     return f"{centre:.3f} [{centre - half:.3f}, {centre + half:.3f}]"
@@ -260,7 +260,7 @@ def check(parts: Any, cases: Sequence[Case], climbs: Sequence[Climb], guided: di
 def read_off(parts: Any, judge: Any, cases: Sequence[Case]) -> None:
     """Rules that look at the run, from what was kept of every case cut after every number of steps."""
     climbs = climbed(parts, judge, cases, ARGS.steps, ARGS.cfg, ARGS.bfloat16)
-    about = f"{len(climbs)} prompts, euler, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95 % intervals"
+    about = f"{len(climbs)} prompts, euler, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95% intervals"
     print(f"\n{chosen()[0] or 'demo model'}: {about}")
     print(f"Fully guided, both objects are present in {share([c.present[-1] for c in climbs])}.")
     guided = adaptive(climbs, ARGS.adaptive or ())
@@ -294,7 +294,7 @@ def main() -> None:
     # The mean over the cases: a pair of images can be alike by chance.
     scale = float(apart(whole, draw(parts, cases, Cutoff(Share(1.0)), FIRST_SEED + 10_000)).mean())
     full, full_found = (whole, scale), objects(judge, whole, cases)
-    print(f"{len(cases)} prompts, {ARGS.sampler}, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95 % intervals\n")
+    print(f"{len(cases)} prompts, {ARGS.sampler}, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95% intervals\n")
     print("| after the cut | guided | forwards saved | both present | distance | overlap |")
     print("| --- | --- | --- | --- | --- | --- |")
     print(line("(full guidance)", 1.0, whole, full_found, full, full_found), flush=True)

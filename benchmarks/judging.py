@@ -239,7 +239,7 @@ def auc(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def resampled(images: Sequence[Any], figure: Callable[[Sequence[Any]], float]) -> tuple[float, float]:
-    """95 % interval by the bootstrap over images, whose objects are not independent."""
+    """95% interval by the bootstrap over images, whose objects are not independent."""
     rng = np.random.default_rng(0)
     drawn = [figure([images[i] for i in rng.integers(0, len(images), len(images))]) for _ in range(400)]
     low, high = np.nanquantile(drawn, (0.025, 0.975))

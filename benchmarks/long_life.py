@@ -6,7 +6,7 @@ Each round has a prompt of every node, in random order, with values drawn from a
 again, so that results come from ComfyUI's cache, some were never there before. Both clients queue half of
 them at once. After each round, when nothing runs, what the process has and keeps is counted, from outside
 (Linux) and by a pack inside of it (`inside_pack`). Slopes: least squares over the rounds after the first
-two fifths, with a 95 % interval. ComfyUI's history is cleared after each round, and its cache holds 30
+two fifths, with a 95% interval. ComfyUI's history is cleared after each round, and its cache holds 30
 results: both grow by themselves. --stock: as many prompts of ComfyUI's own nodes, as the baseline.
 """
 
@@ -232,7 +232,7 @@ GROWING = ("log lines", "preview pictures", "cached nodes", "nodes run")
 
 
 def slope(x: list[float], y: list[float]) -> tuple[float, float, float]:
-    """Per 1,000 prompts, with a 95 % interval."""
+    """Per 1,000 prompts, with a 95% interval."""
     if len(set(y)) == 1:
         return 0.0, 0.0, 0.0
     found = stats.linregress(x, y)

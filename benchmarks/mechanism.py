@@ -3,7 +3,7 @@
     python benchmarks/mechanism.py --comfyui DIR [--what shape text ends] [--cases 216] [--steps 20]
     [--bfloat16]
 
-Run with the Python of that ComfyUI; judged by the demo's judge, 95 % intervals.
+Run with the Python of that ComfyUI; judged by the demo's judge, 95% intervals.
 
 shape: full guidance, watched: how far maps and objects have their final form after a share of the steps.
 text: prompts of two objects, the prompt only in the first or only in the last steps, the empty prompt in the
@@ -232,7 +232,7 @@ def main() -> None:
     parts, judge = model_module.load(), load_judge()
     if ARGS.bfloat16:
         use_bfloat16(parts.model)
-    print(f"euler, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95 % intervals")
+    print(f"euler, {ARGS.steps} steps, cfg {ARGS.cfg:g}; 95% intervals")
     for name in ARGS.what:
         {"shape": shape, "text": text, "ends": ends}[name](parts, judge)
 

@@ -176,7 +176,7 @@ def tickets(curves: Curves, folder: Path) -> None:
             "score and rank": lambda b=bank: Rank().excess(forgotten(b), PAIR),
             "pools by rank": lambda b=bank, a=ask: make_pools(forgotten(b), Rank(), *a),
             "pools by thresholds": lambda b=bank, a=ask: make_pools(forgotten(b), Thresholds(), *a),
-            "prune to 5 %": lambda b=bank: prune(b, 0.05),
+            "prune to 5%": lambda b=bank: prune(b, 0.05),
             "report": lambda b=bank: report(b),
         }
         if not few:
@@ -205,7 +205,7 @@ def categories(curves: Curves, folder: Path) -> None:
             "load": lambda: load_bank(path),
             "pools by rank": lambda b=bank, a=ask: make_pools(forgotten(b), Rank(), *a),
             "pools by thresholds": lambda b=bank, a=ask: make_pools(forgotten(b), Thresholds(), *a),
-            "prune to 5 %": lambda b=bank: prune(b, 0.05),
+            "prune to 5%": lambda b=bank: prune(b, 0.05),
             "report": lambda b=bank: report(b),
             "merge with itself": lambda b=bank: merge([b, make_bank(b.categories, EACH, 1000)]),
         }

@@ -212,7 +212,7 @@ def pooled(maps: Sequence[torch.Tensor], most: int = MOST_CELLS) -> torch.Tensor
 def low_share(prediction: torch.Tensor, lowest: float = LOW) -> torch.Tensor:
     """Share of a prediction's power [images] in its lowest frequencies; [images, channels, h, w].
 
-    lowest: which share of all frequencies, by distance from 0, counts as low (paper: 20 %); white noise has
+    lowest: which share of all frequencies, by distance from 0, counts as low (paper: 20%); white noise has
     that share of its power there. The means of the channels are left out.
     """
     planes = prediction.float().flatten(1, -3)

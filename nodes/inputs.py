@@ -183,9 +183,9 @@ def look_input() -> io.DynamicCombo.Input:
         "look",
         options=[io.DynamicCombo.Option(FIRST, []), io.DynamicCombo.Option(AFTER, options)],
         optional=True,
-        tooltip="first step: costs a fraction of a step per candidate. after steps: the third that fits "
-        "best then takes the first steps of the run, with guidance, and is looked at again; costs "
-        "that many steps each, and knows far more.",
+        tooltip="first step: costs a fraction of a step per candidate. after steps: the best-fitting "
+        "third is then run through the first steps, with guidance, and looked at again; costs that many "
+        "steps each, and knows far more.",
     )
 
 

@@ -37,7 +37,7 @@ def _text(bank: TicketBank) -> list[str]:
     ]
     lines.append(
         f"Tickets with an average score above {t.t_pos_single} and below {t.t_bg_single}; margin: own score"
-        " minus the best other category's, mean of the best 5 % (above 0: the category can be told apart):"
+        " minus the best other category's, mean of the best 5% (above 0: the category can be told apart):"
     )
     count = max(1, len(bank.blocks) // 20)
     for category in bank.categories:

@@ -105,7 +105,7 @@ def _caption(record: Record) -> str:
     drawn += [f"cfg {s['cfg']:g}"] if isinstance(s.get("cfg"), int | float) else []
     drawn += [" ".join(str(s[name]) for name in ("sampler", "scheduler") if s.get(name))]
     return (
-        f"{judged_by(record.judge)}; {', '.join(filter(None, drawn))}. In brackets: 95 % intervals. in place:"
+        f"{judged_by(record.judge)}; {', '.join(filter(None, drawn))}. In brackets: 95% intervals. in place:"
         " all objects in their own regions. NFE: forwards of one image, the judge's left out. beside plain"
         " noise: on the same cases and seeds, in place only with this : only with plain noise, sign test."
     )
@@ -130,7 +130,7 @@ def picture(
 def _bars(found: Sequence[Row]) -> Image.Image:
     titles = [*short_titles(all_written([row.label for row in found])), ""]
     # Room for the value behind a full bar.
-    axis = Axis("% of images, with 95 % intervals", 0, 124)
+    axis = Axis("% of images, with 95% intervals", 0, 124)
     width = (WIDTH - titles_width(titles) - GAP) // 2
     cells: list[list[Image.Image | None]] = []
     for row in found:

@@ -29,7 +29,7 @@ COUNTS = {1: "the object", 2: "both objects", 3: "all three objects"}
 
 
 def interval(hits: int, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of a share; 0 to 1 of nothing."""
+    """95% Wilson interval of a share; 0 to 1 of nothing."""
     if not n:
         return 0.0, 1.0
     p = hits / n
@@ -59,11 +59,11 @@ class Share:
         return interval(self.hits, self.n)
 
     def percent(self) -> str:
-        """`62 % [50, 73]`"""
+        """`62% [50, 73]`"""
         if not self.n:
             return "-"
         low, high = self.interval
-        return f"{100 * self.value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+        return f"{100 * self.value:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
 
     def __str__(self) -> str:
         """`0.625 [0.503, 0.733]`"""

@@ -64,7 +64,7 @@ def test_boxes_judge_the_images_of_a_trial(
 ) -> None:
     done = run(judged)
     text = done.text("5")
-    assert text.startswith("Only plain noise was tried: both objects in place in 100 % [21, 100] of 1 image.")
+    assert text.startswith("Only plain noise was tried: both objects in place in 100% [21, 100] of 1 image.")
     assert "Judged by a detector's boxes; 128x128, 2 steps" in text
     assert "Of 2 objects the model itself and the detector say the same of" in text
     assert "Kept in output/layout_trials/by_boxes.jsonl." in text and done.pictures["5"].width > 400

@@ -105,7 +105,7 @@ class TestShortage:
             gap = bank.rank("cat", "tree") - bank.rank("tree", "cat")
             share = float((gap >= gap[pools.winners["cat"]].min()).float().mean())
             (note,) = pools.notes
-            told = re.search(r"from the best ([\d.]+) % of the bank instead of ([\d.]+) %", note)
+            told = re.search(r"from the best ([\d.]+)% of the bank instead of ([\d.]+)%", note)
             assert told and float(told[1]) / 100 == pytest.approx(share, rel=0.05) and told[1] != told[2]
             assert f'{need - round(best * n)} of {need} cells of "cat"' in note
             assert note.startswith("Warning") is warned is (share > 0.05)

@@ -165,7 +165,7 @@ SHOWN: dict[Callable[[tuple[str, ...]], torch.Tensor], tuple[str, ...]] = {
         "plain noise",
         "tickets",
         "100",
-        "% of images, with 95 % intervals",
+        "% of images, with 95% intervals",
         "in place",
     ),
     of_maps: ("step 1", "step 5", "Attention to the phrase, over the image", "greatest"),

@@ -41,9 +41,9 @@ def test_table_is_markdown_with_a_row_for_each_kind() -> None:
         *("plain noise", "best of 32 seeds", "block swap", "tickets (looked at)"),
         "control (tickets of the other category)",
     ]
-    swap = "20", "20 % [8, 42]", "0 % [0, 16]", "90 % [70, 97]", "0.12", "30.5 (6.5 to look)", "4 : 0, p 0.12"
+    swap = "20", "20% [8, 42]", "0% [0, 16]", "90% [70, 97]", "0.12", "30.5 (6.5 to look)", "4 : 0, p 0.12"
     assert cells[4][1:] == list(swap)
-    assert lines[0].startswith("On this checkpoint tickets (looked at) put both objects in place in 70 %")
+    assert lines[0].startswith("On this checkpoint tickets (looked at) put both objects in place in 70%")
     assert "Judged by the model itself; 512x384, 12 steps, cfg 7, euler normal." in text
     assert lines[-1] == "A note."
 
@@ -75,7 +75,7 @@ def test_names_that_cannot_be_drawn_are_explained() -> None:
     regions = (Region(cat, 0, 0, 1, 1),)
     text = trial.report([a_record(regions=regions, objects=(an_object(cat),))])
     assert text.splitlines()[-1] == f"In the pictures no. 1 is {cat}."
-    assert "put" not in text and "the object in place in 100 %" in text
+    assert "put" not in text and "the object in place in 100%" in text
 
 
 @pytest.mark.parametrize("size", [(96, 128), (19, 13), (1, 300), (1024, 1024)])

@@ -47,7 +47,7 @@ def test_interval_covers_the_true_share_about_as_often_as_it_says() -> None:
 
 
 def test_shares_are_written_with_their_interval() -> None:
-    assert Share(40, 64).percent() == "62 % [50, 73]"
+    assert Share(40, 64).percent() == "62% [50, 73]"
     assert share([True] * 25 + [False] * 239) == "0.095 [0.065, 0.136] (n = 264)"
     assert Share(0, 0).percent() == "-"
 
@@ -108,27 +108,27 @@ def test_the_sentence_of_a_clear_effect() -> None:
     records = [*trial("plain", some(6)), *trial("tickets", some(40))]
     told = verdict_of(records)
     assert told.text == (
-        "On this checkpoint tickets put both objects in place in 62 % [50, 73] of 64 images,"
-        " plain noise in 9 % [4, 19]."
+        "On this checkpoint tickets put both objects in place in 62% [50, 73] of 64 images,"
+        " plain noise in 9% [4, 19]."
     )
     assert told.better == ("tickets",)
     told = verdict_of([*records, *trial("block swap", some(30))])
     assert told.better == ("tickets", "block swap")
-    assert told.text.endswith("Better than plain noise, too: block swap (47 % [35, 59]).")
+    assert told.text.endswith("Better than plain noise, too: block swap (47% [35, 59]).")
 
 
 def test_no_effect_is_told_with_what_it_may_be() -> None:
     told = verdict_of([*trial("plain", some(6)), *trial("tickets", some(9))])
     assert told.text == (
-        "No clear effect in 64 images: tickets put both objects in place in 14 % [8, 25], plain noise"
-        " in 9 % [4, 19]; the difference may be anything from -1 to +10 points."
+        "No clear effect in 64 images: tickets put both objects in place in 14% [8, 25], plain noise"
+        " in 9% [4, 19]; the difference may be anything from -1 to +10 points."
     )
     assert told.better == ()
 
 
 def test_less_success_is_said() -> None:
     told = verdict_of([*trial("plain", some(40)), *trial("tickets", some(10))])
-    assert "tickets put both objects in place less often than plain noise: in 16 % [9, 26] of 64" in told.text
+    assert "tickets put both objects in place less often than plain noise: in 16% [9, 26] of 64" in told.text
     assert told.better == ()
 
 
@@ -137,12 +137,12 @@ def test_lost_objects_are_said_beside_success() -> None:
     told = verdict_of(records)
     assert told.better == ("tickets",)
     assert told.text.endswith(
-        "With tickets objects are missing more often: both objects were there in 70 % [58, 80], with plain"
-        " noise in 97 % [89, 99]."
+        "With tickets objects are missing more often: both objects were there in 70% [58, 80], with plain"
+        " noise in 97% [89, 99]."
     )
     unsure = verdict_of([*trial("plain", some(6), some(64)), *trial("tickets", some(40), some(60))])
     assert unsure.text.endswith(
-        "With tickets in 94 % [85, 98] both objects were there, with plain noise in 100 % [94, 100]; that may"
+        "With tickets in 94% [85, 98] both objects were there, with plain noise in 100% [94, 100]; that may"
         " be chance."
     )
     small = verdict_of([*trial("plain", some(6), some(64)), *trial("tickets", some(40), some(62))])
@@ -153,7 +153,7 @@ def test_several_losses_that_may_be_chance_are_one_sentence() -> None:
     two = [*trial("tickets", some(40), some(60)), *trial("block swap", some(40), some(59))]
     text = verdict_of([*trial("plain", some(6), some(64)), *two]).text
     assert text.count("that may be chance") == 1
-    assert "With tickets in 94 % [85, 98] and with block swap in 92 % [83, 97] both objects were" in text
+    assert "With tickets in 94% [85, 98] and with block swap in 92% [83, 97] both objects were" in text
 
 
 def test_a_model_that_hardly_draws_the_objects_is_said() -> None:
@@ -161,7 +161,7 @@ def test_a_model_that_hardly_draws_the_objects_is_said() -> None:
     never = verdict_of([*trial("plain", some(0), some(2)), *trial("tickets", some(0), some(3))])
     assert never.text.startswith("No clear effect in 64 images")
     assert never.text.endswith(
-        "Even with plain noise both objects were there in 3 % [1, 11] only: try other words, more steps or"
+        "Even with plain noise both objects were there in 3% [1, 11] only: try other words, more steps or"
         " another cfg."
     )
     few = verdict_of([*trial("plain", some(0, 2), some(0, 2)), *trial("tickets", some(0, 2))])
@@ -176,7 +176,7 @@ def test_a_control_that_works_as_well_is_said() -> None:
     quiet = verdict_of([*base, *trial("control: other category", some(3))])
     loud = verdict_of([*base, *trial("control: other category", some(38))])
     assert "control" not in quiet.text and quiet.better == ("tickets",)
-    assert "The control (other category) put both objects in place in 59 %" in loud.text
+    assert "The control (other category) put both objects in place in 59%" in loud.text
     assert "another cause than the tickets" in loud.text and loud.better == ("tickets",)
 
 
@@ -225,7 +225,7 @@ def test_agreement_of_two_judges_is_of_each_object() -> None:
     boxes = [a_record("tickets", i, i < 32, judge="boxes") for i in range(60)]
     assert agreement(boxes, model) == (
         "Of 120 objects the model itself and the detector say the same of whether it is in its region in"
-        " 100 % [97, 100] (kappa 1.00) and of whether it is there in 100 % [97, 100]."
+        " 100% [97, 100] (kappa 1.00) and of whether it is there in 100% [97, 100]."
     )
     assert agreement(boxes, trial("plain", some(3))) == ""
 

@@ -172,7 +172,7 @@ def test_tables_of_several_files_are_printed(tmp_path: Path, capsys: pytest.Capt
     files.append(tmp_path / "none.jsonl")
     assert script.print_tables(files, ()) == 0
     out = capsys.readouterr().out
-    assert "tickets put both objects in place in 100 % [81, 100] of 16 images" in out
+    assert "tickets put both objects in place in 100% [81, 100] of 16 images" in out
     assert "| plain noise | 16 |" in out and "none.jsonl: there is no such file." in out
     append(files[0], [a_record(settings=SETTINGS | {"prompt": "{} at night"})])
     assert script.print_tables(files[:2], ()) == 0

@@ -12,8 +12,8 @@ from ..bank.bank import BankError, TicketBank
 from ..score import rank
 from .regions import LayoutError
 
-# demo/RESULTS.md, "Which noise puts things in place": the best 0.2 % to 5 % do equally well, the
-# best 20 % clearly worse.
+# demo/RESULTS.md, "Which noise puts things in place": the best 0.2% to 5% do equally well, the
+# best 20% clearly worse.
 LOOSE, LOOSE_BACKGROUND = 0.05, 0.2
 # There, limits on scores that differ by 0.2 changed the success.
 MUCH_MISSED = 0.2
@@ -118,7 +118,7 @@ class Rank:
         share = min(1.0, max(asked + far, 0.0) + 0.5 / tickets)
         given, asked_for = _percents(share, asked)
         kind = "least wanted" if background else "best"
-        note = f"{which} get tickets from the {kind} {given} % of the bank instead of {asked_for} %."
+        note = f"{which} get tickets from the {kind} {given}% of the bank instead of {asked_for}%."
         loose = LOOSE_BACKGROUND if background else LOOSE
         if share > loose:
             return f"Warning: {note} Beyond {loose:.0%}, tickets place things less surely."

@@ -112,7 +112,7 @@ export class View {
   /** Size in pixels of the image, share of it, and place. */
   #measures({ box, locked }, size) {
     const [x, y, right, bottom] = box.map((v, i) => Math.round(v * size[i % 2]));
-    const share = `${(100 * area(box)).toFixed(area(box) < 0.1 ? 1 : 0)} %`;
+    const share = `${(100 * area(box)).toFixed(area(box) < 0.1 ? 1 : 0)}%`;
     const all = [`${right - x} \u00d7 ${bottom - y} px`, share, `x ${x}, y ${y}`];
     return locked ? [...all, this.words.locked] : all;
   }

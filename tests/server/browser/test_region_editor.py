@@ -453,12 +453,12 @@ class TestHandling:
     def test_size_and_share_are_told_while_it_is_resized(self, drawn: Editor) -> None:
         mouse = drawn.page.mouse
         drawn.click(0.8, 0.4)
-        assert drawn.readout == "192 \u00d7 256 px \u00b7 19 % \u00b7 x 320, y 96"
+        assert drawn.readout == "192 \u00d7 256 px \u00b7 19% \u00b7 x 320, y 96"
         mouse.move(*drawn.at(0.625, 0.1875))
         mouse.down()
         mouse.move(*drawn.at(0.7, 0.45))
         mouse.move(*drawn.at(0.75, 0.5))
-        assert drawn.readout == "128 \u00d7 96 px \u00b7 4.7 % \u00b7 x 384, y 256"
+        assert drawn.readout == "128 \u00d7 96 px \u00b7 4.7% \u00b7 x 384, y 256"
         mouse.up()
         drawn.press("Escape")
         assert drawn.readout == ""
@@ -650,9 +650,9 @@ class TestEverybody:
         boxes = editor.root.get_by_role("button", name="px")
         labels = [box.get_attribute("aria-label") for box in boxes.all()]
         assert labels == [
-            "sky, 512 \u00d7 256 px, 50 %, x 0, y 0, locked",
-            "castle, 256 \u00d7 256 px, 25 %, x 256, y 128",
-            "name me, 32 \u00d7 32 px, 0.4 %, x 64, y 384",
+            "sky, 512 \u00d7 256 px, 50%, x 0, y 0, locked",
+            "castle, 256 \u00d7 256 px, 25%, x 256, y 128",
+            "name me, 32 \u00d7 32 px, 0.4%, x 64, y 384",
         ]
         editor.stage.focus()
         for k in range(3):
