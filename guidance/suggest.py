@@ -12,8 +12,8 @@ from .trace import StepsError, Trace, agreement, push_to_come, ranges
 PUSH = 0.25
 SETTLED = 0.5
 PUSH_SCALE = (
-    f"Up to {PUSH:g} is little: cutting there changes a picture by about a tenth of what another seed would, or"
-    f" less; above {2 * PUSH:g}, by a quarter or more."
+    f"Up to {PUSH:g} is little: cutting there changes a picture by about a tenth of what another seed would,"
+    f" or less; above {2 * PUSH:g}, by a quarter or more."
 )
 AGREEMENT_SCALE = (
     f"images whose guidance ended below {SETTLED:g} lost an object about three times as often (on four of"

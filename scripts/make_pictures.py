@@ -106,8 +106,8 @@ GRAPH: dict[str, Node] = {
         MODEL,
         (560, 1030),
     ),
-    "regions": Node("TicketRegions", {**SIDE, "layout": REGIONS}, {}, (400, 600)),
     "places": Node("TicketRegions", {**SIDE, "layout": PLACES}, {}, (400, 600)),
+    "regions": Node("TicketRegions", {**SIDE, "layout": REGIONS}, {}, (400, 600)),
     "painted": Node("TicketRegionFromMask", {"category": "lake"}, {"mask": ("mask", 0)}),
     "boxes": Node(
         "TicketRegionsFromBoxes",
@@ -134,7 +134,7 @@ GRAPH: dict[str, Node] = {
     ),
     "redrawn": Node(
         "RedrawNoiseInRegion",
-        {"seed": 8, "edge": 3},
+        {"seed": 9, "edge": 3},
         {"noise": ("random", 0), "latent_image": ("latent", 0)},
         (400, 560),
     ),

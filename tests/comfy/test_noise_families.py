@@ -148,6 +148,21 @@ def test_the_share_of_a_forward_grows_with_the_layer(family: Family, model: Any)
 
 
 @pytest.mark.parametrize("name", flops_transformers.SIZES)
+def test_the_maps_take_less_memory_than_a_stock_forward(name: str) -> None:
+    """In addition to it: at real sizes in bfloat16, of four blocks; what one takes is free again after it."""
+    size = flops_transformers.SIZES[name]
+    few = {"num_blocks": 4, "depth_single_blocks": 2, "num_layers": 4}
+    few |= {} if name.startswith("SD3") else {"depth": 2}
+    settings = size.settings | {key: count for key, count in few.items() if key in size.settings}
+    size = replace(size, settings=settings)
+    model = flops_transformers.model_of(size, torch.bfloat16)
+    layers, stock = family_of(model).layers, flops_transformers.memory(model, size)
+    assert len(layers) == 4 and stock > 2**27
+    assert flops_transformers.memory(model, size, layers[2:3], stop=True) < 2 * stock
+    assert flops_transformers.memory(model, size, layers) < 2 * stock
+
+
+@pytest.mark.parametrize("name", flops_transformers.SIZES)
 def test_what_a_look_is_announced_to_cost_is_what_it_does_at_real_sizes(name: str) -> None:
     """Operations counted on the meta device."""
     size = flops_transformers.SIZES[name]
