@@ -239,7 +239,7 @@ def try_the_left_third_again(shots: Shots) -> Image.Image:
 
 def does_it_work_on_my_checkpoint(shots: Shots) -> Image.Image:
     """How many images of each noise have everything in place, above one case from the first and the last."""
-    found = re.findall(r"^\| (\w[^|]*?) *\| +\d+ +\| (\d+) %", shots.texts["trial"][0], re.MULTILINE)
+    found = re.findall(r"^\| (\w[^|]*?) *\| +\d+ +\| (\d+)%", shots.texts["trial"][0], re.MULTILINE)
     canvas, best = _canvas(), max(int(share) for _, share in found)
     draw = ImageDraw.Draw(canvas)
     high = SIDE - 200

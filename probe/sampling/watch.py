@@ -17,7 +17,7 @@ from ..attention.reader import Reader
 from ..attention.tokens import PromptTokens, find_phrases, fitting, unread_prompt
 from ..model.architecture import family_of, unreadable
 from ..model.clone import WATCH
-from ..model.family import Family, Layer, find_layers
+from ..model.family import Family, Layer, ProbeError, find_layers
 from .forwards import Call, Forwards
 from .patch import SamplerPatch, patch_on
 from .tail import holds
@@ -68,7 +68,9 @@ def watched(model: Any, clip: Any, prompt: str, phrases: str, layer: str = ALL) 
     """
     names = parse_phrases(phrases)
     every = layer.strip().lower() == ALL
-    if every and (why := unreadable(model)):
+    if why := unreadable(model):
+        if not every:
+            raise ProbeError(f"{why} With layer {ALL}, what guidance does is recorded without maps.")
         unplaced = unread_prompt(clip, prompt, names)
         return Watch(unplaced, None, missing=why.rstrip(".")).attach(model), unplaced.conditioning
     family = family_of(model)
@@ -123,12 +125,15 @@ class WatchedRun:
         prompts = [conds for name, conds in guider.conds.items() if name != "negative"]
         mine = [(entry, form) for conds in prompts for entry in conds if (form := _form(entry, self.phrases))]
         whole = {entry["uuid"]: form for entry, form in mine if _everywhere(entry)}
-        self.missing = watch.missing or ("" if whole else ONLY_AREAS if mine else OTHER_PROMPT)
-        if whole and len(whole) < len(mine):
-            self.notes.append("Prompts with an area of their own are not read.")
-        if noise.dim() == 5 and noise.shape[2] != 1:
-            self.missing = self.missing or VIDEO.format(noise.shape[2])
+        self.missing = watch.missing
+        if not self.missing and noise.dim() == 5 and noise.shape[2] != 1:
+            self.missing = VIDEO.format(noise.shape[2])
+        if self.missing:
             whole = {}
+        elif not whole:
+            self.missing = ONLY_AREAS if mine else OTHER_PROMPT
+        elif len(whole) < len(mine):
+            self.notes.append("Prompts with an area of their own are not read.")
         self.images, self.size = len(noise), tuple(noise.shape[-2:])
         self.reader: Reader | None = None
         if watch.family is not None:

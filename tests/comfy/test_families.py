@@ -478,9 +478,10 @@ class TestAttentionOverSteps:
 def test_models_that_cannot_be_read_are_refused_by_name(name: str) -> None:
     """With the reason where it is known."""
     family = UNREADABLE[name]
-    for refused in (family_of, lambda model: watched(model, family.clip(), "a cat", "cat", "block 0")):
-        with pytest.raises(ProbeError, match=f"This model is {name}.* no patch can read it"):
-            refused(family.model())
+    with pytest.raises(ProbeError, match=f"This model is {name}.* no patch can read it.*another kind"):
+        family_of(family.model())
+    with pytest.raises(ProbeError, match=f"This model is {name}.* no patch can read it.*With layer all"):
+        watched(family.model(), family.clip(), "a cat", "cat", "block 0")
 
 
 @pytest.mark.parametrize("name", [*KINDS, *CLOSED])
@@ -513,6 +514,9 @@ def test_a_video_is_explained() -> None:
     assert "the latent is a video of 3 frames" in trace.notes[0] and float(trace.guidance().min()) > 0
     maps, _, refused = read(model, [find_phrases(family.clip(), PROMPT, NAMES)], noise)
     assert maps == [{}] and refused == ["runs the model on 3 frames instead of one image"]
+    other = family.clip().encode_from_tokens_scheduled(family.clip().tokenize("a lighthouse"))
+    drawn(family, watching, noise, other)
+    assert last_trace(watching).notes == trace.notes, "another prompt would not help"
 
 
 def test_letters_between_text_and_image_are_counted() -> None:
