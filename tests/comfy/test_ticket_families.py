@@ -106,6 +106,7 @@ def test_arranged_noise_is_a_permutation_of_the_seeds_tokens(family: Family, par
             assert torch.equal(noise[image][kept], own[kept]), "beyond the last whole token"
     assert moved, "an exchange that does not help is dropped, but not in both images"
     assert "a transformer. Objects have been shown to follow" in result.report
+    assert "of the images of two small transformers; plain noise has about -0.4." in result.report
     assert sampled(parts, family, result).isfinite().all()
 
 
