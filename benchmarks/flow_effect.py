@@ -81,7 +81,7 @@ from winning_tickets.tickets.search.candidates import (
     plain_candidate,
     refine,
 )
-from winning_tickets.tickets.search.fit import fit
+from winning_tickets.tickets.search.fit import GOOD, POOR, fit
 from winning_tickets.trial.figures import Share, paired
 
 FILE = "flow_effect.jsonl"
@@ -278,14 +278,33 @@ def tables() -> None:
                     f" {pair.won} : {pair.lost} (p {pair.p:.2g}) |"
                 )
     baselines(found)
+    meaning(found)
+
+
+def meaning(found: dict[tuple[Any, ...], dict[str, dict[int, Any]]]) -> None:
+    """How many of the images had both in place, by the fit of the noise that they began with."""
+    for about, kinds in sorted(found.items()):
+        every = [(c["fits"]["own"][0], c["hit"]) for k in KINDS[:-1] for x in kinds[k].values() for c in x]
+        if not every or not kinds["plain"]:
+            continue
+        print(f"\n| fit; {', '.join(map(str, about[:2]))} | images | both in place |")
+        print("| --- | --- | --- |")
+        for name, low, high in (
+            ("below 0", -9.0, POOR),
+            ("0 to 0.3", POOR, GOOD),
+            ("above 0.3", GOOD, 9.0),
+        ):
+            hits = [hit for value, hit in every if low <= value < high]
+            print(f"| {name} | {len(hits)} | {sum(hits) / max(1, len(hits)):.3f} |")
+        plain = [c["fits"]["own"][0] for x in kinds["plain"].values() for c in x]
+        print(f"| plain noise, mean fit | {len(plain)} | {mean(plain):.2f} |")
 
 
 def baselines(found: dict[tuple[Any, ...], dict[str, dict[int, Any]]]) -> None:
     """In place, shares of all draws, where each cell's mean was taken off and where it was kept, the same
     cases of each; the difference, and that of the chosen ones, with standard errors over cases."""
-    heads = (
-        "taken off | kept | taken off - kept | of the best fits | of the third that fit best after two steps"
-    )
+    heads = "taken off | kept | taken off - kept | of the best fits"
+    heads += " | of the third that fit best after four steps"
     print(f"\n| model, how | | cases | {heads} |")
     print("| --- " * 8 + "|")
     for about, kinds in sorted(found.items()):
@@ -300,7 +319,9 @@ def baselines(found: dict[tuple[Any, ...], dict[str, dict[int, Any]]]) -> None:
             draws = torch.tensor([[mean(x["hit"] for x in c) for c in pair] for pair in pairs])
             layer = about[1].split(",")[0]
             first = torch.tensor([[float(best(c, "own", 0)["hit"]) for c in pair] for pair in pairs])
-            deeper = torch.tensor([[float(best(third(c), layer, 2)["hit"]) for c in pair] for pair in pairs])
+            deeper = torch.tensor(
+                [[float(best(third(c), layer, MOST)["hit"]) for c in pair] for pair in pairs]
+            )
             off, kept = draws.mean(0).tolist()
             cells = [f"{off:.3f}", f"{kept:.3f}", *map(difference, (draws, first, deeper))]
             print(f"| {', '.join(map(str, about[:2]))} | {kind} | {len(cases)} | {' | '.join(cells)} |")

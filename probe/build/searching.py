@@ -17,7 +17,8 @@ from ...tickets.search.candidates import (
     plain_candidate,
     search,
 )
-from ...tickets.search.fit import verdict
+from ...tickets.search.fit import ON_TRANSFORMERS, ON_UNETS, verdict
+from ..model.architecture import is_unet
 from ..noise.foreign import Shape, Variants
 from ..sampling.first_steps import FirstSteps
 from .looking import Looking
@@ -92,10 +93,12 @@ class Searching:
         looks, after, mean = self._looks
         before = sum(f.before for f in found) / len(found)
         (_, index), lowest = min(self.found.items(), key=lambda item: item[1].after)
+        scale = ON_UNETS if is_unet(looking.scorer.model) else ON_TRANSFORMERS
+        told = verdict(lowest.after, self.groups(index), scale)
         return (
             f"Fit of the layout {before:.3f} -> {after:.3f}{mean}; {looks} looks of"
             f" {looking.scorer.share:.0%} of a forward each, together {looking.forwards:.1f} forwards of one"
-            f" image (a guided step takes 2{looking.others}).\n{verdict(lowest.after, self.groups(index))}"
+            f" image (a guided step takes 2{looking.others}).\n{told}"
         )
 
     def _after_steps(self, steps: FirstSteps) -> str:

@@ -134,14 +134,16 @@ class WatchedRun:
             self.missing = ONLY_AREAS if mine else OTHER_PROMPT
         elif len(whole) < len(mine):
             self.notes.append("Prompts with an area of their own are not read.")
-        self.images, self.size = len(noise), tuple(noise.shape[-2:])
+        self.images, (height, width) = len(noise), noise.shape[-2:]
+        self.size = height, width
         self.reader: Reader | None = None
         if watch.family is not None:
             self.reader = Reader(
                 watch.family,
                 watch.layers,
                 self.images,
-                *self.size,
+                height,
+                width,
                 whole,
                 stop=False,
                 keep=lambda maps: maps,

@@ -28,7 +28,16 @@ from winning_tickets.tickets.search.candidates import (
     plain_candidate,
     search,
 )
-from winning_tickets.tickets.search.fit import GOOD, KEPT, POOR, cell_worth, fit, verdict
+from winning_tickets.tickets.search.fit import (
+    GOOD,
+    ON_TRANSFORMERS,
+    ON_UNETS,
+    POOR,
+    Scale,
+    cell_worth,
+    fit,
+    verdict,
+)
 from winning_tickets.tickets.search.swap import arrangement, swap
 from winning_tickets.tickets.search.transport import nearest, regroup
 
@@ -78,26 +87,40 @@ class TestFit:
 
 
 class TestVerdict:
+    @pytest.mark.parametrize("scale", [ON_UNETS, ON_TRANSFORMERS])
     @pytest.mark.parametrize("value, word", [(-0.19, "low"), (0.0, "fair"), (0.12, "fair"), (0.3, "good")])
-    def test_a_fit_comes_with_what_it_means_and_a_low_one_warns(self, value: float, word: str) -> None:
+    def test_a_fit_comes_with_what_it_means_and_a_low_one_warns(
+        self, value: float, word: str, scale: Scale
+    ) -> None:
         """Rule: a number that is shown says what is good, and a bad one warns."""
-        told = verdict(value, GROUPS)
-        assert f"fit of {value:.2f} is {word}" in told and KEPT[word] in told
+        told = verdict(value, GROUPS, scale)
+        assert f"fit of {value:.2f} is {word}" in told and f"in {scale.kept[word]} of {scale.images}" in told
         assert told.startswith("Warning") is (word == "low")
 
-    def test_what_it_means_is_what_was_measured(self) -> None:
-        """Rule: a figure in a text is that of the table it is from."""
-        text = (ROOT / "demo" / "RESULTS.md").read_text(encoding="utf-8").split("## What a fit means")[1]
-        found = re.findall(r"\| (below|above|[\d.]+)[^|]* \| (\d+) \| ([\d.]+) \[", text.split("## ")[0])
-        assert len(found) == 6
+    @pytest.mark.parametrize(
+        ("scale", "file", "heading", "rows"),
+        [
+            (ON_UNETS, "demo/RESULTS.md", "What a fit means", 6),
+            (ON_TRANSFORMERS, "benchmarks/README.md", "What moves on a flow transformer", 6),
+        ],
+        ids=["UNets", "transformers"],
+    )
+    def test_what_it_means_is_what_was_measured(
+        self, scale: Scale, file: str, heading: str, rows: int
+    ) -> None:
+        """Rule: a figure in a text is that of the table it is from; UNets' figures stood on transformers."""
+        text = (ROOT / file).read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+        found = re.findall(r"(?m)^\| (below|above|[\d.]+ to) [\d. ]+ \| (\d+) \| ([\d.]+) ", text)
+        assert len(found) == rows
         kept: dict[str, list[tuple[int, float]]] = {"low": [], "fair": [], "good": []}
         for start, count, share in found:
-            low = {"below": -1.0, "above": 1.0}.get(start) or float(start)
+            low = {"below": -1.0, "above": 1.0}.get(start)
+            low = float(start.removesuffix(" to")) if low is None else low
             word = "low" if low < POOR else "fair" if low < GOOD else "good"
             kept[word].append((int(count), float(share)))
-        for word, rows in kept.items():
-            share = sum(n * s for n, s in rows) / sum(n for n, _ in rows)
-            assert KEPT[word] == f"{100 * share:.0f} %"
+        for word, known in kept.items():
+            share = sum(n * s for n, s in known) / sum(n for n, _ in known)
+            assert scale.kept[word] == f"{100 * share:.0f}%"
 
     @pytest.mark.parametrize("groups", [GROUPS.clamp_min(0), torch.tensor([[0, -1]])])
     def test_what_was_not_measured_is_not_judged(self, groups: torch.Tensor) -> None:

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 
-# Of 1,380 noises of several kinds for two to four categories with a background, how many images had every
-# object in its box, by fit: demo/RESULTS.md, "What a fit means".
 POOR, GOOD = 0.0, 0.3
-KEPT = {"low": "9 %", "fair": "48 %", "good": "88 %"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What fits meant where they were measured, for noises of several kinds and layouts with a background.
+
+    images: whose, for people. kept: how many of them had every object in its box, by the word for the fit.
+    plain: the fit of plain noise.
+    """
+
+    images: str
+    kept: Mapping[str, str]
+    plain: str
+
+
+# Of 1,380 noises for two to four categories: demo/RESULTS.md, "What a fit means".
+ON_UNETS = Scale("the demo model's images", {"low": "9%", "fair": "48%", "good": "88%"}, "about -0.3")
+# Of 12,800 noises for two categories, their attention over a baseline: benchmarks/README.md, "What moves on a
+# flow transformer".
+ON_TRANSFORMERS = Scale(
+    "the images of two small transformers", {"low": "27%", "fair": "84%", "good": "97%"}, "about -0.4"
+)
 
 
 def cell_worth(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
@@ -54,7 +76,7 @@ def fit(scores: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def verdict(value: float, groups: torch.Tensor) -> str:
+def verdict(value: float, groups: torch.Tensor, scale: Scale = ON_UNETS) -> str:
     """What a fit to these cells [rows, columns] means, in a sentence for people; a low one warns."""
     several, background = len(groups[groups >= 0].unique()) > 1, bool((groups < 0).any())
     if not (several and background):
@@ -64,6 +86,6 @@ def verdict(value: float, groups: torch.Tensor) -> str:
     of = {"low": f"below {POOR:.0f}", "fair": f"of {POOR:.0f} to {GOOD}", "good": f"above {GOOD}"}[word]
     warning = "Warning: a" if word == "low" else "A"
     return (
-        f"{warning} fit of {value:.2f} is {word}: noise {of} put everything in its place in {KEPT[word]} of"
-        " the demo model's images; plain noise has about -0.3."
+        f"{warning} fit of {value:.2f} is {word}: noise {of} put everything in its place in"
+        f" {scale.kept[word]} of {scale.images}; plain noise has {scale.plain}."
     )
