@@ -126,7 +126,7 @@ class _Reached(Exception):
 
 
 class Memory(TorchDispatchMode):
-    """How many bytes the tensors made take at most, at once; `now`: those that are still there."""
+    """Bytes of the tensors that are made: `now` of those still there, `most` of those there at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,8 +186,8 @@ def flops(model: Any, size: Size, last: Layer | None = None) -> int:
 
 
 def memory(model: Any, size: Size, layers: Sequence[Layer] = (), stop: bool = False) -> int:
-    """Bytes of one conditional forward at most; with the layers' maps of two phrases read and kept, and what
-    comes after them left out.
+    """Bytes of one conditional forward at most; with the layers' maps of two phrases read and kept; with
+    `stop`, what comes after them left out.
     """
     maps: list[torch.Tensor] = []
 

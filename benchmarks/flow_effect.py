@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections import defaultdict
 from functools import partial
@@ -290,9 +291,9 @@ def meaning(found: dict[tuple[Any, ...], dict[str, dict[int, Any]]]) -> None:
         print(f"\n| fit; {', '.join(map(str, about[:2]))} | images | both in place |")
         print("| --- | --- | --- |")
         for name, low, high in (
-            ("below 0", -9.0, POOR),
-            ("0 to 0.3", POOR, GOOD),
-            ("above 0.3", GOOD, 9.0),
+            (f"below {POOR:g}", -math.inf, POOR),
+            (f"{POOR:g} to {GOOD:g}", POOR, GOOD),
+            (f"above {GOOD:g}", GOOD, math.inf),
         ):
             hits = [hit for value, hit in every if low <= value < high]
             print(f"| {name} | {len(hits)} | {sum(hits) / max(1, len(hits)):.3f} |")
